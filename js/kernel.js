@@ -1,0 +1,326 @@
+// The part of a kernel that lives inside its isolate: display, results, errors, prompts.
+//
+// This module runs while the runtime boots, before user code and before the op table is emptied,
+// so it captures its ops here and nothing of it is reachable from a cell. `start()` is called once
+// the globals stand, `configure()` when the kernel is claimed.
+
+import { core, internals, primordials } from "ext:core/mod.js";
+
+const { op_kernel_emit, op_kernel_input } = core.ops;
+
+// Taken before any cell can replace them.
+const {
+  ArrayIsArray,
+  JSONStringify,
+  ObjectFreeze,
+  ObjectEntries,
+  ObjectDefineProperty,
+  String,
+  Symbol,
+  SymbolFor,
+  TypeError,
+} = primordials;
+const ErrorCtor = globalThis.Error;
+
+const $display = SymbolFor("Jupyter.display");
+const HTML_ESCAPES = { __proto__: null, "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+const MAX_TABLE_RECORDS = 50;
+const MAX_TABLE_ROWS = 10;
+
+const isObject = (value) => (typeof value === "object" && value !== null) || typeof value === "function";
+const escapeHtml = (value) => String(value).replace(/[&<>"']/g, (c) => HTML_ESCAPES[c]);
+
+/** JSON that never throws: what cannot be represented is written as text. */
+function toJson(value) {
+  return JSONStringify(value, (_key, v) => typeof v === "bigint" ? String(v) : v);
+}
+
+function emit(type, data) {
+  op_kernel_emit(type, toJson(data));
+}
+
+function inspect(value) {
+  return globalThis.Deno.inspect(value, { colors: false, depth: 4 });
+}
+
+// ---------------------------------------------------------------- detectors
+
+function startsWith(bytes, ...magic) {
+  return bytes instanceof Uint8Array && bytes.length > magic.length && magic.every((b, i) => bytes[i] === b);
+}
+
+const isPng = (v) => startsWith(v, 137, 80, 78, 71, 13, 10, 26, 10);
+const isJpeg = (v) => startsWith(v, 0xff, 0xd8, 0xff);
+const isGif = (v) => startsWith(v, 0x47, 0x49, 0x46, 0x38);
+
+/** Image bytes as a bundle, or undefined. */
+function imageBundle(value) {
+  const mime = isPng(value) ? "image/png" : isJpeg(value) ? "image/jpeg" : isGif(value) ? "image/gif" : null;
+  return mime === null ? undefined : { [mime]: value.toBase64() };
+}
+
+function vegaMime(schema) {
+  const lite = /vega-lite\/v(\d+)/.exec(schema ?? "");
+  return lite ? `application/vnd.vegalite.v${lite[1]}+json` : "application/vnd.vega.v5+json";
+}
+
+/** Polars column types, as Tabular Data Resource types. */
+function fieldType(type) {
+  const name = String(type?.toJSON?.()?.DataType ?? type?.variant ?? type);
+  if (/^(u?int|i\d|u\d)/i.test(name)) return "integer";
+  if (/^(float|f\d|decimal)/i.test(name)) return "number";
+  if (/^bool/i.test(name)) return "boolean";
+  if (/^list|^array/i.test(name)) return "array";
+  if (/^(struct|object)/i.test(name)) return "object";
+  return name === "Null" ? "null" : "string";
+}
+
+function tableBundle(frame) {
+  const fields = ObjectEntries(frame.schema).map(([name, type]) => ({ name, type: fieldType(type) }));
+  const data = frame.head(MAX_TABLE_RECORDS).toRecords();
+  const head = fields.map((f) => `<th>${escapeHtml(f.name)}</th>`).join("");
+  const rows = frame.head(MAX_TABLE_ROWS).toRecords().map((row) =>
+    `<tr>${fields.map((f) => `<td>${escapeHtml(row[f.name])}</td>`).join("")}</tr>`
+  ).join("");
+  return {
+    "application/vnd.dataresource+json": { data, schema: { fields } },
+    "text/html": `<table><thead><tr>${head}</tr></thead><tbody>${rows}</tbody></table>`,
+  };
+}
+
+/** Rich representations found by what the value can do, in the documented order; {} when none. */
+function detect(value) {
+  if (!isObject(value)) return {};
+  if (typeof value.toSpec === "function") {
+    const spec = value.toSpec();
+    if (isObject(spec)) return { [vegaMime(spec.$schema)]: spec };
+  }
+  if (isObject(value.schema) && typeof value.head === "function" && typeof value.toRecords === "function") {
+    return tableBundle(value);
+  }
+  if (typeof value.toDataURL === "function") {
+    const match = /^data:([^;,]+)(?:;[^,]*)?,(.*)$/s.exec(String(value.toDataURL()));
+    if (match) return { [match[1]]: match[2] };
+  }
+  const image = imageBundle(value);
+  if (image) return image;
+  if (typeof value.outerHTML === "string") {
+    return { [/^\s*<svg[\s>]/i.test(value.outerHTML) ? "image/svg+xml" : "text/html"]: value.outerHTML };
+  }
+  return {};
+}
+
+/** Bytes become base64 text, everything else is left to JSON. */
+function cleanBundle(bundle) {
+  const clean = {};
+  for (const [mime, value] of ObjectEntries(bundle)) {
+    if (value === undefined) continue;
+    clean[mime] = value instanceof Uint8Array
+      ? value.toBase64()
+      : value instanceof ArrayBuffer
+      ? new Uint8Array(value).toBase64()
+      : value;
+  }
+  return clean;
+}
+
+async function displaySymbolBundle(value) {
+  if (!isObject(value) || typeof value[$display] !== "function") return undefined;
+  const bundle = await value[$display]();
+  return isObject(bundle) ? cleanBundle(bundle) : undefined;
+}
+
+function describe(value) {
+  const rich = detect(value);
+  return cleanBundle({ "text/plain": inspect(value), ...rich });
+}
+
+async function format(value) {
+  return await displaySymbolBundle(value) ?? describe(value);
+}
+
+// ---------------------------------------------------------------- Deno.jupyter
+
+const displayable = (bundle) => ({ [$display]: () => bundle });
+
+const tagged = (mime) => (strings, ...values) =>
+  displayable({ [mime]: strings.reduce((text, part, i) => text + part + (values[i] ?? ""), "") });
+
+function image(source) {
+  const bytes = typeof source === "string" ? globalThis.Deno.readFileSync(source) : source;
+  const bundle = imageBundle(bytes);
+  if (!bundle || "image/gif" in bundle) {
+    throw new TypeError("Deno.jupyter.image takes the path or the bytes of a PNG or JPEG image");
+  }
+  return displayable(bundle);
+}
+
+async function display(value, options = {}) {
+  const plain = isObject(value) && typeof value !== "function" && !ArrayIsArray(value);
+  const data = options.raw && plain ? cleanBundle(value) : await format(value);
+  const content = { data, metadata: options.metadata ?? {} };
+  if (options.display_id !== undefined) content.transient = { display_id: String(options.display_id) };
+  emit(options.update ? "update_display_data" : "display_data", content);
+}
+
+const BROADCASTS = {
+  __proto__: null,
+  display_data: (c) => ({ data: cleanBundle(c.data ?? {}), metadata: c.metadata ?? {}, transient: c.transient ?? {} }),
+  execute_result: (c) => ({
+    execution_count: c.execution_count ?? state.executionCount,
+    data: cleanBundle(c.data ?? {}),
+    metadata: c.metadata ?? {},
+  }),
+  stream: (c) => ({ name: c.name === "stderr" ? "stderr" : "stdout", text: String(c.text ?? "") }),
+  clear_output: (c) => ({ wait: c.wait === true }),
+  error: (c) => ({
+    ename: String(c.ename ?? "Error"),
+    evalue: String(c.evalue ?? ""),
+    traceback: ArrayIsArray(c.traceback) ? c.traceback.map(String) : [],
+  }),
+};
+BROADCASTS.update_display_data = BROADCASTS.display_data;
+BROADCASTS.execute_error = BROADCASTS.error;
+
+const listeners = new Map();
+
+async function broadcast(type, content = {}, extra = {}) {
+  const shape = BROADCASTS[type];
+  if (shape) {
+    emit(type === "error" ? "execute_error" : type, shape({ ...extra, ...content }));
+  }
+  for (const listener of [...(listeners.get(type) ?? [])]) listener(content, extra);
+}
+
+const jupyter = {
+  $display,
+  display,
+  format,
+  formatResult: format,
+  md: tagged("text/markdown"),
+  html: tagged("text/html"),
+  svg: tagged("image/svg+xml"),
+  image,
+  broadcast,
+  onBroadcast(type, listener) {
+    if (!listeners.has(type)) listeners.set(type, new Set());
+    listeners.get(type).add(listener);
+  },
+  offBroadcast(type, listener) {
+    listeners.get(type)?.delete(listener);
+  },
+};
+
+// ---------------------------------------------------------------- prompts
+
+function prompt(message = "Prompt", defaultValue = "", { password = false } = {}) {
+  const text = defaultValue ? `${message} [${defaultValue}]` : String(message);
+  const answer = op_kernel_input(text, password);
+  return answer === "" ? String(defaultValue) : answer;
+}
+
+function confirm(message = "Confirm") {
+  return /^\s*y(es)?\s*$/i.test(op_kernel_input(`${message} [y/N] `, false) ?? "");
+}
+
+function alert(message = "Alert") {
+  op_kernel_input(`${message} [Enter] `, false);
+}
+
+// ---------------------------------------------------------------- errors
+
+/** Our own frames, and what the inspector adds under a cell. */
+const PLUMBING = /^\s+at .*(ext:kernel\/|<anonymous>:\d+:\d+\)?$)/;
+
+function cleanStack(stack) {
+  return stack.split("\n").filter((line) => !PLUMBING.test(line)).join("\n");
+}
+
+function errorReport(error) {
+  // Getters and proxies of a hostile error must not break the report.
+  try {
+    if (error instanceof ErrorCtor || (isObject(error) && typeof error.stack === "string" && "message" in error)) {
+      const ename = String(error.name || "Error");
+      const evalue = String(error.message ?? "");
+      const stack = typeof error.stack === "string" && error.stack ? cleanStack(error.stack) : `${ename}: ${evalue}`;
+      const causes = error.cause !== undefined ? [`Caused by: ${inspect(error.cause)}`] : [];
+      const parts = ArrayIsArray(error.errors) ? error.errors.map((e) => `    ${inspect(e)}`) : [];
+      return { ename, evalue, traceback: [stack, ...parts, ...causes] };
+    }
+    const evalue = typeof error === "string" ? error : isObject(error) ? inspect(error) : String(error);
+    return { ename: "Error", evalue, traceback: [`Uncaught ${evalue}`] };
+  } catch {
+    return { ename: "Error", evalue: "the thrown value cannot be described", traceback: [] };
+  }
+}
+
+// ---------------------------------------------------------------- what the host calls
+
+const state = { executionCount: 0 };
+
+const host = {
+  /** After the globals stand, once. */
+  start() {
+    globalThis.Deno.jupyter = jupyter;
+    for (const [name, value] of ObjectEntries({ prompt, confirm, alert })) {
+      ObjectDefineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: true });
+    }
+    ObjectDefineProperty(globalThis, "_", { value: undefined, writable: true, configurable: true, enumerable: false });
+    ObjectDefineProperty(globalThis, "_error", { value: undefined, writable: true, configurable: true, enumerable: false });
+    delete internals.kernel;
+  },
+
+  configure(env) {
+    ObjectDefineProperty(globalThis, "ENVIRONS", {
+      value: ObjectFreeze({ ...env }),
+      writable: true,
+      configurable: true,
+      enumerable: false,
+    });
+  },
+
+  /** Shows the value of a cell's last expression. */
+  async result(value, executionCount) {
+    state.executionCount = executionCount;
+    globalThis._ = value;
+    if (value === undefined) return;
+    const shown = await displaySymbolBundle(value);
+    if (shown) {
+      emit("display_data", { data: shown, metadata: {} });
+    } else {
+      emit("execute_result", { execution_count: executionCount, data: describe(value), metadata: {} });
+    }
+  },
+
+  error(error) {
+    globalThis._error = error;
+    emit("execute_error", errorReport(error));
+  },
+
+  /** What `Inspect` answers for a value. */
+  inspectValue(value, expression) {
+    const kind = typeof value === "function"
+      ? (/^class\b/.test(Function.prototype.toString.call(value)) ? "class" : "function")
+      : value === null
+      ? "null"
+      : ArrayIsArray(value)
+      ? "array"
+      : typeof value;
+    return `${expression}: ${kind}\n${inspect(value)}`;
+  },
+
+  /** Names a completion can offer after `value.`, with their kinds. */
+  members(value) {
+    const names = new Map();
+    for (let o = Object(value); o !== null && names.size < 2000; o = Object.getPrototypeOf(o)) {
+      for (const [name, property] of ObjectEntries(Object.getOwnPropertyDescriptors(o))) {
+        if (!names.has(name) && /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(name)) {
+          names.set(name, typeof property.value === "function" ? "method" : "property");
+        }
+      }
+    }
+    return [...names];
+  },
+};
+
+internals.kernel = host;

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Usage: scripts/start-server.sh [flags of `deno-app-engine serve`]
+#
+# Sets this clone up, builds the engine (release profile) and starts it. Flags go to `serve`:
+#   --host HOST       address to listen on (default 127.0.0.1)
+#   --port PORT       port to listen on (default 8000)
+#   --data-dir DIR    where the engine keeps its files
+#   --no-auth         allow an address other than loopback without tokens
+#
+# Everything else is set by environment variables: see README.md.
+
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+case ${1:-} in
+  -h | --help)
+    print_usage "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+esac
+
+"$ROOT/scripts/setup.sh"
+
+binary=$(built release)
+if [[ ! -x $binary ]]; then say 'building: the first build takes a while (see README.md)'; fi
+cargo_here build --release --locked --bin deno-app-engine
+
+# In the caller's folder, so that a relative --data-dir is theirs.
+exec "$binary" serve "$@"

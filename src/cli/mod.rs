@@ -1,0 +1,111 @@
+//! The command line. Nothing else in the crate prints.
+
+mod serve;
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::FromArgMatches;
+use clap::Parser;
+use clap::Subcommand;
+use clap::error::ContextKind;
+use clap::error::ContextValue;
+
+use crate::settings::ServeArgs;
+
+/// Runs TypeScript and JavaScript for others, each kernel in a process of its own, behind one HTTP API.
+#[derive(Parser)]
+#[command(
+  name = "deno-app-engine",
+  version,
+  args_conflicts_with_subcommands = true,
+  after_help = "Examples:\n  deno-app-engine                      serve on http://127.0.0.1:8000\n  \
+    deno-app-engine serve --port 9000    on another port\n  \
+    KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript deno-app-engine    with warm TypeScript kernels"
+)]
+struct Cli {
+  #[command(subcommand)]
+  command: Option<Command>,
+
+  #[command(flatten)]
+  serve: ServeArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+  /// Serve the HTTP API (the default).
+  Serve(Box<ServeArgs>),
+  /// The inside of a kernel process; the server starts it.
+  #[command(hide = true)]
+  KernelHost,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+  // A kernel process starts often and parses nothing.
+  if std::env::args_os().nth(1).is_some_and(|arg| arg == "kernel-host") {
+    return crate::host::run_process();
+  }
+  let cli = match Cli::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
+    Ok(cli) => cli,
+    Err(error) => return usage_error(&error),
+  };
+  let args = match cli.command {
+    None => cli.serve,
+    Some(Command::Serve(args)) => *args,
+    Some(Command::KernelHost) => return crate::host::run_process(),
+  };
+  start_logging();
+  match serve::run(args) {
+    Ok(()) => ExitCode::SUCCESS,
+    Err(error) => {
+      let _ = writeln!(io::stderr(), "error: {error}");
+      ExitCode::FAILURE
+    }
+  }
+}
+
+/// Shows clap's message; when the wrong value came from the environment, it says from which variable.
+fn usage_error(error: &clap::Error) -> ExitCode {
+  let _ = error.print();
+  if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) {
+    let flag = argument.split_whitespace().next().unwrap_or(argument);
+    let on_command_line =
+      std::env::args().any(|a| a == flag || a.strip_prefix(flag).is_some_and(|a| a.starts_with('=')));
+    let command = Cli::command();
+    let variable = command
+      .get_arguments()
+      .find(|a| a.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))
+      .and_then(|a| a.get_env())
+      .filter(|name| std::env::var_os(name).is_some());
+    if let (false, Some(name)) = (on_command_line, variable) {
+      let _ = writeln!(io::stderr(), "\nThe value is that of the environment variable {}.", name.display());
+    }
+  }
+  ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Logs go to stderr; `LOG` takes a filter like "debug" or "deno_app_engine=trace".
+fn start_logging() {
+  let filter = tracing_subscriber::EnvFilter::try_from_env("LOG")
+    .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+  tracing_subscriber::fmt()
+    .with_env_filter(filter)
+    .with_target(false)
+    .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    .with_writer(io::stderr)
+    .init();
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[test]
+  fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+  }
+}

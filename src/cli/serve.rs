@@ -1,0 +1,74 @@
+//! `deno-app-engine serve`: listens, serves, and stops in good order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::engine::Engine;
+use crate::http;
+use crate::settings::Access;
+use crate::settings::ServeArgs;
+use crate::settings::Settings;
+use crate::settings::SettingsError;
+
+/// How long open requests may take to finish when the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+  #[error(transparent)]
+  Settings(#[from] SettingsError),
+  #[error("port {port} of {host} is in use: stop what listens there or choose another with --port")]
+  PortInUse { host: std::net::IpAddr, port: u16 },
+  #[error("cannot listen on {0}: {1}")]
+  Listen(SocketAddr, io::Error),
+  #[error("the data directory {0} cannot be used: {1}")]
+  DataDir(String, io::Error),
+  #[error("{0}")]
+  Io(#[from] io::Error),
+}
+
+pub fn run(args: ServeArgs) -> Result<(), ServeError> {
+  let settings = Settings::new(args)?;
+  tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), ServeError> {
+  let address = SocketAddr::new(settings.host, settings.port);
+  let listener = TcpListener::bind(address).await.map_err(|e| match e.kind() {
+    io::ErrorKind::AddrInUse => ServeError::PortInUse { host: settings.host, port: settings.port },
+    _ => ServeError::Listen(address, e),
+  })?;
+  let address = listener.local_addr()?;
+  let data_dir = settings.data_dir.display().to_string();
+  let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();
+  let engine = Engine::start(settings).map_err(|e| ServeError::DataDir(data_dir, e))?;
+  tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
+  if open_to_others {
+    tracing::warn!("anybody who can reach {address} can run code here: --no-auth was given");
+  }
+  http::serve(listener, engine.clone(), stop_signal(), DRAIN_TIMEOUT).await;
+  tracing::info!("stopping");
+  engine.shut_down().await;
+  Ok(())
+}
+
+/// Resolves on SIGINT and SIGTERM.
+async fn stop_signal() {
+  use tokio::signal::unix::SignalKind;
+  use tokio::signal::unix::signal;
+  let terminate = async {
+    match signal(SignalKind::terminate()) {
+      Ok(mut signals) => {
+        signals.recv().await;
+      }
+      Err(_) => std::future::pending().await,
+    }
+  };
+  tokio::select! {
+    _ = tokio::signal::ctrl_c() => {}
+    () = terminate => {}
+  }
+}

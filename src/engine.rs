@@ -1,0 +1,46 @@
+//! What a face holds: the settings and the managers. Knows the order of starting and stopping.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::kernel::KernelManager;
+use crate::settings::Settings;
+
+pub struct Engine {
+  pub settings: Settings,
+  pub kernels: Arc<KernelManager>,
+  pub started: Instant,
+}
+
+impl Engine {
+  /// # Errors
+  /// When the data directory cannot be used.
+  pub fn start(settings: Settings) -> io::Result<Arc<Self>> {
+    let scratch = settings.data_dir.join("scratch");
+    std::fs::create_dir_all(&scratch)?;
+    remove_leftovers(&scratch);
+    let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
+    std::fs::create_dir_all(&scratch)?;
+    let kernels = KernelManager::new(settings.kernels.clone(), scratch);
+    Ok(Arc::new(Self { settings, kernels, started: Instant::now() }))
+  }
+
+  /// Ends everything that runs.
+  pub async fn shut_down(&self) {
+    self.kernels.shut_down().await;
+  }
+}
+
+/// Removes what servers that no longer live have left: their folders are named by process id.
+fn remove_leftovers(scratch: &Path) {
+  let Ok(folders) = std::fs::read_dir(scratch) else { return };
+  for folder in folders.flatten() {
+    let pid = folder.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
+    if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
+      let _ = std::fs::remove_dir_all(folder.path());
+    }
+  }
+}

@@ -1,0 +1,84 @@
+//! Errors as HTTP shows them: the fitting status and `{"error": …}`.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::kernel::KernelError;
+
+/// What every failed request answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+  /// What was wrong, and what to do about it.
+  pub error: String,
+}
+
+#[derive(Debug)]
+pub struct ApiError {
+  status: StatusCode,
+  message: String,
+}
+
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+  pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    Self { status, message: message.into() }
+  }
+
+  pub fn bad_request(message: impl Into<String>) -> Self {
+    Self::new(StatusCode::BAD_REQUEST, message)
+  }
+
+  pub fn not_found(message: impl Into<String>) -> Self {
+    Self::new(StatusCode::NOT_FOUND, message)
+  }
+
+  pub fn method_not_allowed() -> Self {
+    Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+  }
+}
+
+impl IntoResponse for ApiError {
+  fn into_response(self) -> Response<Body> {
+    (self.status, Json(ErrorBody { error: self.message })).into_response()
+  }
+}
+
+impl From<KernelError> for ApiError {
+  fn from(error: KernelError) -> Self {
+    let status = match &error {
+      KernelError::Invalid(_) => StatusCode::BAD_REQUEST,
+      KernelError::Forbidden(_) => StatusCode::FORBIDDEN,
+      KernelError::NotFound | KernelError::UnknownId(_) | KernelError::SessionNotFound => {
+        StatusCode::NOT_FOUND
+      }
+      KernelError::Exists(_) | KernelError::Conflict(_) => StatusCode::CONFLICT,
+      KernelError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
+      KernelError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+      KernelError::TookTooLong(_) => StatusCode::GATEWAY_TIMEOUT,
+      KernelError::Host(message) => {
+        tracing::error!("{message}");
+        StatusCode::INTERNAL_SERVER_ERROR
+      }
+    };
+    Self::new(status, error.to_string())
+  }
+}
+
+/// A handler that panicked is our mistake; the connection and the server go on.
+pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+  let message = panic
+    .downcast_ref::<&str>()
+    .copied()
+    .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+    .unwrap_or("no message");
+  tracing::error!("a handler panicked: {message}");
+  ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
+}

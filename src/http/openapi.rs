@@ -1,0 +1,54 @@
+//! The API's description, generated from the handlers, and a page to try it.
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::AppState;
+use super::executions;
+use super::kernels;
+use super::status;
+
+#[derive(OpenApi)]
+#[openapi(
+  info(
+    title = "Deno App Engine",
+    description = "Runs TypeScript and JavaScript in kernels: create one, run cells in it, follow their output."
+  ),
+  tags(
+    (name = "kernels", description = "Their lives"),
+    (name = "executions", description = "Running code"),
+    (name = "code intelligence", description = "Completion, inspection"),
+    (name = "engine", description = "How it is")
+  )
+)]
+struct Description;
+
+/// Every route that is described.
+pub fn api() -> OpenApiRouter<AppState> {
+  OpenApiRouter::with_openapi(Description::openapi())
+    .routes(routes!(kernels::list, kernels::create))
+    .routes(routes!(kernels::delete))
+    .routes(routes!(kernels::info))
+    .routes(routes!(kernels::ping))
+    .routes(routes!(kernels::restart))
+    .routes(routes!(kernels::interrupt))
+    .routes(routes!(executions::execute))
+    .routes(routes!(executions::execute_stream))
+    .routes(routes!(executions::submit))
+    .routes(routes!(executions::result))
+    .routes(routes!(executions::follow))
+    .routes(routes!(executions::complete))
+    .routes(routes!(executions::inspect))
+    .routes(routes!(executions::is_complete))
+    .routes(routes!(executions::input_reply))
+    .routes(routes!(status::status))
+    .routes(routes!(status::events))
+}
+
+/// `/api/openapi.json` and the page at `/api/docs`.
+pub fn pages(document: utoipa::openapi::OpenApi) -> Router<AppState> {
+  SwaggerUi::new("/api/docs").url("/api/openapi.json", document).into()
+}

@@ -1,0 +1,113 @@
+//! `/health`, `/api/status`, `/api/events`: how the engine is.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::access::Visible;
+use super::error::ApiResult;
+use super::kernels::timestamp;
+use super::stream;
+use crate::kernel::EngineEventKind;
+
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+  status: &'static str,
+}
+
+/// Says that the server answers. Needs no token.
+pub async fn health() -> Json<Health> {
+  Json(Health { status: "ok" })
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+  status: &'static str,
+  version: &'static str,
+  uptime_seconds: u64,
+  kernels: KernelCounts,
+  pool: PoolCounts,
+  allowed_kernel_types: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct KernelCounts {
+  total: usize,
+  busy: usize,
+  dead: usize,
+  max: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct PoolCounts {
+  enabled: bool,
+  available: usize,
+  total: usize,
+}
+
+/// Tells what runs.
+#[utoipa::path(get, path = "/api/status", tag = "engine", responses((status = 200, body = EngineStatus)))]
+pub async fn status(State(engine): State<AppState>) -> Json<EngineStatus> {
+  let stats = engine.kernels.stats();
+  let settings = &engine.settings.kernels;
+  Json(EngineStatus {
+    status: "ok",
+    version: env!("CARGO_PKG_VERSION"),
+    uptime_seconds: engine.started.elapsed().as_secs(),
+    kernels: KernelCounts {
+      total: stats.total,
+      busy: stats.busy,
+      dead: stats.dead,
+      max: settings.kernel_max_count,
+    },
+    pool: PoolCounts {
+      enabled: settings.kernel_pool_enabled,
+      available: stats.pool.available,
+      total: stats.pool.total,
+    },
+    allowed_kernel_types: settings.allowed_kernel_types.0.iter().map(ToString::to_string).collect(),
+  })
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WireEngineEvent {
+  kernel_id: String,
+  timestamp: String,
+  #[serde(flatten)]
+  event: EngineEventKind,
+}
+
+/// Streams what happens to kernels from now on, as server-sent events.
+#[utoipa::path(get, path = "/api/events", tag = "engine",
+  responses((status = 200, content_type = "text/event-stream", body = WireEngineEvent)))]
+pub async fn events(State(engine): State<AppState>, visible: Visible) -> ApiResult<Response<Body>> {
+  let namespace = visible.namespace(None)?;
+  let mut watch = engine.kernels.watch();
+  let events = async_stream::stream! {
+    loop {
+      match watch.recv().await {
+        Ok(event) if namespace.is_none() || event.kernel.namespace() == namespace.as_deref() => {
+          let wire = WireEngineEvent {
+            kernel_id: event.kernel.to_string(),
+            timestamp: timestamp(event.time),
+            event: event.kind,
+          };
+          if let Ok(json) = serde_json::to_string(&wire) {
+            yield json;
+          }
+        }
+        // A watcher that fell behind misses events rather than holding them all.
+        Ok(_) | Err(RecvError::Lagged(_)) => {}
+        Err(RecvError::Closed) => break,
+      }
+    }
+  };
+  Ok(stream::sse_of(events))
+}

@@ -1,0 +1,120 @@
+//! Execution logs as response bodies: newline-delimited JSON and server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderName;
+use axum::http::HeaderValue;
+use axum::http::Response;
+use axum::http::header;
+use bytes::Bytes;
+use futures::Stream;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::kernel::Execution;
+use crate::kernel::LogReader;
+use crate::protocol::KernelEvent;
+
+/// Names the session of a streamed execution, so that its reader can come back.
+pub const SESSION_HEADER: &str = "x-session-id";
+/// How often a silent stream says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// An event as clients see it.
+#[derive(Serialize)]
+struct WireEvent<'a> {
+  #[serde(flatten)]
+  event: &'a KernelEvent,
+  #[serde(rename = "executionId")]
+  execution_id: String,
+}
+
+/// The JSON of one event of `execution`.
+pub fn event_json(execution: &Execution, event: &KernelEvent) -> String {
+  let wire = WireEvent { event, execution_id: execution.id.to_string() };
+  serde_json::to_string(&wire).unwrap_or_else(|e| json!({ "type": "error", "data": { "message": e.to_string() } }).to_string())
+}
+
+/// The whole log as one JSON array.
+pub fn log_json(execution: &Execution) -> String {
+  let events: Vec<String> =
+    execution.events().iter().map(|event| event_json(execution, event)).collect();
+  format!("[{}]", events.join(","))
+}
+
+/// One line an event, between a line that starts and a line that completes.
+pub fn ndjson(execution: Arc<Execution>) -> Response<Body> {
+  let session = execution.id.session();
+  let lines = async_stream::stream! {
+    let start = json!({ "type": "stream_start", "data": { "message": "Execution started" } });
+    yield Ok::<_, Infallible>(Bytes::from(format!("{start}\n")));
+    let mut reader = execution.reader(0);
+    let mut count = 0_usize;
+    while let Some((_, event)) = reader.next().await {
+      count += 1;
+      yield Ok(Bytes::from(event_json(&execution, &event) + "\n"));
+    }
+    let data = json!({ "message": "Execution completed", "outputCount": count });
+    yield Ok(Bytes::from(format!("{}\n", json!({ "type": "stream_complete", "data": data }))));
+  };
+  streaming("application/x-ndjson", &session, lines)
+}
+
+/// Server-sent events: the event, then its position in a block of its own, which resuming clients
+/// send back as `Last-Event-ID` and others ignore.
+pub fn sse(mut reader: LogReader) -> Response<Body> {
+  let session = reader.execution().id.session();
+  let blocks = async_stream::stream! {
+    // Headers and the news that the stream is open leave at once.
+    yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
+    loop {
+      let next = tokio::time::timeout(HEARTBEAT, reader.next()).await;
+      match next {
+        Ok(Some((position, event))) => {
+          let json = event_json(reader.execution(), &event);
+          yield Ok(Bytes::from(format!("data: {json}\n\nid: {position}\n\n")));
+        }
+        Ok(None) => break,
+        Err(_) => yield Ok(Bytes::from_static(b": still running\n\n")),
+      }
+    }
+  };
+  streaming("text/event-stream", &session, blocks)
+}
+
+/// Server-sent events that are already JSON.
+pub fn sse_of(events: impl Stream<Item = String> + Send + 'static) -> Response<Body> {
+  let blocks = async_stream::stream! {
+    yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
+    tokio::pin!(events);
+    loop {
+      match tokio::time::timeout(HEARTBEAT, futures::StreamExt::next(&mut events)).await {
+        Ok(Some(json)) => yield Ok(Bytes::from(format!("data: {json}\n\n"))),
+        Ok(None) => break,
+        Err(_) => yield Ok(Bytes::from_static(b": still here\n\n")),
+      }
+    }
+  };
+  streaming("text/event-stream", "", blocks)
+}
+
+fn streaming(
+  content_type: &'static str,
+  session: &str,
+  body: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
+) -> Response<Body> {
+  let mut response = Response::new(Body::from_stream(body));
+  let headers = response.headers_mut();
+  headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+  headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+  headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+  if let Ok(session) = HeaderValue::from_str(session)
+    && !session.is_empty()
+  {
+    headers.insert(HeaderName::from_static(SESSION_HEADER), session);
+  }
+  response
+}

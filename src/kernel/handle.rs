@@ -1,0 +1,565 @@
+//! One kernel: its queue, its history, its host, and what happens when that host misbehaves.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use super::EngineEvent;
+use super::EngineEventKind;
+use super::KernelError;
+use super::KernelId;
+use super::KernelManager;
+use super::KernelType;
+use super::execution::Execution;
+use super::host::HostConnection;
+use super::host::HostHandle;
+use super::options::Approved;
+use crate::protocol::ErrorReport;
+use crate::protocol::ExecutionId;
+use crate::protocol::KernelEvent;
+use crate::protocol::Outcome;
+use crate::protocol::Question;
+use crate::protocol::Reply;
+use crate::protocol::Request;
+
+/// Executions kept for late readers and the history.
+const MAX_HISTORY: usize = 500;
+/// What those may weigh together, in bytes.
+const MAX_HISTORY_BYTES: usize = 64 << 20;
+/// Executions that may wait in the queue.
+const MAX_QUEUE: usize = 1000;
+/// How long a step of the interrupt ladder is given before the next.
+const INTERRUPT_GRACE: Duration = Duration::from_millis(1500);
+/// How long a question about code may wait for the kernel.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+  /// Ready for a cell.
+  Active,
+  /// Running one.
+  Busy,
+  /// Being restarted.
+  Restarting,
+  /// Its host has ended; restart it or delete it.
+  Dead,
+}
+
+/// How an interrupt ended the execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted {
+  /// Nothing was running.
+  Idle,
+  /// The cell stopped; state is kept.
+  Stopped,
+  /// The cell could not be stopped: the kernel was restarted, state is lost.
+  Restarted,
+}
+
+pub struct Kernel {
+  pub id: KernelId,
+  pub kind: KernelType,
+  pub created: DateTime<Utc>,
+  pub inactivity_timeout: Option<Duration>,
+  pub max_execution_time: Option<Duration>,
+  pub approved: Approved,
+  /// Removed with the kernel.
+  pub scratch: PathBuf,
+  state: Mutex<State>,
+  answers: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
+  next_question: AtomicU64,
+  /// Told when a host has gone for good.
+  host_gone: Notify,
+  manager: Weak<KernelManager>,
+}
+
+struct State {
+  phase: Phase,
+  /// Counts hosts: what an earlier one still says is not heard.
+  generation: u64,
+  running: Option<Arc<Execution>>,
+  queue: VecDeque<Arc<Execution>>,
+  /// Every execution that is remembered, oldest first.
+  executions: VecDeque<Arc<Execution>>,
+  history_bytes: usize,
+  last_activity: Instant,
+  awaits_input: bool,
+}
+
+enum Phase {
+  Up(HostHandle),
+  Restarting,
+  Dead(String),
+  Removed,
+}
+
+impl Kernel {
+  pub fn new(
+    id: KernelId,
+    kind: KernelType,
+    approved: Approved,
+    timeouts: (Option<Duration>, Option<Duration>),
+    manager: Weak<KernelManager>,
+  ) -> Arc<Self> {
+    Arc::new(Self {
+      id,
+      kind,
+      created: Utc::now(),
+      inactivity_timeout: timeouts.0,
+      max_execution_time: timeouts.1,
+      scratch: approved.host.scratch.clone(),
+      approved,
+      state: Mutex::new(State {
+        phase: Phase::Restarting,
+        generation: 0,
+        running: None,
+        queue: VecDeque::new(),
+        executions: VecDeque::new(),
+        history_bytes: 0,
+        last_activity: Instant::now(),
+        awaits_input: false,
+      }),
+      answers: Mutex::default(),
+      next_question: AtomicU64::new(1),
+      host_gone: Notify::new(),
+      manager,
+    })
+  }
+
+  // ------------------------------------------------------------ what it is
+
+  pub fn status(&self) -> Status {
+    let state = self.lock();
+    match state.phase {
+      Phase::Up(_) if state.running.is_some() => Status::Busy,
+      Phase::Up(_) => Status::Active,
+      Phase::Restarting => Status::Restarting,
+      Phase::Dead(_) | Phase::Removed => Status::Dead,
+    }
+  }
+
+  /// Why it is dead, if it is.
+  pub fn death(&self) -> Option<String> {
+    match &self.lock().phase {
+      Phase::Dead(reason) => Some(reason.clone()),
+      _ => None,
+    }
+  }
+
+  pub fn pid(&self) -> Option<u32> {
+    match &self.lock().phase {
+      Phase::Up(host) => host.pid,
+      _ => None,
+    }
+  }
+
+  /// Finished executions, in the order they were submitted.
+  pub fn history(&self) -> Vec<Arc<Execution>> {
+    self.lock().executions.iter().filter(|e| e.outcome().is_some()).cloned().collect()
+  }
+
+  /// Executions that run or wait, the running one first.
+  pub fn unfinished(&self) -> Vec<Arc<Execution>> {
+    let state = self.lock();
+    state.running.iter().chain(&state.queue).cloned().collect()
+  }
+
+  pub fn execution(&self, id: ExecutionId) -> Option<Arc<Execution>> {
+    self.lock().executions.iter().rev().find(|e| e.id == id).cloned()
+  }
+
+  pub fn touch(&self) {
+    self.lock().last_activity = Instant::now();
+  }
+
+  /// How long nothing was done with it; zero while it works.
+  pub fn idle_time(&self) -> Duration {
+    let state = self.lock();
+    if state.running.is_some() { Duration::ZERO } else { state.last_activity.elapsed() }
+  }
+
+  /// Tells the watchers of the engine.
+  pub fn announce(&self, kind: EngineEventKind) {
+    if let Some(manager) = self.manager.upgrade() {
+      manager.announce(EngineEvent { kernel: self.id.clone(), time: Utc::now(), kind });
+    }
+  }
+
+  // ------------------------------------------------------------ hosts
+
+  /// Gives the kernel a configured host and starts listening to it.
+  pub fn attach(self: &Arc<Self>, host: HostConnection) {
+    let generation = {
+      let mut state = self.lock();
+      if matches!(state.phase, Phase::Removed) {
+        return;
+      }
+      state.generation += 1;
+      state.phase = Phase::Up(host.handle.clone());
+      state.last_activity = Instant::now();
+      state.awaits_input = false;
+      state.generation
+    };
+    tokio::spawn(self.clone().listen(host, generation));
+    self.announce(EngineEventKind::KernelReady);
+    self.start_next();
+  }
+
+  async fn listen(self: Arc<Self>, mut host: HostConnection, generation: u64) {
+    while let Some(reply) = host.next().await {
+      self.hear(reply, generation);
+    }
+    let reason = host.end().await;
+    self.host_ended(&reason, generation);
+    self.host_gone.notify_waiters();
+  }
+
+  fn hear(self: &Arc<Self>, reply: Reply, generation: u64) {
+    match reply {
+      Reply::Event { execution_id, event } => {
+        let execution = {
+          let mut state = self.lock();
+          if state.generation != generation {
+            return;
+          }
+          if matches!(event, KernelEvent::InputRequest { .. }) {
+            state.awaits_input = true;
+          }
+          let running = state.running.as_ref().filter(|e| Some(e.id) == execution_id).cloned();
+          running.or_else(|| {
+            state.executions.iter().rev().find(|e| Some(e.id) == execution_id).cloned()
+          })
+        };
+        if let Some(execution) = execution {
+          execution.append(event);
+        }
+      }
+      Reply::Done { execution_id, outcome } => self.done(execution_id, outcome, generation),
+      Reply::Answer { id, answer } => {
+        let waiting = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(waiting) = waiting {
+          let _ = waiting.send(answer);
+        }
+      }
+      Reply::Started { .. } | Reply::Ready | Reply::Configured { .. } | Reply::Fatal { .. } => {}
+    }
+  }
+
+  fn done(self: &Arc<Self>, id: ExecutionId, outcome: Outcome, generation: u64) {
+    let execution = {
+      let mut state = self.lock();
+      if state.generation != generation {
+        return;
+      }
+      match state.running.take_if(|e| e.id == id) {
+        Some(execution) => {
+          state.history_bytes += execution.bytes();
+          state.last_activity = Instant::now();
+          state.awaits_input = false;
+          state.forget_old();
+          execution
+        }
+        None => return,
+      }
+    };
+    if execution.is_stalled() {
+      execution.fail(recovery_report("ExecutionInterrupted", "interrupted", &execution));
+    }
+    execution.finish(outcome);
+    if outcome == Outcome::Interrupted {
+      self.announce(EngineEventKind::ExecutionInterrupted { execution_id: id.to_string() });
+    }
+    self.start_next();
+  }
+
+  /// Sends the next cell of the queue, if there is one and the host is free.
+  fn start_next(self: &Arc<Self>) {
+    let started = {
+      let mut state = self.lock();
+      let Phase::Up(host) = &state.phase else { return };
+      if state.running.is_some() {
+        return;
+      }
+      let host = host.clone();
+      match state.queue.pop_front() {
+        Some(execution) => {
+          execution.start();
+          host.send(Request::Execute { execution_id: execution.id, code: execution.code.clone() });
+          state.running = Some(execution.clone());
+          Some(execution)
+        }
+        None => None,
+      }
+    };
+    match started {
+      Some(execution) => {
+        self.announce(EngineEventKind::KernelBusy);
+        if let Some(limit) = self.max_execution_time {
+          tokio::spawn(super::supervisor::watch_for_stall(self.clone(), execution, limit));
+        }
+      }
+      None => self.announce(EngineEventKind::KernelIdle),
+    }
+  }
+
+  /// The host has gone: what ran on it ends with an error that says how.
+  fn host_ended(&self, reason: &str, generation: u64) {
+    let orphans = {
+      let mut state = self.lock();
+      if state.generation != generation || !matches!(state.phase, Phase::Up(_)) {
+        return;
+      }
+      state.phase = Phase::Dead(format!("the kernel {reason}"));
+      state.take_unfinished()
+    };
+    tracing::warn!(kernel = %self.id, "the kernel {reason}");
+    for execution in orphans {
+      execution.fail(ErrorReport::new("KernelDied", format!("The kernel {reason}")));
+    }
+    self.announce(EngineEventKind::KernelDied { reason: reason.to_owned() });
+  }
+
+  /// Takes the host away, ends it, and ends every execution with `report`; without one they end
+  /// quietly. Returns when the host is gone.
+  async fn detach(&self, next: Phase, report: Option<ErrorReport>) -> Result<(), KernelError> {
+    let (host, orphans) = {
+      let mut state = self.lock();
+      if matches!(state.phase, Phase::Removed) {
+        return Err(KernelError::NotFound);
+      }
+      let previous = std::mem::replace(&mut state.phase, next);
+      state.generation += 1;
+      (previous, state.take_unfinished())
+    };
+    self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    for execution in orphans {
+      match &report {
+        Some(report) => execution.fail(report.clone()),
+        None => execution.finish(Outcome::Interrupted),
+      }
+    }
+    if let Phase::Up(host) = host {
+      let gone = self.host_gone.notified();
+      tokio::pin!(gone);
+      gone.as_mut().enable();
+      host.send(Request::Shutdown);
+      host.kill();
+      // Only a host stuck in the operating system takes longer; its memory is then not ours to free.
+      let _ = tokio::time::timeout(Duration::from_secs(5), gone).await;
+    }
+    Ok(())
+  }
+
+  /// Takes the kernel out of service for a restart.
+  ///
+  /// # Errors
+  /// When it was removed meanwhile.
+  pub async fn begin_restart(&self, report: ErrorReport) -> Result<(), KernelError> {
+    self.detach(Phase::Restarting, Some(report)).await
+  }
+
+  /// Forgets sessions and history, as a restart over HTTP does.
+  pub fn forget(&self) {
+    let mut state = self.lock();
+    state.executions.retain(|e| e.outcome().is_none());
+    state.history_bytes = 0;
+  }
+
+  /// A restart has failed.
+  pub fn restart_failed(&self, reason: &str) {
+    let mut state = self.lock();
+    if matches!(state.phase, Phase::Restarting) {
+      state.phase = Phase::Dead(format!("the kernel could not be restarted: {reason}"));
+    }
+  }
+
+  /// Ends the kernel for good.
+  pub async fn remove(&self, reason: &str, report: Option<ErrorReport>) {
+    if self.detach(Phase::Removed, report).await.is_ok() {
+      self.announce(EngineEventKind::KernelTerminated { reason: reason.to_owned() });
+      let scratch = self.scratch.clone();
+      tokio::spawn(async move {
+        let _ = tokio::fs::remove_dir_all(scratch).await;
+      });
+    }
+  }
+
+  /// Kills the host as if it had ended by itself, for `reason`.
+  pub fn kill_host(&self, reason: &str) {
+    let host = {
+      let state = self.lock();
+      match &state.phase {
+        Phase::Up(host) => Some((host.clone(), state.generation)),
+        _ => None,
+      }
+    };
+    if let Some((host, generation)) = host {
+      self.host_ended(reason, generation);
+      host.kill();
+    }
+  }
+
+  // ------------------------------------------------------------ executions
+
+  /// Queues a cell. It runs whether or not anybody reads its log.
+  ///
+  /// # Errors
+  /// When the kernel is dead or the queue is full.
+  pub fn submit(self: &Arc<Self>, code: String) -> Result<Arc<Execution>, KernelError> {
+    let execution = Arc::new(Execution::new(code, self.approved.output_bytes));
+    {
+      let mut state = self.lock();
+      match &state.phase {
+        Phase::Dead(reason) => {
+          return Err(KernelError::Conflict(format!("Kernel is dead ({reason}): restart it first")));
+        }
+        Phase::Removed => return Err(KernelError::NotFound),
+        Phase::Up(_) | Phase::Restarting => {}
+      }
+      if state.queue.len() >= MAX_QUEUE {
+        return Err(KernelError::LimitReached(format!(
+          "{MAX_QUEUE} executions already wait for this kernel"
+        )));
+      }
+      state.last_activity = Instant::now();
+      state.queue.push_back(execution.clone());
+      state.executions.push_back(execution.clone());
+    }
+    self.start_next();
+    Ok(execution)
+  }
+
+  /// Asks the running cell to stop, climbing from a request to a restart until it has.
+  ///
+  /// # Errors
+  /// When the kernel is dead, or not even a restart helped.
+  pub async fn interrupt(self: &Arc<Self>) -> Result<Interrupted, KernelError> {
+    let (host, running) = {
+      let mut state = self.lock();
+      state.last_activity = Instant::now();
+      match &state.phase {
+        Phase::Up(host) => (host.clone(), state.running.clone()),
+        Phase::Dead(reason) => {
+          return Err(KernelError::Conflict(format!("Kernel is dead ({reason}): restart it first")));
+        }
+        Phase::Restarting => return Ok(Interrupted::Idle),
+        Phase::Removed => return Err(KernelError::NotFound),
+      }
+    };
+    let Some(execution) = running else {
+      // A loop in a timer that a cell left behind is stopped too.
+      host.send(Request::Interrupt { execution_id: None });
+      return Ok(Interrupted::Idle);
+    };
+    for _ in 0..2 {
+      host.send(Request::Interrupt { execution_id: Some(execution.id) });
+      if tokio::time::timeout(INTERRUPT_GRACE, execution.ended()).await.is_ok() {
+        return Ok(Interrupted::Stopped);
+      }
+    }
+    let report = recovery_report("KernelRestarted", "restarted: the cell could not be interrupted", &execution);
+    let manager = self.manager.upgrade().ok_or(KernelError::NotFound)?;
+    manager.replace_host(self, report, "the cell could not be interrupted").await?;
+    Ok(Interrupted::Restarted)
+  }
+
+  /// # Errors
+  /// When no prompt is open.
+  pub fn reply_to_input(&self, value: Option<String>) -> Result<(), KernelError> {
+    let mut state = self.lock();
+    state.last_activity = Instant::now();
+    match &state.phase {
+      Phase::Up(host) if state.awaits_input => {
+        host.send(Request::InputReply { value });
+        state.awaits_input = false;
+        Ok(())
+      }
+      _ => Err(KernelError::Conflict("The kernel is not waiting for input".into())),
+    }
+  }
+
+  /// Asks the language about code; answered between cells.
+  ///
+  /// # Errors
+  /// When the kernel is dead or has no time to answer.
+  pub async fn ask(&self, question: Question) -> Result<Value, KernelError> {
+    let id = self.next_question.fetch_add(1, Ordering::Relaxed);
+    let (answer, answered) = oneshot::channel();
+    self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, answer);
+    {
+      let mut state = self.lock();
+      state.last_activity = Instant::now();
+      match &state.phase {
+        Phase::Up(host) => host.send(Request::Ask { id, question }),
+        Phase::Dead(reason) => {
+          return Err(KernelError::Conflict(format!("Kernel is dead ({reason}): restart it first")));
+        }
+        Phase::Restarting => return Err(KernelError::Conflict("The kernel is restarting".into())),
+        Phase::Removed => return Err(KernelError::NotFound),
+      }
+    }
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
+    self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    match answer {
+      Ok(Ok(answer)) => Ok(answer),
+      Ok(Err(_)) => Err(KernelError::Conflict("The kernel ended before it could answer".into())),
+      Err(_) => Err(KernelError::TookTooLong(
+        "The kernel is busy and did not answer in time: wait for the cell or interrupt it".into(),
+      )),
+    }
+  }
+
+  fn lock(&self) -> MutexGuard<'_, State> {
+    self.state.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+impl State {
+  fn take_unfinished(&mut self) -> Vec<Arc<Execution>> {
+    self.awaits_input = false;
+    self.running.take().into_iter().chain(self.queue.drain(..)).collect()
+  }
+
+  fn forget_old(&mut self) {
+    while self.executions.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES {
+      // The oldest finished one; those that run or wait are never forgotten.
+      match self.executions.front() {
+        Some(oldest) if oldest.outcome().is_some() => {
+          self.history_bytes = self.history_bytes.saturating_sub(oldest.bytes());
+          self.executions.pop_front();
+        }
+        _ => break,
+      }
+    }
+  }
+}
+
+/// The error event of a recovery step, in the words of the original's.
+pub fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorReport {
+  let runtime = execution.runtime().unwrap_or_default().as_millis();
+  let code: String = execution.code.chars().take(200).collect();
+  let evalue = format!("Kernel execution was {what} after {runtime}ms");
+  ErrorReport {
+    ename: ename.to_owned(),
+    traceback: vec![format!("{ename}: {evalue}"), format!("Runtime: {runtime}ms"), format!("Code: {code}")],
+    evalue,
+  }
+}

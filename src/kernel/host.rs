@@ -1,0 +1,268 @@
+//! The server's end of a kernel host: starting it, talking to it, and learning how it ended.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio_util::codec::FramedRead;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use super::Mode;
+use crate::protocol;
+use crate::protocol::HostConfig;
+use crate::protocol::MAX_FRAME_BYTES;
+use crate::protocol::Reply;
+use crate::protocol::Request;
+
+/// The hidden command that turns this binary into a kernel process.
+pub const HOST_COMMAND: &str = "kernel-host";
+
+/// Longest a host may take to boot, on a machine with much else to do.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A host that is up. Dropping it ends the host.
+pub struct HostConnection {
+  pub handle: HostHandle,
+  replies: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
+  child: Option<Child>,
+  /// What the host said before it ended.
+  last_words: Option<String>,
+}
+
+/// What steers a host from any task.
+#[derive(Clone)]
+pub struct HostHandle {
+  requests: mpsc::UnboundedSender<Request>,
+  kill: Arc<Notify>,
+  /// The process, when it has one of its own.
+  pub pid: Option<u32>,
+}
+
+impl HostHandle {
+  /// Sends a request; a host that is gone is noticed by whoever reads its replies.
+  pub fn send(&self, request: Request) {
+    let _ = self.requests.send(request);
+  }
+
+  /// Ends the host at once, whatever it does.
+  pub fn kill(&self) {
+    self.kill.notify_one();
+  }
+}
+
+impl HostConnection {
+  /// Starts a blank host and waits until it is up.
+  ///
+  /// # Errors
+  /// When it cannot be started or does not come up in time.
+  pub async fn launch(mode: Mode) -> io::Result<Self> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let child = match mode {
+      Mode::Worker => Some(spawn_process(theirs).await?),
+      Mode::MainThread => {
+        crate::host::run_thread(theirs)?;
+        None
+      }
+    };
+    let (read, mut write) = UnixStream::from_std(ours)?.into_split();
+    let (requests, mut outgoing) = mpsc::unbounded_channel::<Request>();
+    tokio::spawn(async move {
+      while let Some(request) = outgoing.recv().await {
+        if write.write_all(&protocol::encode(&request)).await.is_err() {
+          break;
+        }
+      }
+    });
+    let mut connection = Self {
+      handle: HostHandle {
+        requests,
+        kill: Arc::default(),
+        pid: child.as_ref().and_then(Child::id),
+      },
+      replies: LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_read(read),
+      child,
+      last_words: None,
+    };
+    match tokio::time::timeout(BOOT_TIMEOUT, connection.next()).await {
+      Ok(Some(Reply::Ready)) => Ok(connection),
+      Ok(_) => Err(io::Error::other(format!("the kernel host {}", connection.end().await))),
+      Err(_) => Err(io::Error::other("the kernel host did not start in time")),
+    }
+  }
+
+  /// Makes a kernel of a blank host.
+  ///
+  /// # Errors
+  /// `Err(Some(reason))` when the host refuses the configuration, `Err(None)` when it is gone.
+  pub async fn configure(&mut self, config: HostConfig) -> Result<(), Option<String>> {
+    self.handle.send(Request::Configure(Box::new(config)));
+    match tokio::time::timeout(CONFIGURE_TIMEOUT, self.next()).await {
+      Ok(Some(Reply::Configured { error: None })) => Ok(()),
+      Ok(Some(Reply::Configured { error })) => Err(error),
+      _ => Err(None),
+    }
+  }
+
+  /// The next reply, or `None` when the host has ended or was killed. Call [`Self::end`] then.
+  pub async fn next(&mut self) -> Option<Reply> {
+    loop {
+      let frame = tokio::select! {
+        frame = self.replies.next() => frame?,
+        () = self.handle.kill.notified() => return None,
+      };
+      match frame.and_then(|frame| protocol::decode::<Reply>(&frame)) {
+        Ok(Reply::Fatal { reason }) => self.last_words = Some(reason),
+        Ok(reply) => return Some(reply),
+        Err(error) => {
+          self.last_words = Some(format!("broke the kernel protocol: {error}"));
+          return None;
+        }
+      }
+    }
+  }
+
+  /// Ends the host, waits until it is gone, and says how it ended.
+  pub async fn end(&mut self) -> String {
+    let status = match &mut self.child {
+      Some(child) => {
+        // A host that ended by itself has its own status; one that still runs gets SIGKILL.
+        let gone = match tokio::time::timeout(Duration::from_millis(20), child.wait()).await {
+          Ok(status) => status.ok(),
+          Err(_) => None,
+        };
+        match gone {
+          Some(status) => Some(status),
+          None => {
+            kill_group(child);
+            child.wait().await.ok()
+          }
+        }
+      }
+      None => None,
+    };
+    match (self.last_words.take(), status) {
+      (Some(words), _) => words,
+      (None, Some(status)) => describe(status),
+      (None, None) => "ended".into(),
+    }
+  }
+
+  /// Kills the host without asking how it would have ended.
+  pub async fn kill(mut self) {
+    if let Some(child) = &mut self.child {
+      kill_group(child);
+      let _ = child.wait().await;
+    }
+  }
+}
+
+impl Drop for HostConnection {
+  fn drop(&mut self) {
+    if let Some(child) = &mut self.child {
+      kill_group(child);
+    }
+  }
+}
+
+/// Kills the process and what it started; does nothing once it has been waited for.
+fn kill_group(child: &mut Child) {
+  let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+  if let Some(pid) = pid {
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    let _ = child.start_kill();
+  }
+}
+
+fn describe(status: ExitStatus) -> String {
+  match (status.signal(), status.code()) {
+    (Some(signal), _) => format!("was killed by signal {signal}{}", signal_name(signal)),
+    (None, Some(code)) => format!("exited with code {code}"),
+    (None, None) => "ended".into(),
+  }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+  match signal {
+    4 => " (SIGILL)",
+    5 => " (SIGTRAP)",
+    6 => " (SIGABRT)",
+    7 => " (SIGBUS)",
+    8 => " (SIGFPE)",
+    9 => " (SIGKILL)",
+    11 => " (SIGSEGV)",
+    13 => " (SIGPIPE)",
+    15 => " (SIGTERM)",
+    24 => " (SIGXCPU)",
+    _ => "",
+  }
+}
+
+type SpawnJob = (Command, tokio::runtime::Handle, oneshot::Sender<io::Result<Child>>);
+
+/// Starts the process from one thread that never ends: the kernel's death signal is bound to the
+/// thread that started it, and the runtime's threads come and go.
+async fn spawn_process(socket: StdUnixStream) -> io::Result<Child> {
+  static SPAWNER: OnceLock<Option<std_mpsc::Sender<SpawnJob>>> = OnceLock::new();
+  let spawner = SPAWNER.get_or_init(|| {
+    let (tx, rx) = std_mpsc::channel::<SpawnJob>();
+    let thread = std::thread::Builder::new().name("kernel-spawner".into());
+    let run = move || {
+      for (mut command, runtime, done) in rx {
+        let _entered = runtime.enter();
+        let _ = done.send(command.spawn());
+      }
+    };
+    thread.spawn(run).ok().map(|_| tx)
+  });
+  let mut command = Command::new(own_binary()?);
+  command
+    .arg(HOST_COMMAND)
+    // Nothing of the server's environment is for kernels.
+    .env_clear()
+    .stdin(Stdio::from(OwnedFd::from(socket)))
+    .stdout(Stdio::null())
+    .stderr(Stdio::inherit())
+    .process_group(0)
+    .kill_on_drop(true);
+  let gone = || io::Error::other("the thread that starts kernels is gone");
+  let (done, spawned) = oneshot::channel();
+  let job = (command, tokio::runtime::Handle::current(), done);
+  spawner.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+  spawned.await.map_err(|_| gone())?
+}
+
+/// This binary, also after it was replaced on disk.
+fn own_binary() -> io::Result<std::path::PathBuf> {
+  if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[test]
+  fn an_end_is_told_by_code_or_signal() {
+    assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exited with code 3");
+    assert_eq!(describe(ExitStatus::from_raw(9)), "was killed by signal 9 (SIGKILL)");
+  }
+}

@@ -1,0 +1,327 @@
+//! All kernels of the engine.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
+use std::sync::RwLockWriteGuard;
+use std::sync::Weak;
+use std::time::Instant;
+
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::CreateKernel;
+use super::EngineEvent;
+use super::EngineEventKind;
+use super::Kernel;
+use super::KernelError;
+use super::KernelId;
+use super::KernelType;
+use super::Language;
+use super::Mode;
+use super::Status;
+use super::host::HostConnection;
+use super::options::Approved;
+use super::pool::Pool;
+use super::pool::PoolStats;
+use super::supervisor;
+use crate::protocol::ErrorReport;
+use crate::settings::KernelArgs;
+
+/// Engine events a slow watcher may lag behind before it misses some.
+const EVENT_BUFFER: usize = 1024;
+
+pub struct KernelManager {
+  settings: KernelArgs,
+  /// Kernels' own folders are made here, and removed with the server.
+  scratch_root: PathBuf,
+  kernels: RwLock<HashMap<KernelId, Entry>>,
+  pool: Arc<Pool>,
+  events: broadcast::Sender<EngineEvent>,
+  me: Weak<Self>,
+}
+
+enum Entry {
+  /// An id that is taken while its kernel boots; not listed.
+  Booting,
+  Ready(Arc<Kernel>),
+}
+
+/// Numbers for the status page.
+#[derive(Debug, Clone, Copy)]
+pub struct ManagerStats {
+  pub total: usize,
+  pub busy: usize,
+  pub dead: usize,
+  pub pool: PoolStats,
+}
+
+impl KernelManager {
+  /// Starts filling the pool at once, in the background.
+  pub fn new(settings: KernelArgs, scratch_root: PathBuf) -> Arc<Self> {
+    let preloads_v8 = settings
+      .preload()
+      .iter()
+      .any(|kind| kind.mode == Mode::Worker && kind.language != Language::Python);
+    let size = if settings.kernel_pool_enabled && preloads_v8 {
+      usize::from(settings.kernel_pool_size)
+    } else {
+      0
+    };
+    let manager = Arc::new_cyclic(|me| Self {
+      pool: Pool::new(size, settings.kernel_pool_auto_refill),
+      settings,
+      scratch_root,
+      kernels: RwLock::default(),
+      events: broadcast::channel(EVENT_BUFFER).0,
+      me: me.clone(),
+    });
+    manager.pool.fill();
+    tokio::spawn(supervisor::watch_memory(manager.me.clone()));
+    manager
+  }
+
+  // ------------------------------------------------------------ looking
+
+  /// Every kernel, or those of a namespace, oldest first. Never waits for a kernel.
+  pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Kernel>> {
+    let mut kernels = self.all();
+    kernels.retain(|k| namespace.is_none() || k.id.namespace() == namespace);
+    kernels.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    kernels
+  }
+
+  pub fn all(&self) -> Vec<Arc<Kernel>> {
+    let ready = |entry: &Entry| match entry {
+      Entry::Ready(kernel) => Some(kernel.clone()),
+      Entry::Booting => None,
+    };
+    self.read().values().filter_map(ready).collect()
+  }
+
+  /// # Errors
+  /// When there is no such kernel.
+  pub fn get(&self, id: &KernelId) -> Result<Arc<Kernel>, KernelError> {
+    match self.read().get(id) {
+      Some(Entry::Ready(kernel)) => Ok(kernel.clone()),
+      _ => Err(KernelError::NotFound),
+    }
+  }
+
+  /// Whether this very kernel is still the one of its id.
+  pub fn is_current(&self, kernel: &Arc<Kernel>) -> bool {
+    self.get(&kernel.id).is_ok_and(|current| Arc::ptr_eq(&current, kernel))
+  }
+
+  pub fn stats(&self) -> ManagerStats {
+    let kernels = self.all();
+    let with = |status| kernels.iter().filter(|k| k.status() == status).count();
+    ManagerStats {
+      total: kernels.len(),
+      busy: with(Status::Busy),
+      dead: with(Status::Dead),
+      pool: self.pool.stats(),
+    }
+  }
+
+  /// Follows what happens to kernels from now on.
+  pub fn watch(&self) -> broadcast::Receiver<EngineEvent> {
+    self.events.subscribe()
+  }
+
+  pub fn announce(&self, event: EngineEvent) {
+    let _ = self.events.send(event);
+  }
+
+  // ------------------------------------------------------------ life
+
+  /// Makes a kernel and returns once it is ready for cells.
+  ///
+  /// # Errors
+  /// When the request is not allowed or not possible; nothing is left behind then.
+  pub async fn create(&self, request: CreateKernel) -> Result<Arc<Kernel>, KernelError> {
+    let started = Instant::now();
+    let kind = KernelType { mode: request.mode, language: request.language };
+    let name = request.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    let id = KernelId::new(request.namespace.as_deref(), &name)?;
+    self.check_type(kind)?;
+    let scratch = self.scratch_root.join(Uuid::new_v4().to_string());
+    let approved = request.approve(&self.settings, &scratch)?;
+    self.reserve(&id)?;
+    // Gives the id back on every way out, also when the caller stops waiting.
+    let reservation = Reservation { manager: self, id: &id };
+    let host = self.configured_host(kind, &approved).await?;
+    let timeouts = (request.inactivity_timeout, request.max_execution_time);
+    let kernel = Kernel::new(id.clone(), kind, approved, timeouts, self.me.clone());
+    kernel.attach(host);
+    self.write().insert(id.clone(), Entry::Ready(kernel.clone()));
+    std::mem::forget(reservation);
+    if let (Some(_), Some(me)) = (kernel.inactivity_timeout, self.me.upgrade()) {
+      tokio::spawn(supervisor::watch_for_inactivity(me, Arc::downgrade(&kernel)));
+    }
+    tracing::debug!(kernel = %id, %kind, "created in {:?}", started.elapsed());
+    Ok(kernel)
+  }
+
+  fn check_type(&self, kind: KernelType) -> Result<(), KernelError> {
+    let allowed = &self.settings.allowed_kernel_types.0;
+    if !allowed.contains(&kind) {
+      let list: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+      return Err(KernelError::Forbidden(format!(
+        "Kernel type {kind} is not allowed. Allowed types: {}",
+        list.join(", ")
+      )));
+    }
+    if kind.language == Language::Python {
+      return Err(KernelError::Unsupported(
+        "Python kernels are not in this version yet: create one with lang \"typescript\" or \"javascript\"".into(),
+      ));
+    }
+    Ok(())
+  }
+
+  fn reserve(&self, id: &KernelId) -> Result<(), KernelError> {
+    let mut kernels = self.write();
+    if kernels.contains_key(id) {
+      return Err(KernelError::Exists(id.clone()));
+    }
+    let most = self.settings.kernel_max_count;
+    if kernels.len() >= most {
+      return Err(KernelError::LimitReached(format!(
+        "{most} kernels exist already, the most this server allows (KERNEL_MAX_COUNT): delete one first"
+      )));
+    }
+    kernels.insert(id.clone(), Entry::Booting);
+    Ok(())
+  }
+
+  /// A host made into a kernel: from the pool, else a new one.
+  async fn configured_host(
+    &self,
+    kind: KernelType,
+    approved: &Approved,
+  ) -> Result<HostConnection, KernelError> {
+    tokio::fs::create_dir_all(&approved.host.scratch).await.map_err(|e| {
+      KernelError::Host(format!("the kernel's folder {} cannot be made: {e}", approved.host.scratch.display()))
+    })?;
+    let pooled = (kind.mode == Mode::Worker).then(|| self.pool.take()).flatten();
+    let mut waiting = pooled;
+    loop {
+      let (mut host, fresh) = match waiting.take() {
+        Some(host) => (host, false),
+        None => {
+          let host = HostConnection::launch(kind.mode).await;
+          (host.map_err(|e| KernelError::Host(format!("the kernel could not be started: {e}")))?, true)
+        }
+      };
+      match host.configure(approved.host.clone()).await {
+        Ok(()) => return Ok(host),
+        Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
+        // A blank host may have died while it waited; a new one has no excuse.
+        Err(None) if !fresh => waiting = self.pool.take(),
+        Err(None) => {
+          let end = host.end().await;
+          return Err(KernelError::Host(format!("the kernel could not be started: it {end}")));
+        }
+      }
+    }
+  }
+
+  /// Ends a kernel and forgets it. Executions end quietly, or with `report`.
+  ///
+  /// # Errors
+  /// When there is no such kernel.
+  pub async fn remove(
+    &self,
+    id: &KernelId,
+    reason: &str,
+    report: Option<ErrorReport>,
+  ) -> Result<(), KernelError> {
+    let kernel = {
+      let mut kernels = self.write();
+      match kernels.remove(id) {
+        Some(Entry::Ready(kernel)) => kernel,
+        Some(booting @ Entry::Booting) => {
+          kernels.insert(id.clone(), booting);
+          return Err(KernelError::UnknownId(id.clone()));
+        }
+        None => return Err(KernelError::UnknownId(id.clone())),
+      }
+    };
+    kernel.remove(reason, report).await;
+    Ok(())
+  }
+
+  /// Restarts a kernel: same id, options and environment, nothing else kept.
+  ///
+  /// # Errors
+  /// When there is no such kernel, or no new host can be made; it is dead then.
+  pub async fn restart(&self, id: &KernelId) -> Result<(), KernelError> {
+    let kernel = self.get(id)?;
+    let report = ErrorReport::new("KernelRestarted", "The kernel was restarted");
+    self.replace_host(&kernel, report, "requested").await?;
+    kernel.forget();
+    Ok(())
+  }
+
+  /// Gives a kernel a new host; what runs or waits ends with `report`.
+  ///
+  /// # Errors
+  /// When the kernel was removed meanwhile, or no new host can be made.
+  pub async fn replace_host(
+    &self,
+    kernel: &Arc<Kernel>,
+    report: ErrorReport,
+    reason: &str,
+  ) -> Result<(), KernelError> {
+    kernel.begin_restart(report).await?;
+    // State on disk goes with the state in memory.
+    let _ = tokio::fs::remove_dir_all(&kernel.scratch).await;
+    match self.configured_host(kernel.kind, &kernel.approved).await {
+      Ok(host) => {
+        kernel.attach(host);
+        kernel.announce(EngineEventKind::KernelRestarted { reason: reason.to_owned() });
+        Ok(())
+      }
+      Err(error) => {
+        kernel.restart_failed(&error.to_string());
+        Err(error)
+      }
+    }
+  }
+
+  /// Ends every kernel and the pool.
+  pub async fn shut_down(&self) {
+    self.pool.close();
+    let kernels = std::mem::take(&mut *self.write());
+    let ends = kernels.into_values().filter_map(|entry| match entry {
+      Entry::Ready(kernel) => Some(async move { kernel.remove("the server stops", None).await }),
+      Entry::Booting => None,
+    });
+    futures::future::join_all(ends).await;
+    let _ = tokio::fs::remove_dir_all(&self.scratch_root).await;
+  }
+
+  fn read(&self) -> RwLockReadGuard<'_, HashMap<KernelId, Entry>> {
+    self.kernels.read().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  fn write(&self) -> RwLockWriteGuard<'_, HashMap<KernelId, Entry>> {
+    self.kernels.write().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// An id held for a kernel that boots.
+struct Reservation<'a> {
+  manager: &'a KernelManager,
+  id: &'a KernelId,
+}
+
+impl Drop for Reservation<'_> {
+  fn drop(&mut self) {
+    self.manager.write().remove(self.id);
+  }
+}

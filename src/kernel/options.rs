@@ -1,0 +1,350 @@
+//! What a kernel may be created with, and what the operator lets it have of that.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::KernelError;
+use super::Language;
+use super::Mode;
+use crate::protocol::HostConfig;
+use crate::protocol::HostPermissions;
+use crate::protocol::MountConfig;
+use crate::settings::KernelArgs;
+
+/// Where a mount appears when nothing else is said, as the original had it.
+const DEFAULT_MOUNT_POINT: &str = "/home/pyodide";
+/// Networks that a kernel reaches only when it is permitted to by name: this machine, private and
+/// link-local ranges (RFC 1122, 1918, 3927, 4193, 4291, 6598).
+const LOCAL_NETWORKS: &[&str] = &[
+  "0.0.0.0/8",
+  "10.0.0.0/8",
+  "100.64.0.0/10",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "172.16.0.0/12",
+  "192.168.0.0/16",
+  "localhost",
+  "[::]",
+  "[::1]",
+  "[fc00::]/7",
+  "[fe80::]/10",
+];
+
+/// A request for a kernel.
+#[derive(Debug, Clone, Default)]
+pub struct CreateKernel {
+  pub id: Option<String>,
+  pub namespace: Option<String>,
+  pub mode: Mode,
+  pub language: Language,
+  pub env: BTreeMap<String, String>,
+  pub filesystem: Option<Filesystem>,
+  pub permissions: PermissionRequest,
+  /// Ends the kernel when nothing was done with it for that long.
+  pub inactivity_timeout: Option<Duration>,
+  /// Treats an execution that runs longer as stalled.
+  pub max_execution_time: Option<Duration>,
+  pub limits: Limits,
+}
+
+/// A host directory shown to the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Filesystem {
+  /// `false` leaves the mount out.
+  #[serde(default = "enabled")]
+  pub enabled: bool,
+  /// Directory on the host; must lie inside one of the operator's KERNEL_MOUNT_ROOTS.
+  #[schema(value_type = String)]
+  pub root: PathBuf,
+  /// Absolute path the kernel sees it at.
+  #[serde(default = "default_mount_point")]
+  #[schema(value_type = String)]
+  pub mount_point: PathBuf,
+}
+
+fn enabled() -> bool {
+  true
+}
+
+fn default_mount_point() -> PathBuf {
+  DEFAULT_MOUNT_POINT.into()
+}
+
+/// What a kernel may use; each at most the operator's own, which is also the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+  /// JavaScript heap, in MiB.
+  #[schema(minimum = 64)]
+  pub heap_mb: Option<u64>,
+  /// Memory of the kernel's process, in MiB.
+  #[schema(minimum = 128)]
+  pub memory_mb: Option<u64>,
+  /// Output kept of one execution, in bytes.
+  #[schema(minimum = 1024)]
+  pub output_bytes: Option<u64>,
+}
+
+/// One permission: everything, nothing, or the listed things.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "true, false or a list of strings")]
+pub enum Grant {
+  All(bool),
+  List(Vec<String>),
+}
+
+/// Deno's permissions, as `deno.permissions` of the original; what is left out keeps the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PermissionRequest {
+  pub read: Option<Grant>,
+  pub write: Option<Grant>,
+  pub net: Option<Grant>,
+  pub env: Option<Grant>,
+  pub run: Option<Grant>,
+  pub ffi: Option<Grant>,
+  pub sys: Option<Grant>,
+  pub import: Option<Grant>,
+}
+
+impl FromStr for PermissionRequest {
+  type Err = String;
+
+  fn from_str(text: &str) -> Result<Self, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
+  }
+}
+
+impl Grant {
+  fn as_deno(&self) -> Option<Vec<String>> {
+    match self {
+      Self::All(true) => Some(Vec::new()),
+      Self::All(false) => None,
+      Self::List(list) if list.is_empty() => None,
+      Self::List(list) => Some(list.clone()),
+    }
+  }
+
+  /// What of `self` goes beyond `ceiling`, in words.
+  fn beyond(&self, ceiling: &Self, within: fn(&str, &str) -> bool) -> Option<String> {
+    match (self, ceiling) {
+      (_, Self::All(true)) | (Self::All(false), _) => None,
+      (Self::All(true), _) => Some("everything".into()),
+      (Self::List(wanted), Self::All(false)) => wanted.first().cloned(),
+      (Self::List(wanted), Self::List(allowed)) => {
+        wanted.iter().find(|w| !allowed.iter().any(|a| within(w, a))).cloned()
+      }
+    }
+  }
+}
+
+/// The merged, checked configuration of a kernel that will be made.
+#[derive(Debug, Clone)]
+pub struct Approved {
+  pub host: HostConfig,
+  pub memory_bytes: u64,
+  pub output_bytes: u64,
+}
+
+impl CreateKernel {
+  /// Checks the request against the operator's settings.
+  ///
+  /// # Errors
+  /// When it asks for more than the operator allows (`Forbidden`) or for nonsense (`Invalid`).
+  pub fn approve(&self, settings: &KernelArgs, scratch: &Path) -> Result<Approved, KernelError> {
+    for (name, value) in &self.env {
+      if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(KernelError::Invalid(format!("env: `{name}` cannot be an environment variable")));
+      }
+    }
+    let heap = limit("limits.heapMb", self.limits.heap_mb, 64, settings.kernel_max_heap_mb)?;
+    let memory = limit("limits.memoryMb", self.limits.memory_mb, 128, settings.kernel_max_memory_mb)?;
+    let output_bytes = limit(
+      "limits.outputBytes",
+      self.limits.output_bytes,
+      1024,
+      settings.kernel_max_output_bytes,
+    )?;
+    let mounts = match &self.filesystem {
+      Some(filesystem) if filesystem.enabled => vec![filesystem.approve(settings)?],
+      _ => Vec::new(),
+    };
+    let permissions =
+      self.permissions.approve(&settings.kernel_permissions_max, scratch, &mounts)?;
+    Ok(Approved {
+      host: HostConfig {
+        env: self.env.clone(),
+        scratch: scratch.to_owned(),
+        mounts,
+        permissions,
+        max_heap_bytes: usize::try_from(heap << 20).unwrap_or(usize::MAX),
+      },
+      memory_bytes: memory << 20,
+      output_bytes,
+    })
+  }
+}
+
+fn limit(name: &str, wanted: Option<u64>, least: u64, most: u64) -> Result<u64, KernelError> {
+  match wanted {
+    None => Ok(most),
+    Some(wanted) if wanted < least => {
+      Err(KernelError::Invalid(format!("{name} must be at least {least}, not {wanted}")))
+    }
+    Some(wanted) if wanted > most => {
+      Err(KernelError::Forbidden(format!("{name} is at most {most} on this server, not {wanted}")))
+    }
+    Some(wanted) => Ok(wanted),
+  }
+}
+
+impl Filesystem {
+  fn approve(&self, settings: &KernelArgs) -> Result<MountConfig, KernelError> {
+    let root = self.root.canonicalize().ok().filter(|p| p.is_dir()).ok_or_else(|| {
+      KernelError::Invalid(format!("filesystem.root: `{}` is not a directory", self.root.display()))
+    })?;
+    if !settings.kernel_mount_roots.iter().any(|allowed| root.starts_with(allowed)) {
+      return Err(KernelError::Forbidden(format!(
+        "filesystem.root: `{}` is not inside a folder that kernels may mount; the operator names \
+         those with KERNEL_MOUNT_ROOTS",
+        self.root.display()
+      )));
+    }
+    let plain = |c: std::path::Component<'_>| {
+      matches!(c, std::path::Component::RootDir | std::path::Component::Normal(_))
+    };
+    if !self.mount_point.is_absolute()
+      || self.mount_point.parent().is_none()
+      || !self.mount_point.components().all(plain)
+    {
+      return Err(KernelError::Invalid(format!(
+        "filesystem.mountPoint: `{}` is not an absolute path below /",
+        self.mount_point.display()
+      )));
+    }
+    Ok(MountConfig { root, mount_point: self.mount_point.clone() })
+  }
+}
+
+impl PermissionRequest {
+  /// Every permission of this request, or, where it has none, the default, inside the ceiling.
+  fn approve(
+    &self,
+    ceiling: &Self,
+    scratch: &Path,
+    mounts: &[MountConfig],
+  ) -> Result<HostPermissions, KernelError> {
+    let own: Vec<String> = std::iter::once(scratch)
+      .chain(mounts.iter().map(|m| m.mount_point.as_path()))
+      .map(|path| path.to_string_lossy().into_owned())
+      .collect();
+    let same: fn(&str, &str) -> bool = |wanted, allowed| wanted == allowed;
+    let path: fn(&str, &str) -> bool = |wanted, allowed| {
+      let plain = !Path::new(wanted).components().any(|c| c == std::path::Component::ParentDir);
+      plain && Path::new(wanted).starts_with(allowed)
+    };
+    let host: fn(&str, &str) -> bool = |wanted, allowed| {
+      wanted == allowed || wanted.rsplit_once(':').is_some_and(|(host, _)| host == allowed)
+    };
+    let merge = |name: &str,
+                 wanted: &Option<Grant>,
+                 ceiling: &Option<Grant>,
+                 default: Grant,
+                 within: fn(&str, &str) -> bool| {
+      let ceiling = ceiling.clone().unwrap_or(default);
+      let Some(wanted) = wanted else { return Ok(ceiling.as_deno()) };
+      match wanted.beyond(&ceiling, within) {
+        None => Ok(wanted.as_deno()),
+        Some(excess) => Err(KernelError::Forbidden(format!(
+          "permissions.{name}: {excess} is more than this server allows; the operator sets the most \
+           with KERNEL_PERMISSIONS_MAX"
+        ))),
+      }
+    };
+    // A kernel always keeps its own folders unless it asks for none.
+    let mut folders = |name, wanted: &Option<Grant>, ceiling: &Option<Grant>| {
+      let default = match ceiling {
+        Some(Grant::List(list)) => Grant::List([own.clone(), list.clone()].concat()),
+        Some(all) => all.clone(),
+        None => Grant::List(own.clone()),
+      };
+      merge(name, wanted, &Some(default.clone()), default, path)
+    };
+    let read = folders("read", &self.read, &ceiling.read)?;
+    let write = folders("write", &self.write, &ceiling.write)?;
+    let net = merge("net", &self.net, &ceiling.net, Grant::All(true), host)?;
+    // Local networks are open only when the operator says so.
+    let deny_net = match (&self.net, &ceiling.net) {
+      (_, Some(_)) => Vec::new(),
+      (_, None) => LOCAL_NETWORKS.iter().map(|n| (*n).to_owned()).collect(),
+    };
+    Ok(HostPermissions {
+      read,
+      write,
+      net,
+      deny_net,
+      env: merge("env", &self.env, &ceiling.env, Grant::All(true), same)?,
+      run: merge("run", &self.run, &ceiling.run, Grant::All(false), same)?,
+      ffi: merge("ffi", &self.ffi, &ceiling.ffi, Grant::All(false), path)?,
+      sys: merge("sys", &self.sys, &ceiling.sys, Grant::All(false), same)?,
+      import: merge("import", &self.import, &ceiling.import, Grant::All(true), host)?,
+    })
+  }
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  fn approve(wanted: &str, ceiling: &str) -> Result<HostPermissions, KernelError> {
+    let wanted: PermissionRequest = wanted.parse().expect("wanted");
+    wanted.approve(&ceiling.parse().expect("ceiling"), Path::new("/scratch"), &[])
+  }
+
+  #[test]
+  fn the_default_is_the_own_folder_and_the_public_network() {
+    let p = approve("{}", "{}").expect("allowed");
+    assert_eq!(p.read, Some(vec!["/scratch".into()]));
+    assert_eq!(p.net, Some(vec![]));
+    assert!(p.deny_net.contains(&"127.0.0.0/8".to_owned()));
+    assert_eq!((p.run, p.ffi, p.sys), (None, None, None));
+  }
+
+  #[test]
+  fn a_request_can_narrow_but_not_widen() {
+    assert_eq!(approve(r#"{"net": false}"#, "{}").expect("narrower").net, None);
+    assert_eq!(approve(r#"{"read": false}"#, "{}").expect("narrower").read, None);
+    for (wanted, named) in [
+      (r#"{"run": true}"#, "run: everything"),
+      (r#"{"run": ["git"]}"#, "run: git"),
+      (r#"{"read": ["/etc"]}"#, "read: /etc"),
+      (r#"{"read": ["/scratch/../etc"]}"#, "read: /scratch/../etc"),
+    ] {
+      let message = approve(wanted, "{}").expect_err(wanted).to_string();
+      assert!(message.contains(named), "{message}");
+    }
+  }
+
+  #[test]
+  fn the_operator_can_widen() {
+    let p = approve(r#"{"run": ["git"]}"#, r#"{"run": ["git", "ls"], "net": true}"#).expect("allowed");
+    assert_eq!(p.run, Some(vec!["git".into()]));
+    assert!(p.deny_net.is_empty());
+    let p = approve(r#"{"net": ["example.com:443"]}"#, r#"{"net": ["example.com"]}"#).expect("allowed");
+    assert_eq!(p.net, Some(vec!["example.com:443".into()]));
+  }
+
+  #[test]
+  fn a_wrong_type_is_named() {
+    let error = r#"{"net": 1}"#.parse::<PermissionRequest>().expect_err("a number");
+    assert!(error.contains("true, false or a list of strings"), "{error}");
+  }
+}

@@ -1,0 +1,275 @@
+//! TypeScript and JavaScript cells on a Deno worker, evaluated through the V8 inspector in REPL
+//! mode: declarations persist and may be repeated, `await` works at the top level, and the value of
+//! the last expression is known without evaluating it twice.
+
+mod inspector;
+mod intelligence;
+mod interrupt;
+mod transpile;
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use async_trait::async_trait;
+use deno_core::PollEventLoopOptions;
+use deno_core::error::CoreError;
+use deno_core::error::CoreErrorKind;
+use serde_json::Value;
+use serde_json::json;
+
+use self::inspector::Evaluation;
+use self::inspector::Inspector;
+use self::inspector::RemoteObject;
+use self::interrupt::Interrupter;
+use super::Cell;
+use super::Interrupt;
+use super::Language;
+use crate::protocol::ErrorReport;
+use crate::protocol::HostConfig;
+use crate::protocol::KernelEvent;
+use crate::protocol::Outcome;
+use crate::protocol::Question;
+use crate::runtime::JsWorker;
+use crate::runtime::JsWorkerOptions;
+use crate::runtime::SharedSink;
+
+pub struct TypeScript {
+  // Declared before the worker: the session must be dropped before its isolate.
+  inspector: Inspector,
+  /// The object of `js/kernel.js` that shows results and errors.
+  host: RemoteObject,
+  js: JsWorker,
+  interrupter: Arc<Interrupter>,
+  sink: SharedSink,
+  /// Cells run so far, the running one included.
+  cells: u64,
+}
+
+/// Why a call into the isolate has no answer.
+#[derive(Debug)]
+enum CallError {
+  Interrupted,
+  /// What the inspector said.
+  Protocol(String),
+}
+
+impl TypeScript {
+  /// # Errors
+  /// When the runtime cannot be booted.
+  pub fn boot(sink: SharedSink, stdout: File, stderr: File) -> io::Result<Self> {
+    let mut js = JsWorker::boot(JsWorkerOptions { sink: sink.clone(), stdout, stderr })?;
+    let inspector = Inspector::connect(&mut js.worker);
+    let interrupter = Arc::new(Interrupter::new(js.isolate_handle()));
+    let mut typescript =
+      Self { inspector, host: RemoteObject::default(), js, interrupter, sink, cells: 0 };
+    typescript.host = typescript
+      .evaluate_now("(()=>{const k=Deno[Deno.internal].kernel;k.start();return k})()")
+      .map_err(|e| io::Error::other(format!("the kernel prelude failed: {e:?}")))?;
+    Ok(typescript)
+  }
+
+  /// Evaluates an expression of ours that neither waits nor takes long.
+  fn evaluate_now(&mut self, expression: &str) -> Result<RemoteObject, CallError> {
+    let id = self.inspector.post("Runtime.evaluate", &json!({ "expression": expression }));
+    let response = self.inspector.take(id).unwrap_or_else(|| Err("no answer".into()));
+    match response.and_then(Evaluation::parse).map_err(CallError::Protocol)? {
+      Evaluation { exception: Some(e), .. } => Err(CallError::Protocol(e.description)),
+      Evaluation { result, .. } => Ok(result),
+    }
+  }
+
+  /// Posts a message and drives the event loop until its answer is there.
+  async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CallError> {
+    let id = self.inspector.post(method, params);
+    // REPL mode resolves through a promise that only the inspector holds, weakly: run the microtask
+    // before a garbage collection can take it.
+    self.js.worker.js_runtime.v8_isolate().perform_microtask_checkpoint();
+    poll_fn(|cx| {
+      self.interrupter.register(cx.waker());
+      loop {
+        if self.interrupter.take() {
+          self.inspector.abandon(id);
+          return Poll::Ready(Err(CallError::Interrupted));
+        }
+        if let Some(response) = self.inspector.take(id) {
+          return Poll::Ready(response.map_err(CallError::Protocol));
+        }
+        match self.poll_event_loop(cx) {
+          // Nothing left that could settle the cell: it waits for ever, or for an interrupt.
+          Poll::Ready(true) | Poll::Pending if !self.inspector.has(id) => return Poll::Pending,
+          _ => {}
+        }
+      }
+    })
+    .await
+  }
+
+  /// Polls the event loop once and reports what it throws. `Ready(true)` when nothing is left to do,
+  /// `Ready(false)` when an error was reported and more may follow.
+  fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
+    let runtime = &mut self.js.worker.js_runtime;
+    match runtime.poll_event_loop(cx, PollEventLoopOptions::default()) {
+      Poll::Pending => Poll::Pending,
+      Poll::Ready(Ok(())) => Poll::Ready(true),
+      Poll::Ready(Err(error)) => {
+        if !self.interrupter.is_pending() {
+          self.sink.emit(KernelEvent::stderr(uncaught_text(&error)));
+          // An uncaught error leaves the isolate terminating; the kernel goes on.
+          self.js.worker.js_runtime.v8_isolate().cancel_terminate_execution();
+        }
+        Poll::Ready(false)
+      }
+    }
+  }
+
+  /// Calls a method of the prelude's host object.
+  async fn call_host(&mut self, method: &str, arguments: &[Value]) -> Result<RemoteObject, CallError> {
+    let params = json!({
+      "objectId": self.host.object_id,
+      "functionDeclaration": format!("function(...a){{return this.{method}(...a)}}"),
+      "arguments": arguments,
+      "awaitPromise": true,
+      "objectGroup": inspector::CELL_GROUP,
+      "returnByValue": matches!(method, "members" | "inspectValue"),
+    });
+    let response = self.call("Runtime.callFunctionOn", &params).await?;
+    match Evaluation::parse(response).map_err(CallError::Protocol)? {
+      Evaluation { exception: Some(e), .. } => Err(CallError::Protocol(e.description)),
+      Evaluation { result, .. } => Ok(result),
+    }
+  }
+
+  async fn run(&mut self, code: &str) -> Result<Outcome, CallError> {
+    let name = format!("{}{}.ts", crate::runtime::CELL_URL_PREFIX, self.cells);
+    let cell = match transpile::prepare(code, &name) {
+      Ok(cell) => cell,
+      Err(report) => {
+        self.sink.emit(KernelEvent::ExecuteError(report));
+        return Ok(Outcome::Error);
+      }
+    };
+    if let Some(map) = cell.source_map {
+      self.js.source_maps.insert(name, map);
+    }
+    let params = json!({
+      "expression": cell.javascript,
+      "replMode": true,
+      "awaitPromise": true,
+      "objectGroup": inspector::CELL_GROUP,
+    });
+    let response = self.call("Runtime.evaluate", &params).await?;
+    let evaluation = Evaluation::parse(response).map_err(CallError::Protocol)?;
+    if let Some(exception) = evaluation.exception {
+      return self.report(&exception).await;
+    }
+    if !cell.shows_value || evaluation.result.is_undefined() {
+      return Ok(Outcome::Ok);
+    }
+    let params = json!({
+      "objectId": self.host.object_id,
+      "functionDeclaration": "function(v,n){return this.result(v,n)}",
+      "arguments": [evaluation.result.as_argument(), { "value": self.cells }],
+      "awaitPromise": true,
+      "objectGroup": inspector::CELL_GROUP,
+    });
+    let response = self.call("Runtime.callFunctionOn", &params).await?;
+    match Evaluation::parse(response).map_err(CallError::Protocol)?.exception {
+      Some(exception) => self.report(&exception).await,
+      None => Ok(Outcome::Ok),
+    }
+  }
+
+  async fn report(&mut self, thrown: &RemoteObject) -> Result<Outcome, CallError> {
+    self.call_host("error", &[thrown.as_argument()]).await?;
+    Ok(Outcome::Error)
+  }
+
+  fn interrupted(&self) -> Outcome {
+    self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
+      "KeyboardInterrupt",
+      "Execution interrupted by user",
+    )));
+    Outcome::Interrupted
+  }
+}
+
+#[async_trait(?Send)]
+impl Language for TypeScript {
+  fn interrupter(&self) -> Arc<dyn Interrupt> {
+    self.interrupter.clone()
+  }
+
+  async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
+    self.js.configure(config)?;
+    let env = json!({ "value": config.env });
+    self
+      .call_host("configure", &[env])
+      .await
+      .map(|_| ())
+      .map_err(|e| format!("the kernel could not be configured: {e:?}"))
+  }
+
+  async fn execute(&mut self, cell: Cell) -> Outcome {
+    self.cells += 1;
+    self.interrupter.begin(cell.execution_id);
+    let outcome = match self.run(&cell.code).await {
+      Ok(outcome) => outcome,
+      Err(CallError::Interrupted) => self.interrupted(),
+      Err(CallError::Protocol(_)) if self.interrupter.take() => self.interrupted(),
+      Err(CallError::Protocol(message)) => {
+        self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new("Error", message)));
+        Outcome::Error
+      }
+    };
+    self.interrupter.end();
+    self.inspector.release_cell_objects();
+    outcome
+  }
+
+  async fn answer(&mut self, question: Question) -> Value {
+    let answer = match question {
+      Question::Complete { code, cursor } => self.complete(&code, cursor).await,
+      Question::Inspect { code, cursor } => self.inspect(&code, cursor).await,
+      Question::IsComplete { code } => transpile::is_complete(&code),
+    };
+    self.inspector.release_cell_objects();
+    answer
+  }
+
+  async fn idle(&mut self) {
+    poll_fn(|cx| {
+      self.interrupter.register(cx.waker());
+      loop {
+        // Stops a loop in a timer or a server that a cell left behind.
+        self.interrupter.take();
+        match self.poll_event_loop(cx) {
+          Poll::Ready(false) => {}
+          // New work can only come from the next cell.
+          Poll::Ready(true) | Poll::Pending => return Poll::<()>::Pending,
+        }
+      }
+    })
+    .await;
+  }
+}
+
+fn uncaught_text(error: &CoreError) -> String {
+  match error.as_kind() {
+    CoreErrorKind::Js(error) => {
+      let stack = error.stack.as_deref().unwrap_or_default();
+      let frames: String = stack.lines().filter(|l| l.trim_start().starts_with("at ")).fold(
+        String::new(),
+        |mut text, line| {
+          text.push('\n');
+          text.push_str(line);
+          text
+        },
+      );
+      format!("{}{frames}\n", error.exception_message)
+    }
+    _ => format!("Uncaught {error}\n"),
+  }
+}

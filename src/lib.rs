@@ -1,0 +1,13 @@
+//! Deno App Engine: runs other people's code behind one HTTP API, each kernel in a process of its own.
+//!
+//! `docs/architecture.md` tells which room holds what.
+
+pub mod cli;
+mod engine;
+mod host;
+mod http;
+mod kernel;
+mod lang;
+mod protocol;
+mod runtime;
+mod settings;

@@ -1,0 +1,149 @@
+//! The one extension kernels add to Deno's own: their output, their prompts, their environment.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use deno_core::ExtensionFileSource;
+use deno_core::OpState;
+use deno_core::op2;
+use deno_error::JsErrorBox;
+use deno_runtime::deno_permissions::PermissionCheckError;
+use deno_runtime::deno_permissions::PermissionsContainer;
+
+use super::SharedSink;
+use crate::protocol::KernelEvent;
+use crate::protocol::StreamName;
+
+/// The kernel's own environment. The process's is never shown: a kernel on a thread of the server
+/// would read the server's secrets, and two such kernels would share one.
+#[derive(Clone, Default)]
+pub struct KernelEnv(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl KernelEnv {
+  pub fn replace(&self, env: BTreeMap<String, String>) {
+    *self.lock() = env;
+  }
+
+  fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+    self.0.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+deno_core::extension!(
+  kernel,
+  ops = [op_kernel_emit, op_kernel_input],
+  esm_entry_point = "ext:kernel/kernel.js",
+  options = { sink: SharedSink, env: KernelEnv },
+  middleware = |op| match op.name {
+    "op_print" => op_kernel_print(),
+    "op_env" => op_kernel_env(),
+    "op_get_env" => op_kernel_get_env(),
+    "op_get_env_no_permission_check" => op_kernel_get_env_unchecked(),
+    "op_set_env" => op_kernel_set_env(),
+    "op_delete_env" => op_kernel_delete_env(),
+    _ => op,
+  },
+  state = |state, options| {
+    state.put::<SharedSink>(options.sink);
+    state.put::<KernelEnv>(options.env);
+  },
+  // Given as text, not as a file name: a bare name would be read from the build machine's disk.
+  customizer = |extension: &mut deno_core::Extension| {
+    extension.esm_files.to_mut().push(ExtensionFileSource::new(
+      "ext:kernel/kernel.js",
+      deno_core::ascii_str_include!("../../js/kernel.js"),
+    ));
+  },
+);
+
+/// Emits an event built by `kernel.js`; `data` is the JSON of its `data` member.
+#[op2(fast)]
+fn op_kernel_emit(
+  state: &mut OpState,
+  #[string] kind: &str,
+  #[string] data: &str,
+) -> Result<(), JsErrorBox> {
+  let event = serde_json::from_str::<serde_json::Value>(data)
+    .and_then(|data| serde_json::from_value(serde_json::json!({"type": kind, "data": data})))
+    .map_err(|e| JsErrorBox::type_error(format!("not a {kind} event: {e}")))?;
+  state.borrow::<SharedSink>().emit(event);
+  Ok(())
+}
+
+/// Blocks the isolate until the client answers, as `prompt()` must.
+#[op2]
+#[string]
+fn op_kernel_input(state: &mut OpState, #[string] prompt: String, password: bool) -> Option<String> {
+  let sink = state.borrow::<SharedSink>().clone();
+  sink.ask(prompt, password)
+}
+
+/// `console.*` and `Deno.core.print`: one call, one event.
+#[op2(fast)]
+fn op_kernel_print(
+  state: &mut OpState,
+  #[string] text: &str,
+  is_err: bool,
+) -> Result<(), JsErrorBox> {
+  let name = if is_err { StreamName::Stderr } else { StreamName::Stdout };
+  state.borrow::<SharedSink>().emit(KernelEvent::Stream { name, text: text.to_owned() });
+  Ok(())
+}
+
+#[op2(stack_trace)]
+#[serde]
+fn op_kernel_env(state: &mut OpState) -> Result<HashMap<String, String>, PermissionCheckError> {
+  state.borrow_mut::<PermissionsContainer>().check_env_all()?;
+  Ok(state.borrow::<KernelEnv>().lock().clone().into_iter().collect())
+}
+
+#[op2(stack_trace)]
+#[string]
+fn op_kernel_get_env(
+  state: &mut OpState,
+  #[string] key: &str,
+) -> Result<Option<String>, PermissionCheckError> {
+  state.borrow_mut::<PermissionsContainer>().check_env(key)?;
+  Ok(state.borrow::<KernelEnv>().lock().get(key).cloned())
+}
+
+#[op2]
+#[string]
+fn op_kernel_get_env_unchecked(state: &mut OpState, #[string] key: &str) -> Option<String> {
+  state.borrow::<KernelEnv>().lock().get(key).cloned()
+}
+
+#[op2(fast, stack_trace)]
+fn op_kernel_set_env(
+  state: &mut OpState,
+  #[string] key: &str,
+  #[string] value: &str,
+) -> Result<(), JsErrorBox> {
+  check_env_write(state, key)?;
+  if value.contains('\0') {
+    return Err(JsErrorBox::type_error(format!("Value contains invalid characters: {value:?}")));
+  }
+  state.borrow::<KernelEnv>().lock().insert(key.to_owned(), value.to_owned());
+  Ok(())
+}
+
+#[op2(fast, stack_trace)]
+fn op_kernel_delete_env(state: &mut OpState, #[string] key: &str) -> Result<(), JsErrorBox> {
+  check_env_write(state, key)?;
+  state.borrow::<KernelEnv>().lock().remove(key);
+  Ok(())
+}
+
+fn check_env_write(state: &mut OpState, key: &str) -> Result<(), JsErrorBox> {
+  state.borrow_mut::<PermissionsContainer>().check_env(key).map_err(JsErrorBox::from_err)?;
+  if key.is_empty() {
+    return Err(JsErrorBox::type_error("Key is an empty string."));
+  }
+  if key.contains(['=', '\0']) {
+    return Err(JsErrorBox::type_error(format!("Key contains invalid characters: {key:?}")));
+  }
+  Ok(())
+}

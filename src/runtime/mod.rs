@@ -1,0 +1,37 @@
+//! Everything that knows `deno_runtime`, `deno_core` and V8. It never knows of HTTP or kernels'
+//! lives: it offers a configured worker and handles to steer it.
+
+mod extension;
+mod fs;
+mod limits;
+mod loader;
+mod permissions;
+mod platform;
+mod web_worker;
+mod worker;
+
+use std::sync::Arc;
+
+pub use fs::Mount;
+pub use limits::HeapLimit;
+pub use platform::spawn_isolate_thread;
+pub use worker::CELL_URL_PREFIX;
+pub use worker::JsWorker;
+pub use worker::JsWorkerOptions;
+
+use crate::protocol::KernelEvent;
+
+/// Where the output of code goes, and where its questions are answered. Called on the isolate's
+/// own threads (web workers included).
+pub trait EventSink: Send + Sync {
+  fn emit(&self, event: KernelEvent);
+
+  /// Asks the client for a line of text; blocks until it is answered, or `None` when the prompt is
+  /// cancelled or the execution interrupted.
+  fn ask(&self, prompt: String, password: bool) -> Option<String>;
+
+  /// The runtime is out of memory and cannot go on; the last chance to say so.
+  fn fatal(&self, reason: &str);
+}
+
+pub type SharedSink = Arc<dyn EventSink>;

@@ -1,0 +1,196 @@
+//! The main isolate of a kernel: a Deno `MainWorker` that boots blank and is configured later.
+
+use std::fs::File;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use deno_core::CompiledWasmModuleStore;
+use deno_core::ModuleSpecifier;
+use deno_core::SharedArrayBufferStore;
+use deno_core::error::JsError;
+use deno_core::v8;
+use deno_resolver::npm::DenoInNpmPackageChecker;
+use deno_resolver::npm::NpmResolver;
+use deno_runtime::BootstrapOptions;
+use deno_runtime::FeatureChecker;
+use deno_runtime::WorkerExecutionMode;
+use deno_runtime::deno_io::Stdio;
+use deno_runtime::deno_io::StdioPipe;
+use deno_runtime::deno_permissions::PermissionsContainer;
+use deno_runtime::deno_web::BlobStore;
+use deno_runtime::deno_web::InMemoryBroadcastChannel;
+use deno_runtime::worker::MainWorker;
+use deno_runtime::worker::WorkerOptions;
+use deno_runtime::worker::WorkerServiceOptions;
+use sys_traits::impls::RealSys;
+
+use super::HeapLimit;
+use super::Mount;
+use super::SharedSink;
+use super::extension;
+use super::extension::KernelEnv;
+use super::fs::KernelFs;
+use super::loader::KernelModuleLoader;
+use super::loader::LoaderServices;
+use super::loader::SourceMaps;
+use super::permissions;
+use super::web_worker;
+use crate::protocol::HostConfig;
+
+/// Cells are named `file:///cell-<n>.ts`, which stack traces then show.
+pub const CELL_URL_PREFIX: &str = "file:///cell-";
+
+/// The Deno release whose runtime this is (the family `Cargo.toml` pins).
+const DENO_VERSION: &str = "2.9.8";
+
+pub struct JsWorkerOptions {
+  pub sink: SharedSink,
+  /// Write ends that `Deno.stdout`, `Deno.stderr` and inherited child processes write to.
+  pub stdout: File,
+  pub stderr: File,
+}
+
+/// What the main isolate and its web workers share.
+#[derive(Clone)]
+pub struct SharedServices {
+  pub sink: SharedSink,
+  pub env: KernelEnv,
+  pub heap: HeapLimit,
+  pub loader: LoaderServices,
+  pub broadcast_channel: InMemoryBroadcastChannel,
+  pub features: Arc<FeatureChecker>,
+  pub shared_buffers: SharedArrayBufferStore,
+  pub wasm_modules: CompiledWasmModuleStore,
+  pub stdio: Stdio,
+}
+
+impl SharedServices {
+  pub fn extension(&self) -> deno_core::Extension {
+    extension::kernel::init(self.sink.clone(), self.env.clone())
+  }
+}
+
+/// A booted isolate. Lives on the thread that made it.
+pub struct JsWorker {
+  pub worker: MainWorker,
+  pub source_maps: Rc<SourceMaps>,
+  services: SharedServices,
+}
+
+impl JsWorker {
+  /// Boots a blank runtime that may do nothing yet. Must be called inside a tokio runtime, on a
+  /// thread of [`super::spawn_isolate_thread`].
+  ///
+  /// # Errors
+  /// When the null device cannot be opened.
+  pub fn boot(options: JsWorkerOptions) -> std::io::Result<Self> {
+    let blobs = Arc::new(BlobStore::default());
+    let source_maps = Rc::<SourceMaps>::default();
+    let mut features = FeatureChecker::default();
+    // The default ends the process; unstable APIs that ask are simply available.
+    features.set_exit_cb(Box::new(|_, _| {}));
+    let services = SharedServices {
+      sink: options.sink,
+      env: KernelEnv::default(),
+      heap: HeapLimit::default(),
+      loader: LoaderServices {
+        fs: Arc::new(KernelFs::new()),
+        blobs,
+        permissions: Arc::new(Mutex::new(permissions::none())),
+      },
+      broadcast_channel: InMemoryBroadcastChannel::default(),
+      features: Arc::new(features),
+      shared_buffers: SharedArrayBufferStore::default(),
+      wasm_modules: CompiledWasmModuleStore::default(),
+      stdio: Stdio {
+        stdin: StdioPipe::file(File::open(if cfg!(windows) { "NUL" } else { "/dev/null" })?),
+        stdout: StdioPipe::file(options.stdout),
+        stderr: StdioPipe::file(options.stderr),
+      },
+    };
+    let mut worker = bootstrap(&services, source_maps.clone());
+    services.heap.watch(&mut worker.js_runtime, services.sink.clone());
+    Ok(Self { worker, source_maps, services })
+  }
+
+  /// Applies what a kernel was created with. Once, before any user code.
+  ///
+  /// # Errors
+  /// When a permission entry or a mount is unusable; the message names it.
+  pub fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
+    let permissions = permissions::container(&config.permissions)?;
+    let mounts = config
+      .mounts
+      .iter()
+      .map(|m| Mount { root: m.root.clone(), mount_point: m.mount_point.clone() })
+      .collect();
+    self
+      .services
+      .loader
+      .fs
+      .configure(config.scratch.clone(), mounts)
+      .map_err(|e| format!("filesystem: {e}"))?;
+    self.services.env.replace(config.env.clone());
+    self.services.heap.set(config.max_heap_bytes);
+    *self.services.loader.permissions.lock().unwrap_or_else(PoisonError::into_inner) =
+      permissions.clone();
+    self.worker.js_runtime.op_state().borrow_mut().put::<PermissionsContainer>(permissions);
+    Ok(())
+  }
+
+  pub fn isolate_handle(&mut self) -> v8::IsolateHandle {
+    self.worker.js_runtime.v8_isolate().thread_safe_handle()
+  }
+}
+
+fn bootstrap(services: &SharedServices, source_maps: Rc<SourceMaps>) -> MainWorker {
+  let main_module = ModuleSpecifier::parse("file:///kernel.ts").expect("a constant URL");
+  MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
+    &main_module,
+    WorkerServiceOptions {
+      blob_store: services.loader.blobs.clone(),
+      broadcast_channel: services.broadcast_channel.clone(),
+      deno_rt_native_addon_loader: None,
+      feature_checker: services.features.clone(),
+      fs: services.loader.fs.clone(),
+      module_loader: Rc::new(KernelModuleLoader::new(services.loader.clone(), source_maps)),
+      node_services: None,
+      npm_process_state_provider: None,
+      permissions: services.loader.permissions(),
+      root_cert_store_provider: None,
+      fetch_dns_resolver: Default::default(),
+      shared_array_buffer_store: Some(services.shared_buffers.clone()),
+      compiled_wasm_module_store: Some(services.wasm_modules.clone()),
+      v8_code_cache: None,
+      bundle_provider: None,
+    },
+    WorkerOptions {
+      bootstrap: bootstrap_options(WorkerExecutionMode::Jupyter),
+      extensions: vec![services.extension()],
+      startup_snapshot: deno_snapshots::CLI_SNAPSHOT,
+      residual_lazy_js_sources: deno_snapshots::RESIDUAL_LAZY_JS,
+      residual_lazy_esm_sources: deno_snapshots::RESIDUAL_LAZY_ESM,
+      create_params: Some(HeapLimit::create_params()),
+      create_web_worker_cb: web_worker::factory(services.clone()),
+      format_js_error_fn: Some(Arc::new(format_js_error)),
+      stdio: services.stdio.clone(),
+      ..Default::default()
+    },
+  )
+}
+
+pub fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
+  BootstrapOptions {
+    deno_version: DENO_VERSION.to_owned(),
+    user_agent: format!("Deno/{DENO_VERSION} deno-app-engine/{}", env!("CARGO_PKG_VERSION")),
+    color_level: deno_runtime::colors::ColorLevel::None,
+    mode,
+    ..Default::default()
+  }
+}
+
+pub fn format_js_error(error: &JsError) -> String {
+  deno_runtime::fmt_errors::format_js_error(error, None)
+}

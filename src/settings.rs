@@ -1,0 +1,316 @@
+//! Every environment variable and flag, parsed and checked once. Names and defaults of the variables
+//! that the original knew are the original's.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use crate::kernel::KernelType;
+use crate::kernel::Language;
+use crate::kernel::Mode;
+use crate::kernel::PermissionRequest;
+
+const MIB: u64 = 1 << 20;
+
+/// The flags of `serve`; each has an environment variable of the same meaning.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+  /// Address to listen on. Anything but a loopback address needs ENGINE_TOKENS or --no-auth.
+  #[arg(long, env = "ENGINE_HOST", default_value = "127.0.0.1")]
+  pub host: IpAddr,
+
+  /// Port to listen on; 0 takes a free one.
+  #[arg(long, env = "ENGINE_PORT", default_value_t = 8000)]
+  pub port: u16,
+
+  /// The port again, as the original took it.
+  #[arg(value_name = "PORT", conflicts_with = "port", hide = true)]
+  pub positional_port: Option<u16>,
+
+  /// Folder for everything the engine keeps on disk.
+  #[arg(long, env = "ENGINE_DATA_DIR", value_name = "DIR")]
+  pub data_dir: Option<PathBuf>,
+
+  /// Serve without tokens on an address that others can reach.
+  #[arg(long)]
+  pub no_auth: bool,
+
+  /// Bearer tokens and what each may see: "token=namespace" or "token=*", separated by commas.
+  #[arg(long, env = "ENGINE_TOKENS", value_name = "LIST", hide_env_values = true)]
+  pub tokens: Option<Tokens>,
+
+  /// Largest request body, in bytes.
+  #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 16 * MIB as usize, value_name = "BYTES")]
+  pub max_body_bytes: usize,
+
+  #[command(flatten)]
+  pub kernels: KernelArgs,
+}
+
+/// How kernels are made and held.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kernels")]
+pub struct KernelArgs {
+  /// Kernel types that may be created, e.g. "worker-typescript,worker-javascript".
+  #[arg(long, env = "ALLOWED_KERNEL_TYPES", value_name = "LIST", default_value = "worker-python,worker-typescript,worker-javascript")]
+  pub allowed_kernel_types: KernelTypes,
+
+  /// Keep blank kernels ready.
+  #[arg(long, env = "KERNEL_POOL_ENABLED", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
+  pub kernel_pool_enabled: bool,
+
+  /// Blank kernels kept ready for each preloaded runtime.
+  #[arg(long, env = "KERNEL_POOL_SIZE", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=1000))]
+  pub kernel_pool_size: u16,
+
+  /// Replace a blank kernel when it is taken.
+  #[arg(long, env = "KERNEL_POOL_AUTO_REFILL", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
+  pub kernel_pool_auto_refill: bool,
+
+  /// Types to keep ready [default: the allowed Python types].
+  #[arg(long, env = "KERNEL_POOL_PRELOAD_CONFIGS", value_name = "LIST")]
+  pub kernel_pool_preload_configs: Option<KernelTypes>,
+
+  /// Most kernels at one time.
+  #[arg(long, env = "KERNEL_MAX_COUNT", value_name = "N", default_value_t = 200)]
+  pub kernel_max_count: usize,
+
+  /// Largest JavaScript heap of a kernel, and its default, in MiB.
+  #[arg(long, env = "KERNEL_MAX_HEAP_MB", value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(64..=65536))]
+  pub kernel_max_heap_mb: u64,
+
+  /// Most memory of a kernel process, and its default, in MiB.
+  #[arg(long, env = "KERNEL_MAX_MEMORY_MB", value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(128..=1_048_576))]
+  pub kernel_max_memory_mb: u64,
+
+  /// Most output kept of one execution, and its default, in bytes.
+  #[arg(long, env = "KERNEL_MAX_OUTPUT_BYTES", value_name = "BYTES", default_value_t = 32 * MIB, value_parser = clap::value_parser!(u64).range(1024..))]
+  pub kernel_max_output_bytes: u64,
+
+  /// The most a kernel may be permitted, as JSON, e.g. {"net": true, "run": ["git"]}; members left
+  /// out keep their default.
+  #[arg(long, env = "KERNEL_PERMISSIONS_MAX", value_name = "JSON", default_value = "{}")]
+  pub kernel_permissions_max: PermissionRequest,
+
+  /// Host folders that kernels may mount, separated like PATH [default: none].
+  #[arg(long, env = "KERNEL_MOUNT_ROOTS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
+  pub kernel_mount_roots: Vec<PathBuf>,
+}
+
+const PATH_SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
+
+/// The settings of a running server, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+  pub host: IpAddr,
+  pub port: u16,
+  pub data_dir: PathBuf,
+  pub access: Access,
+  pub max_body_bytes: usize,
+  pub kernels: KernelArgs,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+  Open,
+  Tokens(Tokens),
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingsError {
+  #[error(
+    "--host {0} can be reached by others: set ENGINE_TOKENS, or say --no-auth to serve without tokens"
+  )]
+  OpenToOthers(IpAddr),
+  #[error("no home directory is known: say where to keep data with --data-dir")]
+  NoDataDir,
+  #[error("KERNEL_MOUNT_ROOTS: `{0}` is not a directory")]
+  MountRoot(PathBuf),
+}
+
+impl Settings {
+  /// # Errors
+  /// When settings that are fine by themselves do not fit together.
+  pub fn new(args: ServeArgs) -> Result<Self, SettingsError> {
+    let access = match args.tokens {
+      Some(tokens) => Access::Tokens(tokens),
+      None if args.host.is_loopback() || args.no_auth => Access::Open,
+      None => return Err(SettingsError::OpenToOthers(args.host)),
+    };
+    let data_dir = args.data_dir.or_else(default_data_dir).ok_or(SettingsError::NoDataDir)?;
+    let mut kernels = args.kernels;
+    kernels.kernel_mount_roots.retain(|root| !root.as_os_str().is_empty());
+    for root in &mut kernels.kernel_mount_roots {
+      *root = root
+        .canonicalize()
+        .ok()
+        .filter(|path| path.is_dir())
+        .ok_or_else(|| SettingsError::MountRoot(root.clone()))?;
+    }
+    Ok(Self {
+      host: args.host,
+      port: args.positional_port.unwrap_or(args.port),
+      data_dir,
+      access,
+      max_body_bytes: args.max_body_bytes,
+      kernels,
+    })
+  }
+}
+
+impl KernelArgs {
+  /// Types to keep ready; what is not allowed is left out.
+  pub fn preload(&self) -> Vec<KernelType> {
+    match &self.kernel_pool_preload_configs {
+      Some(list) => {
+        let (allowed, dropped): (Vec<_>, Vec<_>) =
+          list.0.iter().copied().partition(|kind| self.allowed_kernel_types.0.contains(kind));
+        for kind in dropped {
+          tracing::warn!("KERNEL_POOL_PRELOAD_CONFIGS: {kind} is not an allowed kernel type, ignored");
+        }
+        allowed
+      }
+      None => {
+        let python = |kind: &&KernelType| kind.language == Language::Python;
+        self.allowed_kernel_types.0.iter().filter(python).copied().collect()
+      }
+    }
+  }
+}
+
+/// The platform's folder for application data, else one below the home directory.
+fn default_data_dir() -> Option<PathBuf> {
+  let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+  let base = absolute("XDG_DATA_HOME")
+    .or_else(|| absolute("HOME").map(|home| home.join(".local").join("share")))?;
+  Some(base.join("deno-app-engine"))
+}
+
+/// A comma list of `mode-language`. `main_thread` must be written out; an empty list means the
+/// default, as the original had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelTypes(pub Vec<KernelType>);
+
+impl FromStr for KernelTypes {
+  type Err = String;
+
+  fn from_str(text: &str) -> Result<Self, String> {
+    let mut kinds: Vec<KernelType> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+      let (mode, language) = item.split_once('-').ok_or_else(|| {
+        format!("`{item}` is not a kernel type: write mode-language, e.g. worker-typescript")
+      })?;
+      let mode = Mode::from_str(mode).map_err(|e| format!("`{item}`: {e}"))?;
+      let language = Language::from_str(language).map_err(|e| format!("`{item}`: {e}"))?;
+      let kind = KernelType { mode, language };
+      if !kinds.contains(&kind) {
+        kinds.push(kind);
+      }
+    }
+    if kinds.is_empty() {
+      kinds = [Language::Python, Language::TypeScript, Language::JavaScript]
+        .map(|language| KernelType { mode: Mode::Worker, language })
+        .into();
+    }
+    Ok(Self(kinds))
+  }
+}
+
+/// Bearer tokens; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tokens(HashMap<String, Scope>);
+
+/// What a token may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+  Everything,
+  Namespace(String),
+}
+
+impl Tokens {
+  pub fn scope(&self, token: &str) -> Option<&Scope> {
+    self.0.get(token)
+  }
+}
+
+impl fmt::Debug for Tokens {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{} token(s)", self.0.len())
+  }
+}
+
+impl FromStr for Tokens {
+  type Err = String;
+
+  fn from_str(text: &str) -> Result<Self, String> {
+    let mut tokens = HashMap::new();
+    for (i, item) in text.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {
+      // The entry is a secret: name its place, not its text.
+      let wrong = || format!("entry {} is not of the form token=namespace or token=*", i + 1);
+      let (token, scope) = item.rsplit_once('=').ok_or_else(wrong)?;
+      if token.is_empty() || scope.is_empty() {
+        return Err(wrong());
+      }
+      let scope = if scope == "*" { Scope::Everything } else { Scope::Namespace(scope.to_owned()) };
+      tokens.insert(token.to_owned(), scope);
+    }
+    if tokens.is_empty() { Err("no token in the list".into()) } else { Ok(Self(tokens)) }
+  }
+}
+
+#[cfg(test)]
+mod tests {
+  use clap::Parser;
+
+  use super::*;
+
+  #[derive(Parser)]
+  struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+  }
+
+  fn settings(args: &[&str]) -> Result<Settings, SettingsError> {
+    let args = ["engine", "--data-dir", "/tmp/x"].iter().chain(args);
+    Settings::new(Cli::try_parse_from(args).expect("parses").serve)
+  }
+
+  #[test]
+  fn a_public_address_needs_tokens_or_a_word() {
+    assert_eq!(
+      settings(&["--host", "0.0.0.0"]).err(),
+      Some(SettingsError::OpenToOthers("0.0.0.0".parse().expect("an address")))
+    );
+    assert!(settings(&["--host", "0.0.0.0", "--no-auth"]).is_ok());
+    assert!(settings(&["--host", "0.0.0.0", "--tokens", "a=*"]).is_ok());
+  }
+
+  #[test]
+  fn kernel_types_are_checked_and_an_empty_list_is_the_default() {
+    let types = |text: &str| text.parse::<KernelTypes>();
+    assert_eq!(types("").expect("default").0.len(), 3);
+    assert_eq!(types("worker-ts, main_thread-javascript").expect("two").0.len(), 2);
+    assert!(types("worker-cobol").expect_err("unknown").contains("worker-cobol"));
+    assert!(types("typescript").expect_err("no mode").contains("worker-typescript"));
+  }
+
+  #[test]
+  fn tokens_are_parsed_and_never_shown() {
+    let tokens: Tokens = "s3cret=lab, x=y=*".parse().expect("two");
+    assert_eq!(tokens.scope("s3cret"), Some(&Scope::Namespace("lab".into())));
+    assert_eq!(tokens.scope("x=y"), Some(&Scope::Everything));
+    assert!(!format!("{tokens:?}").contains("s3cret"));
+    assert!(!"s3cret".parse::<Tokens>().expect_err("no scope").contains("s3cret"));
+  }
+
+  #[test]
+  fn a_mount_root_must_exist() {
+    let missing = settings(&["--kernel-mount-roots", "/no/such/dir"]).err();
+    assert_eq!(missing, Some(SettingsError::MountRoot("/no/such/dir".into())));
+  }
+}
