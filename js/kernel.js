@@ -229,20 +229,13 @@ function alert(message = "Alert") {
 
 // ---------------------------------------------------------------- errors
 
-/** Our own frames, and what the inspector adds under a cell. */
-const PLUMBING = /^\s+at .*(ext:kernel\/|<anonymous>:\d+:\d+\)?$)/;
-
-function cleanStack(stack) {
-  return stack.split("\n").filter((line) => !PLUMBING.test(line)).join("\n");
-}
-
 function errorReport(error) {
   // Getters and proxies of a hostile error must not break the report.
   try {
     if (error instanceof ErrorCtor || (isObject(error) && typeof error.stack === "string" && "message" in error)) {
       const ename = String(error.name || "Error");
       const evalue = String(error.message ?? "");
-      const stack = typeof error.stack === "string" && error.stack ? cleanStack(error.stack) : `${ename}: ${evalue}`;
+      const stack = typeof error.stack === "string" && error.stack ? error.stack : `${ename}: ${evalue}`;
       const causes = error.cause !== undefined ? [`Caused by: ${inspect(error.cause)}`] : [];
       const parts = ArrayIsArray(error.errors) ? error.errors.map((e) => `    ${inspect(e)}`) : [];
       return { ename, evalue, traceback: [stack, ...parts, ...causes] };

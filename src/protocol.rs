@@ -129,7 +129,8 @@ pub struct HostPermissions {
   pub read: Option<Vec<String>>,
   pub write: Option<Vec<String>>,
   pub net: Option<Vec<String>>,
-  pub deny_net: Vec<String>,
+  /// Keeps this machine and private networks out of `net`.
+  pub deny_local_net: bool,
   pub env: Option<Vec<String>>,
   pub run: Option<Vec<String>>,
   pub ffi: Option<Vec<String>>,

@@ -166,14 +166,6 @@ impl HostConnection {
       (None, None) => "ended".into(),
     }
   }
-
-  /// Kills the host without asking how it would have ended.
-  pub async fn kill(mut self) {
-    if let Some(child) = &mut self.child {
-      kill_group(child);
-      let _ = child.wait().await;
-    }
-  }
 }
 
 impl Drop for HostConnection {

@@ -25,7 +25,6 @@ pub use self::handle::Interrupted;
 pub use self::handle::Kernel;
 pub use self::handle::Status;
 pub use self::manager::KernelManager;
-pub use self::manager::ManagerStats;
 pub use self::options::CreateKernel;
 pub use self::options::Filesystem;
 pub use self::options::Limits;

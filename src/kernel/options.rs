@@ -20,23 +20,6 @@ use crate::settings::KernelArgs;
 
 /// Where a mount appears when nothing else is said, as the original had it.
 const DEFAULT_MOUNT_POINT: &str = "/home/pyodide";
-/// Networks that a kernel reaches only when it is permitted to by name: this machine, private and
-/// link-local ranges (RFC 1122, 1918, 3927, 4193, 4291, 6598).
-const LOCAL_NETWORKS: &[&str] = &[
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "localhost",
-  "[::]",
-  "[::1]",
-  "[fc00::]/7",
-  "[fe80::]/10",
-];
-
 /// A request for a kernel.
 #[derive(Debug, Clone, Default)]
 pub struct CreateKernel {
@@ -270,7 +253,7 @@ impl PermissionRequest {
       }
     };
     // A kernel always keeps its own folders unless it asks for none.
-    let mut folders = |name, wanted: &Option<Grant>, ceiling: &Option<Grant>| {
+    let folders = |name, wanted: &Option<Grant>, ceiling: &Option<Grant>| {
       let default = match ceiling {
         Some(Grant::List(list)) => Grant::List([own.clone(), list.clone()].concat()),
         Some(all) => all.clone(),
@@ -281,16 +264,12 @@ impl PermissionRequest {
     let read = folders("read", &self.read, &ceiling.read)?;
     let write = folders("write", &self.write, &ceiling.write)?;
     let net = merge("net", &self.net, &ceiling.net, Grant::All(true), host)?;
-    // Local networks are open only when the operator says so.
-    let deny_net = match (&self.net, &ceiling.net) {
-      (_, Some(_)) => Vec::new(),
-      (_, None) => LOCAL_NETWORKS.iter().map(|n| (*n).to_owned()).collect(),
-    };
     Ok(HostPermissions {
       read,
       write,
       net,
-      deny_net,
+      // Local networks are open only when the operator says what the network is.
+      deny_local_net: ceiling.net.is_none(),
       env: merge("env", &self.env, &ceiling.env, Grant::All(true), same)?,
       run: merge("run", &self.run, &ceiling.run, Grant::All(false), same)?,
       ffi: merge("ffi", &self.ffi, &ceiling.ffi, Grant::All(false), path)?,
@@ -314,7 +293,7 @@ mod tests {
     let p = approve("{}", "{}").expect("allowed");
     assert_eq!(p.read, Some(vec!["/scratch".into()]));
     assert_eq!(p.net, Some(vec![]));
-    assert!(p.deny_net.contains(&"127.0.0.0/8".to_owned()));
+    assert!(p.deny_local_net);
     assert_eq!((p.run, p.ffi, p.sys), (None, None, None));
   }
 
@@ -337,7 +316,7 @@ mod tests {
   fn the_operator_can_widen() {
     let p = approve(r#"{"run": ["git"]}"#, r#"{"run": ["git", "ls"], "net": true}"#).expect("allowed");
     assert_eq!(p.run, Some(vec!["git".into()]));
-    assert!(p.deny_net.is_empty());
+    assert!(!p.deny_local_net);
     let p = approve(r#"{"net": ["example.com:443"]}"#, r#"{"net": ["example.com"]}"#).expect("allowed");
     assert_eq!(p.net, Some(vec!["example.com:443".into()]));
   }

@@ -19,12 +19,16 @@ use crate::protocol::StreamName;
 
 /// The kernel's own environment. The process's is never shown: a kernel on a thread of the server
 /// would read the server's secrets, and two such kernels would share one.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct KernelEnv(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl KernelEnv {
   pub fn replace(&self, env: BTreeMap<String, String>) {
     *self.lock() = env;
+  }
+
+  pub fn get(&self, name: &str) -> Option<String> {
+    self.lock().get(name).cloned()
   }
 
   fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
@@ -107,13 +111,13 @@ fn op_kernel_get_env(
   #[string] key: &str,
 ) -> Result<Option<String>, PermissionCheckError> {
   state.borrow_mut::<PermissionsContainer>().check_env(key)?;
-  Ok(state.borrow::<KernelEnv>().lock().get(key).cloned())
+  Ok(state.borrow::<KernelEnv>().get(key))
 }
 
 #[op2]
 #[string]
 fn op_kernel_get_env_unchecked(state: &mut OpState, #[string] key: &str) -> Option<String> {
-  state.borrow::<KernelEnv>().lock().get(key).cloned()
+  state.borrow::<KernelEnv>().get(key)
 }
 
 #[op2(fast, stack_trace)]

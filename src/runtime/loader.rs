@@ -1,8 +1,6 @@
 //! Modules that cells and web workers import: `node:`, `data:`, `blob:` and `file:`.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,9 +30,8 @@ use deno_runtime::deno_web::BlobStoreTrait;
 use data_url::DataUrl;
 
 use super::fs::KernelFs;
-
-/// How many cells keep their source map, so that late errors still point at the right line.
-const MAX_SOURCE_MAPS: usize = 256;
+use super::stack::CELL_URL_PREFIX;
+use super::stack::SourceMaps;
 
 /// What every loader of one kernel shares: the main isolate's and its web workers'.
 #[derive(Clone)]
@@ -48,19 +45,6 @@ pub struct LoaderServices {
 impl LoaderServices {
   pub fn permissions(&self) -> PermissionsContainer {
     self.permissions.lock().unwrap_or_else(PoisonError::into_inner).clone()
-  }
-}
-
-#[derive(Default)]
-pub struct SourceMaps(RefCell<VecDeque<(String, Vec<u8>)>>);
-
-impl SourceMaps {
-  pub fn insert(&self, name: String, map: Vec<u8>) {
-    let mut maps = self.0.borrow_mut();
-    if maps.len() == MAX_SOURCE_MAPS {
-      maps.pop_front();
-    }
-    maps.push_back((name, map));
   }
 }
 
@@ -97,7 +81,7 @@ impl ModuleLoader for KernelModuleLoader {
       return Err(JsErrorBox::type_error(bare_specifier_message(specifier)));
     }
     let base = match ModuleSpecifier::parse(referrer) {
-      Ok(url) if url.scheme() == "file" && !referrer.starts_with(super::worker::CELL_URL_PREFIX) => url,
+      Ok(url) if url.scheme() == "file" && !referrer.starts_with(CELL_URL_PREFIX) => url,
       Ok(url) if url.scheme() != "file" && !url.cannot_be_a_base() => url,
       _ => self.cell_base()?,
     };
@@ -122,8 +106,7 @@ impl ModuleLoader for KernelModuleLoader {
   }
 
   fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {
-    let maps = self.source_maps.0.borrow();
-    maps.iter().rev().find(|(name, _)| name == file_name).map(|(_, map)| Cow::Owned(map.clone()))
+    self.source_maps.get(file_name).map(Cow::Owned)
   }
 }
 

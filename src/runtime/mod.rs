@@ -7,6 +7,8 @@ mod limits;
 mod loader;
 mod permissions;
 mod platform;
+mod stack;
+mod sys;
 mod web_worker;
 mod worker;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 pub use fs::Mount;
 pub use limits::HeapLimit;
 pub use platform::spawn_isolate_thread;
-pub use worker::CELL_URL_PREFIX;
+pub use stack::CELL_URL_PREFIX;
 pub use worker::JsWorker;
 pub use worker::JsWorkerOptions;
 

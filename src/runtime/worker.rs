@@ -34,13 +34,12 @@ use super::extension::KernelEnv;
 use super::fs::KernelFs;
 use super::loader::KernelModuleLoader;
 use super::loader::LoaderServices;
-use super::loader::SourceMaps;
 use super::permissions;
+use super::stack;
+use super::stack::SourceMaps;
+use super::sys::KernelSys;
 use super::web_worker;
 use crate::protocol::HostConfig;
-
-/// Cells are named `file:///cell-<n>.ts`, which stack traces then show.
-pub const CELL_URL_PREFIX: &str = "file:///cell-";
 
 /// The Deno release whose runtime this is (the family `Cargo.toml` pins).
 const DENO_VERSION: &str = "2.9.8";
@@ -56,7 +55,7 @@ pub struct JsWorkerOptions {
 #[derive(Clone)]
 pub struct SharedServices {
   pub sink: SharedSink,
-  pub env: KernelEnv,
+  pub sys: KernelSys,
   pub heap: HeapLimit,
   pub loader: LoaderServices,
   pub broadcast_channel: InMemoryBroadcastChannel,
@@ -68,7 +67,7 @@ pub struct SharedServices {
 
 impl SharedServices {
   pub fn extension(&self) -> deno_core::Extension {
-    extension::kernel::init(self.sink.clone(), self.env.clone())
+    extension::kernel::init(self.sink.clone(), self.sys.env.clone())
   }
 }
 
@@ -91,15 +90,16 @@ impl JsWorker {
     let mut features = FeatureChecker::default();
     // The default ends the process; unstable APIs that ask are simply available.
     features.set_exit_cb(Box::new(|_, _| {}));
+    let sys = KernelSys { fs: Arc::new(KernelFs::new()), env: KernelEnv::default() };
     let services = SharedServices {
       sink: options.sink,
-      env: KernelEnv::default(),
       heap: HeapLimit::default(),
       loader: LoaderServices {
-        fs: Arc::new(KernelFs::new()),
+        fs: sys.fs.clone(),
         blobs,
-        permissions: Arc::new(Mutex::new(permissions::none())),
+        permissions: Arc::new(Mutex::new(permissions::none(sys.clone()))),
       },
+      sys,
       broadcast_channel: InMemoryBroadcastChannel::default(),
       features: Arc::new(features),
       shared_buffers: SharedArrayBufferStore::default(),
@@ -111,6 +111,7 @@ impl JsWorker {
       },
     };
     let mut worker = bootstrap(&services, source_maps.clone());
+    stack::install(&mut worker.js_runtime, source_maps.clone());
     services.heap.watch(&mut worker.js_runtime, services.sink.clone());
     Ok(Self { worker, source_maps, services })
   }
@@ -120,7 +121,6 @@ impl JsWorker {
   /// # Errors
   /// When a permission entry or a mount is unusable; the message names it.
   pub fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
-    let permissions = permissions::container(&config.permissions)?;
     let mounts = config
       .mounts
       .iter()
@@ -132,7 +132,8 @@ impl JsWorker {
       .fs
       .configure(config.scratch.clone(), mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
-    self.services.env.replace(config.env.clone());
+    let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
+    self.services.sys.env.replace(config.env.clone());
     self.services.heap.set(config.max_heap_bytes);
     *self.services.loader.permissions.lock().unwrap_or_else(PoisonError::into_inner) =
       permissions.clone();

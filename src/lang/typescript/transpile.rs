@@ -186,7 +186,7 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
   ErrorReport {
     ename: "SyntaxError".into(),
     evalue: format!("{message} ({}:{})", position.line_number, position.column_number),
-    traceback: vec![format!("SyntaxError: {diagnostic}")],
+    traceback: vec![diagnostic.to_string().replace("file:///", "")],
   }
 }
 
