@@ -24,7 +24,11 @@ impl Engine {
     let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
     std::fs::create_dir_all(&scratch)?;
     let kernels = KernelManager::new(settings.kernels.clone(), scratch);
-    Ok(Arc::new(Self { settings, kernels, started: Instant::now() }))
+    Ok(Arc::new(Self {
+      settings,
+      kernels,
+      started: Instant::now(),
+    }))
   }
 
   /// Ends everything that runs.
@@ -35,10 +39,17 @@ impl Engine {
 
 /// Removes what servers that no longer live have left: their folders are named by process id.
 fn remove_leftovers(scratch: &Path) {
-  let Ok(folders) = std::fs::read_dir(scratch) else { return };
+  let Ok(folders) = std::fs::read_dir(scratch) else {
+    return;
+  };
   for folder in folders.flatten() {
-    let pid = folder.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
+    let pid = folder
+      .file_name()
+      .to_str()
+      .and_then(|name| name.parse::<i32>().ok());
+    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
+      continue;
+    };
     if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
       let _ = std::fs::remove_dir_all(folder.path());
     }

@@ -31,7 +31,9 @@ impl ExecutionId {
   }
 
   pub fn parse(text: &str) -> Option<Self> {
-    Uuid::parse_str(text.strip_prefix("exec-").unwrap_or(text)).ok().map(Self)
+    Uuid::parse_str(text.strip_prefix("exec-").unwrap_or(text))
+      .ok()
+      .map(Self)
   }
 
   /// The bare form, as `session_id` carries it.
@@ -59,7 +61,10 @@ pub enum Request {
   Configure(Box<HostConfig>),
   /// Runs a cell. Answered by [`Reply::Started`], events and [`Reply::Done`]. The server sends the
   /// next one only after `Done`.
-  Execute { execution_id: ExecutionId, code: String },
+  Execute {
+    execution_id: ExecutionId,
+    code: String,
+  },
   /// Stops the named execution, or whatever runs between cells when it is `None`. Keeps state.
   Interrupt { execution_id: Option<ExecutionId> },
   /// A question about code, answered by [`Reply::Answer`] with the same `id`.
@@ -84,14 +89,29 @@ pub enum Question {
 pub enum Reply {
   /// The runtime has booted and waits for [`Request::Configure`].
   Ready,
-  Configured { error: Option<String> },
-  Started { execution_id: ExecutionId },
+  Configured {
+    error: Option<String>,
+  },
+  Started {
+    execution_id: ExecutionId,
+  },
   /// An output event. Output of background work belongs to the execution that ran last.
-  Event { execution_id: Option<ExecutionId>, event: KernelEvent },
-  Done { execution_id: ExecutionId, outcome: Outcome },
-  Answer { id: u64, answer: Value },
+  Event {
+    execution_id: Option<ExecutionId>,
+    event: KernelEvent,
+  },
+  Done {
+    execution_id: ExecutionId,
+    outcome: Outcome,
+  },
+  Answer {
+    id: u64,
+    answer: Value,
+  },
   /// The host cannot go on and is about to end; sent so that the reason is not lost with it.
-  Fatal { reason: String },
+  Fatal {
+    reason: String,
+  },
 }
 
 /// How an execution ended, as the host saw it.
@@ -192,19 +212,31 @@ pub struct ErrorReport {
 impl ErrorReport {
   pub fn new(ename: &str, evalue: impl Into<String>) -> Self {
     let evalue = evalue.into();
-    Self { ename: ename.to_owned(), traceback: vec![format!("{ename}: {evalue}")], evalue }
+    Self {
+      ename: ename.to_owned(),
+      traceback: vec![format!("{ename}: {evalue}")],
+      evalue,
+    }
   }
 }
 
 impl KernelEvent {
   pub fn stderr(text: impl Into<String>) -> Self {
-    Self::Stream { name: StreamName::Stderr, text: text.into() }
+    Self::Stream {
+      name: StreamName::Stderr,
+      text: text.into(),
+    }
   }
 
   /// Roughly what the event weighs in a log, in bytes.
   pub fn weight(&self) -> usize {
     const OVERHEAD: usize = 64;
-    let bundle = |data: &MimeBundle| data.iter().map(|(k, v)| k.len() + value_weight(v)).sum::<usize>();
+    let bundle = |data: &MimeBundle| {
+      data
+        .iter()
+        .map(|(k, v)| k.len() + value_weight(v))
+        .sum::<usize>()
+    };
     OVERHEAD
       + match self {
         Self::Stream { text, .. } => text.len(),
@@ -223,7 +255,12 @@ fn value_weight(value: &Value) -> usize {
   match value {
     Value::String(s) => s.len(),
     Value::Array(a) => a.iter().map(value_weight).sum::<usize>() + 8,
-    Value::Object(o) => o.iter().map(|(k, v)| k.len() + value_weight(v)).sum::<usize>() + 8,
+    Value::Object(o) => {
+      o.iter()
+        .map(|(k, v)| k.len() + value_weight(v))
+        .sum::<usize>()
+        + 8
+    }
     Value::Null | Value::Bool(_) | Value::Number(_) => 8,
   }
 }
@@ -251,7 +288,10 @@ pub fn read_frame<T: DeserializeOwned>(socket: &mut impl Read) -> io::Result<Opt
   }
   let length = u32::from_be_bytes(length) as usize;
   if length > MAX_FRAME_BYTES {
-    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {length} bytes")));
+    return Err(io::Error::new(
+      io::ErrorKind::InvalidData,
+      format!("frame of {length} bytes"),
+    ));
   }
   let mut payload = vec![0; length];
   socket.read_exact(&mut payload)?;
@@ -275,15 +315,29 @@ mod tests {
       metadata: Map::new(),
       transient: Map::new(),
     });
-    let frame = encode(&Reply::Event { execution_id: Some(id), event: event.clone() });
-    let reply = read_frame::<Reply>(&mut frame.as_slice()).expect("decodes").expect("a frame");
-    let Reply::Event { execution_id, event: decoded } = reply else { panic!("{reply:?}") };
+    let frame = encode(&Reply::Event {
+      execution_id: Some(id),
+      event: event.clone(),
+    });
+    let reply = read_frame::<Reply>(&mut frame.as_slice())
+      .expect("decodes")
+      .expect("a frame");
+    let Reply::Event {
+      execution_id,
+      event: decoded,
+    } = reply
+    else {
+      panic!("{reply:?}")
+    };
     assert_eq!((execution_id, decoded), (Some(id), event));
   }
 
   #[test]
   fn events_have_the_shape_clients_know() {
-    let stream = KernelEvent::Stream { name: StreamName::Stdout, text: "hi\n".into() };
+    let stream = KernelEvent::Stream {
+      name: StreamName::Stdout,
+      text: "hi\n".into(),
+    };
     assert_eq!(
       serde_json::to_value(&stream).expect("serialises"),
       json!({"type": "stream", "data": {"name": "stdout", "text": "hi\n"}})
@@ -299,6 +353,10 @@ mod tests {
 
   #[test]
   fn a_closed_socket_is_the_end_not_an_error() {
-    assert!(read_frame::<Reply>(&mut [].as_slice()).expect("no error").is_none());
+    assert!(
+      read_frame::<Reply>(&mut [].as_slice())
+        .expect("no error")
+        .is_none()
+    );
   }
 }

@@ -40,7 +40,12 @@ pub struct ServeArgs {
   pub no_auth: bool,
 
   /// Bearer tokens and what each may see: "token=namespace" or "token=*", separated by commas.
-  #[arg(long, env = "ENGINE_TOKENS", value_name = "LIST", hide_env_values = true)]
+  #[arg(
+    long,
+    env = "ENGINE_TOKENS",
+    value_name = "LIST",
+    hide_env_values = true
+  )]
   pub tokens: Option<Tokens>,
 
   /// Largest request body, in bytes.
@@ -56,7 +61,12 @@ pub struct ServeArgs {
 #[command(next_help_heading = "Kernels")]
 pub struct KernelArgs {
   /// Kernel types that may be created, e.g. "worker-typescript,worker-javascript".
-  #[arg(long, env = "ALLOWED_KERNEL_TYPES", value_name = "LIST", default_value = "worker-python,worker-typescript,worker-javascript")]
+  #[arg(
+    long,
+    env = "ALLOWED_KERNEL_TYPES",
+    value_name = "LIST",
+    default_value = "worker-python,worker-typescript,worker-javascript"
+  )]
   pub allowed_kernel_types: KernelTypes,
 
   /// Keep blank kernels ready.
@@ -76,7 +86,12 @@ pub struct KernelArgs {
   pub kernel_pool_preload_configs: Option<KernelTypes>,
 
   /// Most kernels at one time.
-  #[arg(long, env = "KERNEL_MAX_COUNT", value_name = "N", default_value_t = 200)]
+  #[arg(
+    long,
+    env = "KERNEL_MAX_COUNT",
+    value_name = "N",
+    default_value_t = 200
+  )]
   pub kernel_max_count: usize,
 
   /// Largest JavaScript heap of a kernel, and its default, in MiB.
@@ -93,7 +108,12 @@ pub struct KernelArgs {
 
   /// The most a kernel may be permitted, as JSON, e.g. {"net": true, "run": ["git"]}; members left
   /// out keep their default.
-  #[arg(long, env = "KERNEL_PERMISSIONS_MAX", value_name = "JSON", default_value = "{}")]
+  #[arg(
+    long,
+    env = "KERNEL_PERMISSIONS_MAX",
+    value_name = "JSON",
+    default_value = "{}"
+  )]
   pub kernel_permissions_max: PermissionRequest,
 
   /// Host folders that kernels may mount, separated like PATH [default: none].
@@ -142,9 +162,14 @@ impl Settings {
       None if args.host.is_loopback() || args.no_auth => Access::Open,
       None => return Err(SettingsError::OpenToOthers(args.host)),
     };
-    let data_dir = args.data_dir.or_else(default_data_dir).ok_or(SettingsError::NoDataDir)?;
+    let data_dir = args
+      .data_dir
+      .or_else(default_data_dir)
+      .ok_or(SettingsError::NoDataDir)?;
     let mut kernels = args.kernels;
-    kernels.kernel_mount_roots.retain(|root| !root.as_os_str().is_empty());
+    kernels
+      .kernel_mount_roots
+      .retain(|root| !root.as_os_str().is_empty());
     for root in &mut kernels.kernel_mount_roots {
       *root = root
         .canonicalize()
@@ -168,16 +193,27 @@ impl KernelArgs {
   pub fn preload(&self) -> Vec<KernelType> {
     match &self.kernel_pool_preload_configs {
       Some(list) => {
-        let (allowed, dropped): (Vec<_>, Vec<_>) =
-          list.0.iter().copied().partition(|kind| self.allowed_kernel_types.0.contains(kind));
+        let (allowed, dropped): (Vec<_>, Vec<_>) = list
+          .0
+          .iter()
+          .copied()
+          .partition(|kind| self.allowed_kernel_types.0.contains(kind));
         for kind in dropped {
-          tracing::warn!("KERNEL_POOL_PRELOAD_CONFIGS: {kind} is not an allowed kernel type, ignored");
+          tracing::warn!(
+            "KERNEL_POOL_PRELOAD_CONFIGS: {kind} is not an allowed kernel type, ignored"
+          );
         }
         allowed
       }
       None => {
         let python = |kind: &&KernelType| kind.language == Language::Python;
-        self.allowed_kernel_types.0.iter().filter(python).copied().collect()
+        self
+          .allowed_kernel_types
+          .0
+          .iter()
+          .filter(python)
+          .copied()
+          .collect()
       }
     }
   }
@@ -185,7 +221,11 @@ impl KernelArgs {
 
 /// The platform's folder for application data, else one below the home directory.
 fn default_data_dir() -> Option<PathBuf> {
-  let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+  let absolute = |name| {
+    std::env::var_os(name)
+      .map(PathBuf::from)
+      .filter(|p| p.is_absolute())
+  };
   let base = absolute("XDG_DATA_HOME")
     .or_else(|| absolute("HOME").map(|home| home.join(".local").join("share")))?;
   Some(base.join("deno-app-engine"))
@@ -201,7 +241,11 @@ impl FromStr for KernelTypes {
 
   fn from_str(text: &str) -> Result<Self, String> {
     let mut kinds: Vec<KernelType> = Vec::new();
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+    for item in text
+      .split(',')
+      .map(str::trim)
+      .filter(|item| !item.is_empty())
+    {
       let (mode, language) = item.split_once('-').ok_or_else(|| {
         format!("`{item}` is not a kernel type: write mode-language, e.g. worker-typescript")
       })?;
@@ -214,7 +258,10 @@ impl FromStr for KernelTypes {
     }
     if kinds.is_empty() {
       kinds = [Language::Python, Language::TypeScript, Language::JavaScript]
-        .map(|language| KernelType { mode: Mode::Worker, language })
+        .map(|language| KernelType {
+          mode: Mode::Worker,
+          language,
+        })
         .into();
     }
     Ok(Self(kinds))
@@ -249,17 +296,35 @@ impl FromStr for Tokens {
 
   fn from_str(text: &str) -> Result<Self, String> {
     let mut tokens = HashMap::new();
-    for (i, item) in text.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {
+    for (i, item) in text
+      .split(',')
+      .map(str::trim)
+      .filter(|item| !item.is_empty())
+      .enumerate()
+    {
       // The entry is a secret: name its place, not its text.
-      let wrong = || format!("entry {} is not of the form token=namespace or token=*", i + 1);
+      let wrong = || {
+        format!(
+          "entry {} is not of the form token=namespace or token=*",
+          i + 1
+        )
+      };
       let (token, scope) = item.rsplit_once('=').ok_or_else(wrong)?;
       if token.is_empty() || scope.is_empty() {
         return Err(wrong());
       }
-      let scope = if scope == "*" { Scope::Everything } else { Scope::Namespace(scope.to_owned()) };
+      let scope = if scope == "*" {
+        Scope::Everything
+      } else {
+        Scope::Namespace(scope.to_owned())
+      };
       tokens.insert(token.to_owned(), scope);
     }
-    if tokens.is_empty() { Err("no token in the list".into()) } else { Ok(Self(tokens)) }
+    if tokens.is_empty() {
+      Err("no token in the list".into())
+    } else {
+      Ok(Self(tokens))
+    }
   }
 }
 
@@ -284,7 +349,9 @@ mod tests {
   fn a_public_address_needs_tokens_or_a_word() {
     assert_eq!(
       settings(&["--host", "0.0.0.0"]).err(),
-      Some(SettingsError::OpenToOthers("0.0.0.0".parse().expect("an address")))
+      Some(SettingsError::OpenToOthers(
+        "0.0.0.0".parse().expect("an address")
+      ))
     );
     assert!(settings(&["--host", "0.0.0.0", "--no-auth"]).is_ok());
     assert!(settings(&["--host", "0.0.0.0", "--tokens", "a=*"]).is_ok());
@@ -294,23 +361,48 @@ mod tests {
   fn kernel_types_are_checked_and_an_empty_list_is_the_default() {
     let types = |text: &str| text.parse::<KernelTypes>();
     assert_eq!(types("").expect("default").0.len(), 3);
-    assert_eq!(types("worker-ts, main_thread-javascript").expect("two").0.len(), 2);
-    assert!(types("worker-cobol").expect_err("unknown").contains("worker-cobol"));
-    assert!(types("typescript").expect_err("no mode").contains("worker-typescript"));
+    assert_eq!(
+      types("worker-ts, main_thread-javascript")
+        .expect("two")
+        .0
+        .len(),
+      2
+    );
+    assert!(
+      types("worker-cobol")
+        .expect_err("unknown")
+        .contains("worker-cobol")
+    );
+    assert!(
+      types("typescript")
+        .expect_err("no mode")
+        .contains("worker-typescript")
+    );
   }
 
   #[test]
   fn tokens_are_parsed_and_never_shown() {
     let tokens: Tokens = "s3cret=lab, x=y=*".parse().expect("two");
-    assert_eq!(tokens.scope("s3cret"), Some(&Scope::Namespace("lab".into())));
+    assert_eq!(
+      tokens.scope("s3cret"),
+      Some(&Scope::Namespace("lab".into()))
+    );
     assert_eq!(tokens.scope("x=y"), Some(&Scope::Everything));
     assert!(!format!("{tokens:?}").contains("s3cret"));
-    assert!(!"s3cret".parse::<Tokens>().expect_err("no scope").contains("s3cret"));
+    assert!(
+      !"s3cret"
+        .parse::<Tokens>()
+        .expect_err("no scope")
+        .contains("s3cret")
+    );
   }
 
   #[test]
   fn a_mount_root_must_exist() {
     let missing = settings(&["--kernel-mount-roots", "/no/such/dir"]).err();
-    assert_eq!(missing, Some(SettingsError::MountRoot("/no/such/dir".into())));
+    assert_eq!(
+      missing,
+      Some(SettingsError::MountRoot("/no/such/dir".into()))
+    );
   }
 }

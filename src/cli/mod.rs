@@ -46,10 +46,16 @@ enum Command {
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
   // A kernel process starts often and parses nothing.
-  if std::env::args_os().nth(1).is_some_and(|arg| arg == "kernel-host") {
+  if std::env::args_os()
+    .nth(1)
+    .is_some_and(|arg| arg == "kernel-host")
+  {
     return crate::host::run_process();
   }
-  let cli = match Cli::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
+  let cli = match Cli::command()
+    .try_get_matches()
+    .and_then(|m| Cli::from_arg_matches(&m))
+  {
     Ok(cli) => cli,
     Err(error) => return usage_error(&error),
   };
@@ -73,16 +79,23 @@ fn usage_error(error: &clap::Error) -> ExitCode {
   let _ = error.print();
   if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) {
     let flag = argument.split_whitespace().next().unwrap_or(argument);
-    let on_command_line =
-      std::env::args().any(|a| a == flag || a.strip_prefix(flag).is_some_and(|a| a.starts_with('=')));
+    let on_command_line = std::env::args()
+      .any(|a| a == flag || a.strip_prefix(flag).is_some_and(|a| a.starts_with('=')));
     let command = Cli::command();
     let variable = command
       .get_arguments()
-      .find(|a| a.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))
+      .find(|a| {
+        a.get_long()
+          .is_some_and(|long| flag.strip_prefix("--") == Some(long))
+      })
       .and_then(|a| a.get_env())
       .filter(|name| std::env::var_os(name).is_some());
     if let (false, Some(name)) = (on_command_line, variable) {
-      let _ = writeln!(io::stderr(), "\nThe value is that of the environment variable {}.", name.display());
+      let _ = writeln!(
+        io::stderr(),
+        "\nThe value is that of the environment variable {}.",
+        name.display()
+      );
     }
   }
   ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

@@ -32,15 +32,23 @@ pub enum ServeError {
 
 pub fn run(args: ServeArgs) -> Result<(), ServeError> {
   let settings = Settings::new(args)?;
-  tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(settings))
+  tokio::runtime::Builder::new_multi_thread()
+    .enable_all()
+    .build()?
+    .block_on(serve(settings))
 }
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
   let address = SocketAddr::new(settings.host, settings.port);
-  let listener = TcpListener::bind(address).await.map_err(|e| match e.kind() {
-    io::ErrorKind::AddrInUse => ServeError::PortInUse { host: settings.host, port: settings.port },
-    _ => ServeError::Listen(address, e),
-  })?;
+  let listener = TcpListener::bind(address)
+    .await
+    .map_err(|e| match e.kind() {
+      io::ErrorKind::AddrInUse => ServeError::PortInUse {
+        host: settings.host,
+        port: settings.port,
+      },
+      _ => ServeError::Listen(address, e),
+    })?;
   let address = listener.local_addr()?;
   let data_dir = settings.data_dir.display().to_string();
   let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();

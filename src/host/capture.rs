@@ -24,12 +24,19 @@ impl Capture {
   pub fn pipes() -> io::Result<Self> {
     let (out_read, out_write) = pipe()?;
     let (err_read, err_write) = pipe()?;
-    let source = |name, fd| Source { name, fd, partial: Vec::new() };
+    let source = |name, fd| Source {
+      name,
+      fd,
+      partial: Vec::new(),
+    };
     Ok(Self {
       stdout: out_write.into(),
       stderr: err_write.into(),
       reader: CaptureReader {
-        sources: [source(StreamName::Stdout, out_read), source(StreamName::Stderr, err_read)],
+        sources: [
+          source(StreamName::Stdout, out_read),
+          source(StreamName::Stderr, err_read),
+        ],
       },
     })
   }
@@ -81,13 +88,19 @@ impl CaptureReader {
 
   /// Descriptors to wait on with [`wait`], independent of this reader's lock.
   pub fn watch(&self) -> io::Result<[OwnedFd; 2]> {
-    Ok([self.sources[0].fd.try_clone()?, self.sources[1].fd.try_clone()?])
+    Ok([
+      self.sources[0].fd.try_clone()?,
+      self.sources[1].fd.try_clone()?,
+    ])
   }
 }
 
 /// Blocks until one of the pipes has something to read. `false` when both are closed.
 pub fn wait(watched: &[OwnedFd; 2]) -> bool {
-  let mut fds = [PollFd::new(&watched[0], PollFlags::IN), PollFd::new(&watched[1], PollFlags::IN)];
+  let mut fds = [
+    PollFd::new(&watched[0], PollFlags::IN),
+    PollFd::new(&watched[1], PollFlags::IN),
+  ];
   match rustix::event::poll(&mut fds, None) {
     Ok(_) => fds.iter().any(|fd| fd.revents().contains(PollFlags::IN)),
     Err(Errno::INTR) => true,
@@ -104,7 +117,8 @@ fn take_text(bytes: &mut Vec<u8>) -> String {
       let tail = bytes.len().saturating_sub(3);
       (tail..bytes.len())
         .find(|&i| {
-          std::str::from_utf8(&bytes[i..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+          std::str::from_utf8(&bytes[i..])
+            .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
         })
         .unwrap_or(bytes.len())
     }
@@ -141,7 +155,13 @@ mod tests {
     capture.stderr.write_all(b"err")?;
     let mut seen = Vec::new();
     capture.reader.drain(|name, text| seen.push((name, text)));
-    assert_eq!(seen, [(StreamName::Stdout, "out".into()), (StreamName::Stderr, "err".into())]);
+    assert_eq!(
+      seen,
+      [
+        (StreamName::Stdout, "out".into()),
+        (StreamName::Stderr, "err".into())
+      ]
+    );
     Ok(())
   }
 }

@@ -28,12 +28,19 @@ use crate::protocol::HostConfig;
 use crate::protocol::Question;
 use crate::protocol::Reply;
 use crate::protocol::Request;
+use crate::runtime::JsWorkerOptions;
 
 /// Work for the thread that owns the language, in the order it arrived.
 enum Job {
   Configure(Box<HostConfig>),
-  Execute { execution_id: ExecutionId, code: String },
-  Ask { id: u64, question: Question },
+  Execute {
+    execution_id: ExecutionId,
+    code: String,
+  },
+  Ask {
+    id: u64,
+    question: Question,
+  },
 }
 
 /// The body of the hidden `kernel-host` command: the socket to the server is file descriptor 0.
@@ -55,11 +62,13 @@ pub fn run_process() -> ExitCode {
 /// When the threads or pipes cannot be made.
 pub fn run_thread(socket: UnixStream) -> io::Result<()> {
   let capture = Capture::pipes()?;
-  std::thread::Builder::new().name("kernel-control".into()).spawn(move || {
-    if let Err(error) = serve(socket, capture, Ending::Thread) {
-      tracing::error!("kernel host: {error}");
-    }
-  })?;
+  std::thread::Builder::new()
+    .name("kernel-control".into())
+    .spawn(move || {
+      if let Err(error) = serve(socket, capture, Ending::Thread) {
+        tracing::error!("kernel host: {error}");
+      }
+    })?;
   Ok(())
 }
 
@@ -84,7 +93,10 @@ fn die_with_the_server() -> io::Result<()> {
     use rustix::process;
     process::set_parent_process_death_signal(Some(process::Signal::KILL))?;
     // A crash of user code is reported, not dumped.
-    let none = process::Rlimit { current: Some(0), maximum: Some(0) };
+    let none = process::Rlimit {
+      current: Some(0),
+      maximum: Some(0),
+    };
     process::setrlimit(process::Resource::Core, none)?;
   }
   Ok(())
@@ -110,7 +122,10 @@ fn serve(mut socket: UnixStream, capture: Capture, ending: Ending) -> io::Result
     match catch_unwind(run) {
       Ok(Ok(())) => outbox.close(),
       Ok(Err(error)) => outbox.end(&format!("the kernel could not start: {error}")),
-      Err(panic) => outbox.end(&format!("the kernel host panicked: {}", panic_message(&*panic))),
+      Err(panic) => outbox.end(&format!(
+        "the kernel host panicked: {}",
+        panic_message(&*panic)
+      )),
     }
   })?;
 
@@ -168,7 +183,12 @@ fn own_language(
     .max_blocking_threads(16)
     .build()?;
   runtime.block_on(async {
-    let mut language = TypeScript::boot(outbox.clone(), stdout, stderr)?;
+    let mut language = TypeScript::boot(JsWorkerOptions {
+      sink: outbox.clone(),
+      stdout,
+      stderr,
+      owner: outbox.process_owner(),
+    })?;
     let _ = interrupt.set(language.interrupter());
     outbox.send(&Reply::Ready);
     loop {
@@ -186,7 +206,10 @@ fn own_language(
         Some(Job::Execute { execution_id, code }) => {
           outbox.begin(execution_id);
           let outcome = language.execute(Cell { execution_id, code }).await;
-          outbox.send(&Reply::Done { execution_id, outcome });
+          outbox.send(&Reply::Done {
+            execution_id,
+            outcome,
+          });
         }
         Some(Job::Ask { id, question }) => {
           let answer = language.answer(question).await;

@@ -19,6 +19,7 @@ use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
 use crate::protocol::Reply;
 use crate::runtime::EventSink;
+use crate::runtime::ProcessOwner;
 
 /// Longest text one stream event carries, in bytes; longer output becomes several events.
 const MAX_STREAM_TEXT: usize = 1 << 20;
@@ -51,7 +52,11 @@ struct Channel {
 impl Outbox {
   pub fn new(socket: UnixStream, captured: CaptureReader, ending: Ending) -> Self {
     Self {
-      channel: Mutex::new(Channel { socket, captured, execution: None }),
+      channel: Mutex::new(Channel {
+        socket,
+        captured,
+        execution: None,
+      }),
       input: InputSlot::default(),
       ending,
       ended: AtomicBool::new(false),
@@ -81,11 +86,20 @@ impl Outbox {
     // The thread that fails may be inside a write; its frame would be cut, the reason lost with it.
     if let Ok(mut channel) = self.channel.try_lock() {
       channel.flush_captured();
-      channel.write(&Reply::Fatal { reason: reason.to_owned() });
+      channel.write(&Reply::Fatal {
+        reason: reason.to_owned(),
+      });
     }
     match self.ending {
       Ending::Process => super::exit_now(FATAL_EXIT_CODE),
       Ending::Thread => self.close(),
+    }
+  }
+
+  pub fn process_owner(&self) -> ProcessOwner {
+    match self.ending {
+      Ending::Process => ProcessOwner::Kernel,
+      Ending::Thread => ProcessOwner::Server,
     }
   }
 
@@ -116,8 +130,14 @@ impl Channel {
         let mut rest = text.as_str();
         while !rest.is_empty() {
           let (part, tail) = rest.split_at(rest.floor_char_boundary(MAX_STREAM_TEXT));
-          let event = KernelEvent::Stream { name, text: part.to_owned() };
-          self.write(&Reply::Event { execution_id, event });
+          let event = KernelEvent::Stream {
+            name,
+            text: part.to_owned(),
+          };
+          self.write(&Reply::Event {
+            execution_id,
+            event,
+          });
           rest = tail;
         }
       }
@@ -127,15 +147,23 @@ impl Channel {
           event.weight() >> 20,
           MAX_EVENT_BYTES >> 20
         ));
-        self.write(&Reply::Event { execution_id, event });
+        self.write(&Reply::Event {
+          execution_id,
+          event,
+        });
       }
-      event => self.write(&Reply::Event { execution_id, event }),
+      event => self.write(&Reply::Event {
+        execution_id,
+        event,
+      }),
     }
   }
 
   fn flush_captured(&mut self) {
     let mut texts = Vec::new();
-    self.captured.drain(|name, text| texts.push(KernelEvent::Stream { name, text }));
+    self
+      .captured
+      .drain(|name, text| texts.push(KernelEvent::Stream { name, text }));
     for event in texts {
       self.event(event);
     }
@@ -164,11 +192,13 @@ impl EventSink for Outbox {
 pub fn pump_captured_output(outbox: &Arc<Outbox>) -> io::Result<()> {
   let watched = outbox.lock().captured.watch()?;
   let outbox = outbox.clone();
-  std::thread::Builder::new().name("kernel-stdio".into()).spawn(move || {
-    while capture::wait(&watched) && !outbox.has_ended() {
-      outbox.lock().flush_captured();
-    }
-  })?;
+  std::thread::Builder::new()
+    .name("kernel-stdio".into())
+    .spawn(move || {
+      while capture::wait(&watched) && !outbox.has_ended() {
+        outbox.lock().flush_captured();
+      }
+    })?;
   Ok(())
 }
 
@@ -200,7 +230,10 @@ impl InputSlot {
         Input::Closed => return None,
         Input::Waiting => {
           *state = Input::Waiting;
-          state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+          state = self
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
         }
       }
     }

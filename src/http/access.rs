@@ -86,7 +86,10 @@ impl FromRequestParts<AppState> for Visible {
   async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
     // Set by `guard`, which every route of the API runs through.
     parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-      ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was not checked")
+      ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the request was not checked",
+      )
     })
   }
 }

@@ -21,7 +21,9 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     let too_large = || {
       ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request body is larger than the {limit} bytes this server takes (MAX_BODY_BYTES)"),
+        format!(
+          "The request body is larger than the {limit} bytes this server takes (MAX_BODY_BYTES)"
+        ),
       )
     };
     let announced = request
@@ -31,27 +33,33 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     if announced.is_some_and(|length| length > limit as u64) {
       return Err(too_large());
     }
-    let bytes = axum::body::to_bytes(request.into_body(), limit).await.map_err(|e| {
-      let source = std::error::Error::source(&e);
-      if source.is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
-        too_large()
-      } else {
-        ApiError::bad_request(format!("The request body could not be read: {e}"))
-      }
-    })?;
+    let bytes = axum::body::to_bytes(request.into_body(), limit)
+      .await
+      .map_err(|e| {
+        let source = std::error::Error::source(&e);
+        if source.is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
+          too_large()
+        } else {
+          ApiError::bad_request(format!("The request body could not be read: {e}"))
+        }
+      })?;
     parse(&bytes).map(Self)
   }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
   if bytes.iter().all(u8::is_ascii_whitespace) {
-    return Err(ApiError::bad_request("The request body must be JSON, but it is empty"));
+    return Err(ApiError::bad_request(
+      "The request body must be JSON, but it is empty",
+    ));
   }
   let mut json = serde_json::Deserializer::from_slice(bytes);
   let value: Result<T, _> = serde_path_to_error::deserialize(&mut json);
   match value {
     Ok(value) => {
-      json.end().map_err(|e| ApiError::bad_request(format!("Invalid JSON: {e}")))?;
+      json
+        .end()
+        .map_err(|e| ApiError::bad_request(format!("Invalid JSON: {e}")))?;
       Ok(value)
     }
     Err(error) => {
@@ -82,7 +90,10 @@ mod tests {
   }
 
   fn message(text: &str) -> String {
-    format!("{:?}", parse::<Thing>(text.as_bytes()).expect_err("is wrong"))
+    format!(
+      "{:?}",
+      parse::<Thing>(text.as_bytes()).expect_err("is wrong")
+    )
   }
 
   #[test]

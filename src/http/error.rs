@@ -29,7 +29,10 @@ pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
   pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-    Self { status, message: message.into() }
+    Self {
+      status,
+      message: message.into(),
+    }
   }
 
   pub fn bad_request(message: impl Into<String>) -> Self {
@@ -47,7 +50,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
   fn into_response(self) -> Response<Body> {
-    (self.status, Json(ErrorBody { error: self.message })).into_response()
+    (
+      self.status,
+      Json(ErrorBody {
+        error: self.message,
+      }),
+    )
+      .into_response()
   }
 }
 

@@ -46,8 +46,10 @@ fn submit_cell(
   id: &str,
   body: CodeBody,
 ) -> ApiResult<Arc<Execution>> {
-  let code =
-    body.code.filter(|c| !c.is_empty()).ok_or_else(|| ApiError::bad_request("No code provided"))?;
+  let code = body
+    .code
+    .filter(|c| !c.is_empty())
+    .ok_or_else(|| ApiError::bad_request("No code provided"))?;
   Ok(kernel(engine, visible, id)?.submit(code)?)
 }
 
@@ -98,7 +100,9 @@ pub async fn submit(
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Json<Submitted>> {
   let execution = submit_cell(&engine, &visible, &id, body)?;
-  Ok(Json(Submitted { session_id: execution.id.session() }))
+  Ok(Json(Submitted {
+    session_id: execution.id.session(),
+  }))
 }
 
 fn session(
@@ -141,7 +145,10 @@ pub async fn follow(
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
   let execution = session(&engine, &visible, &id, &session_id)?;
-  let start = match headers.get("last-event-id").map(|v| v.to_str().unwrap_or("")) {
+  let start = match headers
+    .get("last-event-id")
+    .map(|v| v.to_str().unwrap_or(""))
+  {
     None | Some("") => 0,
     Some(last) => last
       .parse::<usize>()
@@ -163,7 +170,9 @@ pub struct CursorBody {
 
 impl CursorBody {
   fn cursor(&self) -> usize {
-    self.cursor_pos.unwrap_or_else(|| self.code.encode_utf16().count())
+    self
+      .cursor_pos
+      .unwrap_or_else(|| self.code.encode_utf16().count())
   }
 }
 
@@ -178,7 +187,10 @@ pub async fn complete(
   JsonBody(body): JsonBody<CursorBody>,
 ) -> ApiResult<Json<Value>> {
   let cursor = body.cursor();
-  let question = Question::Complete { code: body.code, cursor };
+  let question = Question::Complete {
+    code: body.code,
+    cursor,
+  };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
 }
 
@@ -193,7 +205,10 @@ pub async fn inspect(
   JsonBody(body): JsonBody<CursorBody>,
 ) -> ApiResult<Json<Value>> {
   let cursor = body.cursor();
-  let question = Question::Inspect { code: body.code, cursor };
+  let question = Question::Inspect {
+    code: body.code,
+    cursor,
+  };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
 }
 

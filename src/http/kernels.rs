@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use chrono::DateTime;
@@ -34,6 +35,7 @@ use crate::kernel::Limits;
 use crate::kernel::Mode;
 use crate::kernel::PermissionRequest;
 use crate::kernel::Status;
+use crate::protocol::ErrorReport;
 
 /// ISO 8601 with milliseconds, as JavaScript writes dates.
 pub fn timestamp(time: DateTime<Utc>) -> String {
@@ -82,12 +84,17 @@ pub struct NamespaceQuery {
 pub async fn list(
   State(engine): State<AppState>,
   visible: Visible,
-  query: Result<Query<NamespaceQuery>, axum::extract::rejection::QueryRejection>,
+  query: Result<Query<NamespaceQuery>, QueryRejection>,
 ) -> ApiResult<Json<Vec<KernelSummary>>> {
   let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
   let namespace = visible.namespace(query.namespace.filter(|n| !n.is_empty()))?;
   let kernels = engine.kernels.list(namespace.as_deref());
-  Ok(Json(kernels.iter().map(|kernel| KernelSummary::of(kernel)).collect()))
+  Ok(Json(
+    kernels
+      .iter()
+      .map(|kernel| KernelSummary::of(kernel))
+      .collect(),
+  ))
 }
 
 /// A kernel to make. All fields may be left out.
@@ -123,7 +130,9 @@ impl CreateBody {
   fn into_request(self, visible: &Visible, headers: &HeaderMap) -> ApiResult<CreateKernel> {
     let parse = |field: &str, message: String| ApiError::bad_request(format!("{field}: {message}"));
     let mode = self.mode.map_or(Ok(Mode::default()), |m| m.parse::<Mode>());
-    let language = self.lang.map_or(Ok(Language::default()), |l| l.parse::<Language>());
+    let language = self
+      .lang
+      .map_or(Ok(Language::default()), |l| l.parse::<Language>());
     let mut env = BTreeMap::new();
     for (name, value) in self.env {
       let value = match value {
@@ -131,12 +140,17 @@ impl CreateBody {
         Value::Null => String::new(),
         Value::Number(_) | Value::Bool(_) => value.to_string(),
         Value::Array(_) | Value::Object(_) => {
-          return Err(ApiError::bad_request(format!("env.{name}: must be a string")));
+          return Err(ApiError::bad_request(format!(
+            "env.{name}: must be a string"
+          )));
         }
       };
       env.insert(name, value);
     }
-    let header = headers.get("x-namespace").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let header = headers
+      .get("x-namespace")
+      .and_then(|v| v.to_str().ok())
+      .map(str::to_owned);
     let asked = self.namespace.or(header).filter(|n| !n.is_empty());
     Ok(CreateKernel {
       id: self.id,
@@ -158,9 +172,9 @@ fn milliseconds(field: &str, value: Option<u64>) -> ApiResult<Option<Duration>> 
   /// Ten years, far from where clocks overflow.
   const MOST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
   match value {
-    Some(ms) if ms > MOST => {
-      Err(ApiError::bad_request(format!("{field}: must be at most {MOST} milliseconds")))
-    }
+    Some(ms) if ms > MOST => Err(ApiError::bad_request(format!(
+      "{field}: must be at most {MOST} milliseconds"
+    ))),
     ms => Ok(ms.filter(|ms| *ms > 0).map(Duration::from_millis)),
   }
 }
@@ -181,16 +195,34 @@ pub async fn create(
   Ok(Json(KernelSummary::of(&kernel)))
 }
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteQuery {
+  /// Readers of what runs see a `KernelForcedTermination` error instead of a quiet end.
+  #[serde(default)]
+  force: bool,
+}
+
 /// Ends a kernel and what it runs.
-#[utoipa::path(delete, path = "/api/kernels/{id}", tag = "kernels", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/api/kernels/{id}", tag = "kernels",
+  params(("id" = String, Path), DeleteQuery),
   responses((status = 200, description = "Empty"), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<AppState>,
   visible: Visible,
   Path(id): Path<String>,
+  query: Result<Query<DeleteQuery>, QueryRejection>,
 ) -> ApiResult<StatusCode> {
+  let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
   let id = visible.kernel_id(&id)?;
-  engine.kernels.remove(&id, "deleted", None).await?;
+  let forced = ErrorReport::new(
+    "KernelForcedTermination",
+    "The kernel was terminated by force",
+  );
+  engine
+    .kernels
+    .remove(&id, "deleted", query.force.then_some(forced))
+    .await?;
   Ok(StatusCode::OK)
 }
 
@@ -266,7 +298,9 @@ pub async fn info(
     history: history.collect(),
     executions: Executions {
       count: unfinished.len(),
-      is_stuck: longest.zip(kernel.max_execution_time).is_some_and(|(ran, most)| ran > most),
+      is_stuck: longest
+        .zip(kernel.max_execution_time)
+        .is_some_and(|(ran, most)| ran > most),
       longest_running_time: longest.map(as_ms),
       execution_ids: unfinished.iter().map(|e| e.id.to_string()).collect(),
     },
@@ -292,7 +326,12 @@ pub struct Done {
 
 impl Done {
   pub fn new(message: &'static str) -> Json<Self> {
-    Json(Self { success: true, message, timestamp: timestamp(Utc::now()), restarted: false })
+    Json(Self {
+      success: true,
+      message,
+      timestamp: timestamp(Utc::now()),
+      restarted: false,
+    })
   }
 }
 
@@ -319,7 +358,9 @@ pub async fn restart(
   let id = visible.kernel_id(&id)?;
   // Goes on when the client leaves: half a restart would leave a dead kernel.
   let restart = tokio::spawn(async move { engine.kernels.restart(&id).await });
-  restart.await.map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
+  restart
+    .await
+    .map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
   Ok(Done::new("Kernel restarted successfully"))
 }
 
@@ -333,8 +374,12 @@ pub async fn interrupt(
 ) -> ApiResult<Json<Done>> {
   let kernel = engine.kernels.get(&visible.kernel_id(&id)?)?;
   let interrupt = tokio::spawn(async move { kernel.interrupt().await });
-  let how =
-    interrupt.await.map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
+  let how = interrupt
+    .await
+    .map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
   let Json(done) = Done::new("Kernel execution interrupted");
-  Ok(Json(Done { restarted: how == Interrupted::Restarted, ..done }))
+  Ok(Json(Done {
+    restarted: how == Interrupted::Restarted,
+    ..done
+  }))
 }

@@ -43,7 +43,13 @@ pub fn router(engine: Arc<Engine>) -> Router {
   let (api, document) = openapi::api().split_for_parts();
   let cors = CorsLayer::new()
     .allow_origin(Any)
-    .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS])
+    .allow_methods([
+      Method::GET,
+      Method::POST,
+      Method::PUT,
+      Method::DELETE,
+      Method::OPTIONS,
+    ])
     .allow_headers([
       header::CONTENT_TYPE,
       header::AUTHORIZATION,
@@ -51,7 +57,10 @@ pub fn router(engine: Arc<Engine>) -> Router {
       header::HeaderName::from_static("last-event-id"),
     ])
     .expose_headers([header::HeaderName::from_static(stream::SESSION_HEADER)]);
-  let guarded = api.layer(middleware::from_fn_with_state(engine.clone(), access::guard));
+  let guarded = api.layer(middleware::from_fn_with_state(
+    engine.clone(),
+    access::guard,
+  ));
   Router::new()
     .merge(guarded)
     .merge(openapi::pages(document))
@@ -74,7 +83,11 @@ pub async fn serve(
   let app = router(engine);
   let graceful = GracefulShutdown::new();
   let mut server = auto::Builder::new(TokioExecutor::new());
-  server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).pipeline_flush(true);
+  server
+    .http1()
+    .timer(TokioTimer::new())
+    .header_read_timeout(HEADER_TIMEOUT)
+    .pipeline_flush(true);
   tokio::pin!(stop);
   loop {
     let stream = tokio::select! {
@@ -92,8 +105,11 @@ pub async fn serve(
     // Events are small, and each must leave at once.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(app.clone());
-    let connection =
-      graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
+    let connection = graceful.watch(
+      server
+        .serve_connection(TokioIo::new(stream), service)
+        .into_owned(),
+    );
     tokio::spawn(async move {
       if let Err(error) = connection.await {
         tracing::trace!("connection: {error}");

@@ -50,5 +50,7 @@ pub fn api() -> OpenApiRouter<AppState> {
 
 /// `/api/openapi.json` and the page at `/api/docs`.
 pub fn pages(document: utoipa::openapi::OpenApi) -> Router<AppState> {
-  SwaggerUi::new("/api/docs").url("/api/openapi.json", document).into()
+  SwaggerUi::new("/api/docs")
+    .url("/api/openapi.json", document)
+    .into()
 }

@@ -71,7 +71,12 @@ pub async fn status(State(engine): State<AppState>) -> Json<EngineStatus> {
       available: stats.pool.available,
       total: stats.pool.total,
     },
-    allowed_kernel_types: settings.allowed_kernel_types.0.iter().map(ToString::to_string).collect(),
+    allowed_kernel_types: settings
+      .allowed_kernel_types
+      .0
+      .iter()
+      .map(ToString::to_string)
+      .collect(),
   })
 }
 

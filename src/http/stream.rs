@@ -34,14 +34,22 @@ struct WireEvent<'a> {
 
 /// The JSON of one event of `execution`.
 pub fn event_json(execution: &Execution, event: &KernelEvent) -> String {
-  let wire = WireEvent { event, execution_id: execution.id.to_string() };
-  serde_json::to_string(&wire).unwrap_or_else(|e| json!({ "type": "error", "data": { "message": e.to_string() } }).to_string())
+  let wire = WireEvent {
+    event,
+    execution_id: execution.id.to_string(),
+  };
+  serde_json::to_string(&wire).unwrap_or_else(|e| {
+    json!({ "type": "error", "data": { "message": e.to_string() } }).to_string()
+  })
 }
 
 /// The whole log as one JSON array.
 pub fn log_json(execution: &Execution) -> String {
-  let events: Vec<String> =
-    execution.events().iter().map(|event| event_json(execution, event)).collect();
+  let events: Vec<String> = execution
+    .events()
+    .iter()
+    .map(|event| event_json(execution, event))
+    .collect();
   format!("[{}]", events.join(","))
 }
 
@@ -110,7 +118,10 @@ fn streaming(
   let headers = response.headers_mut();
   headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
   headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-  headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+  headers.insert(
+    HeaderName::from_static("x-accel-buffering"),
+    HeaderValue::from_static("no"),
+  );
   if let Ok(session) = HeaderValue::from_str(session)
     && !session.is_empty()
   {

@@ -130,7 +130,10 @@ impl Execution {
 
   /// A reader that replays the log from `position` (counted from 0) and then follows it.
   pub fn reader(self: &Arc<Self>, position: usize) -> LogReader {
-    LogReader { execution: self.clone(), position }
+    LogReader {
+      execution: self.clone(),
+      position,
+    }
   }
 
   fn lock(&self) -> MutexGuard<'_, Log> {
@@ -178,7 +181,10 @@ mod tests {
   use super::*;
 
   fn print(text: &str) -> KernelEvent {
-    KernelEvent::Stream { name: crate::protocol::StreamName::Stdout, text: text.into() }
+    KernelEvent::Stream {
+      name: crate::protocol::StreamName::Stdout,
+      text: text.into(),
+    }
   }
 
   #[tokio::test]
@@ -198,7 +204,10 @@ mod tests {
     let early = follower.await.expect("joins");
     assert_eq!(early, execution.events());
     assert_eq!(early.len(), 2);
-    assert_eq!(execution.reader(1).next().await, Some((1, early[1].clone())));
+    assert_eq!(
+      execution.reader(1).next().await,
+      Some((1, early[1].clone()))
+    );
   }
 
   #[test]
@@ -209,9 +218,15 @@ mod tests {
     }
     execution.fail(ErrorReport::new("Error", "boom"));
     let events = execution.events();
-    let notices = events.iter().filter(|e| format!("{e:?}").contains("output truncated")).count();
+    let notices = events
+      .iter()
+      .filter(|e| format!("{e:?}").contains("output truncated"))
+      .count();
     assert_eq!(notices, 1);
-    assert!(matches!(events.last().map(|e| &**e), Some(KernelEvent::ExecuteError(_))));
+    assert!(matches!(
+      events.last().map(|e| &**e),
+      Some(KernelEvent::ExecuteError(_))
+    ));
     assert!(execution.bytes() < 1200);
   }
 }

@@ -173,7 +173,13 @@ impl Kernel {
 
   /// Finished executions, in the order they were submitted.
   pub fn history(&self) -> Vec<Arc<Execution>> {
-    self.lock().executions.iter().filter(|e| e.outcome().is_some()).cloned().collect()
+    self
+      .lock()
+      .executions
+      .iter()
+      .filter(|e| e.outcome().is_some())
+      .cloned()
+      .collect()
   }
 
   /// Executions that run or wait, the running one first.
@@ -183,7 +189,13 @@ impl Kernel {
   }
 
   pub fn execution(&self, id: ExecutionId) -> Option<Arc<Execution>> {
-    self.lock().executions.iter().rev().find(|e| e.id == id).cloned()
+    self
+      .lock()
+      .executions
+      .iter()
+      .rev()
+      .find(|e| e.id == id)
+      .cloned()
   }
 
   pub fn touch(&self) {
@@ -193,13 +205,21 @@ impl Kernel {
   /// How long nothing was done with it; zero while it works.
   pub fn idle_time(&self) -> Duration {
     let state = self.lock();
-    if state.running.is_some() { Duration::ZERO } else { state.last_activity.elapsed() }
+    if state.running.is_some() {
+      Duration::ZERO
+    } else {
+      state.last_activity.elapsed()
+    }
   }
 
   /// Tells the watchers of the engine.
   pub fn announce(&self, kind: EngineEventKind) {
     if let Some(manager) = self.manager.upgrade() {
-      manager.announce(EngineEvent { kernel: self.id.clone(), time: Utc::now(), kind });
+      manager.announce(EngineEvent {
+        kernel: self.id.clone(),
+        time: Utc::now(),
+        kind,
+      });
     }
   }
 
@@ -234,7 +254,10 @@ impl Kernel {
 
   fn hear(self: &Arc<Self>, reply: Reply, generation: u64) {
     match reply {
-      Reply::Event { execution_id, event } => {
+      Reply::Event {
+        execution_id,
+        event,
+      } => {
         let execution = {
           let mut state = self.lock();
           if state.generation != generation {
@@ -243,18 +266,34 @@ impl Kernel {
           if matches!(event, KernelEvent::InputRequest { .. }) {
             state.awaits_input = true;
           }
-          let running = state.running.as_ref().filter(|e| Some(e.id) == execution_id).cloned();
+          let running = state
+            .running
+            .as_ref()
+            .filter(|e| Some(e.id) == execution_id)
+            .cloned();
           running.or_else(|| {
-            state.executions.iter().rev().find(|e| Some(e.id) == execution_id).cloned()
+            state
+              .executions
+              .iter()
+              .rev()
+              .find(|e| Some(e.id) == execution_id)
+              .cloned()
           })
         };
         if let Some(execution) = execution {
           execution.append(event);
         }
       }
-      Reply::Done { execution_id, outcome } => self.done(execution_id, outcome, generation),
+      Reply::Done {
+        execution_id,
+        outcome,
+      } => self.done(execution_id, outcome, generation),
       Reply::Answer { id, answer } => {
-        let waiting = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let waiting = self
+          .answers
+          .lock()
+          .unwrap_or_else(PoisonError::into_inner)
+          .remove(&id);
         if let Some(waiting) = waiting {
           let _ = waiting.send(answer);
         }
@@ -281,11 +320,17 @@ impl Kernel {
       }
     };
     if execution.is_stalled() {
-      execution.fail(recovery_report("ExecutionInterrupted", "interrupted", &execution));
+      execution.fail(recovery_report(
+        "ExecutionInterrupted",
+        "interrupted",
+        &execution,
+      ));
     }
     execution.finish(outcome);
     if outcome == Outcome::Interrupted {
-      self.announce(EngineEventKind::ExecutionInterrupted { execution_id: id.to_string() });
+      self.announce(EngineEventKind::ExecutionInterrupted {
+        execution_id: id.to_string(),
+      });
     }
     self.start_next();
   }
@@ -294,7 +339,9 @@ impl Kernel {
   fn start_next(self: &Arc<Self>) {
     let started = {
       let mut state = self.lock();
-      let Phase::Up(host) = &state.phase else { return };
+      let Phase::Up(host) = &state.phase else {
+        return;
+      };
       if state.running.is_some() {
         return;
       }
@@ -302,7 +349,10 @@ impl Kernel {
       match state.queue.pop_front() {
         Some(execution) => {
           execution.start();
-          host.send(Request::Execute { execution_id: execution.id, code: execution.code.clone() });
+          host.send(Request::Execute {
+            execution_id: execution.id,
+            code: execution.code.clone(),
+          });
           state.running = Some(execution.clone());
           Some(execution)
         }
@@ -313,7 +363,11 @@ impl Kernel {
       Some(execution) => {
         self.announce(EngineEventKind::KernelBusy);
         if let Some(limit) = self.max_execution_time {
-          tokio::spawn(super::supervisor::watch_for_stall(self.clone(), execution, limit));
+          tokio::spawn(super::supervisor::watch_for_stall(
+            self.clone(),
+            execution,
+            limit,
+          ));
         }
       }
       None => self.announce(EngineEventKind::KernelIdle),
@@ -332,9 +386,14 @@ impl Kernel {
     };
     tracing::warn!(kernel = %self.id, "the kernel {reason}");
     for execution in orphans {
-      execution.fail(ErrorReport::new("KernelDied", format!("The kernel {reason}")));
+      execution.fail(ErrorReport::new(
+        "KernelDied",
+        format!("The kernel {reason}"),
+      ));
     }
-    self.announce(EngineEventKind::KernelDied { reason: reason.to_owned() });
+    self.announce(EngineEventKind::KernelDied {
+      reason: reason.to_owned(),
+    });
   }
 
   /// Takes the host away, ends it, and ends every execution with `report`; without one they end
@@ -349,7 +408,11 @@ impl Kernel {
       state.generation += 1;
       (previous, state.take_unfinished())
     };
-    self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    self
+      .answers
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .clear();
     for execution in orphans {
       match &report {
         Some(report) => execution.fail(report.clone()),
@@ -394,12 +457,24 @@ impl Kernel {
   /// Ends the kernel for good.
   pub async fn remove(&self, reason: &str, report: Option<ErrorReport>) {
     if self.detach(Phase::Removed, report).await.is_ok() {
-      self.announce(EngineEventKind::KernelTerminated { reason: reason.to_owned() });
+      self.announce(EngineEventKind::KernelTerminated {
+        reason: reason.to_owned(),
+      });
       let scratch = self.scratch.clone();
       tokio::spawn(async move {
         let _ = tokio::fs::remove_dir_all(scratch).await;
       });
     }
+  }
+
+  /// Removes the kernel by force: executions end with `report`.
+  ///
+  /// # Errors
+  /// When it is gone already.
+  pub async fn terminate(&self, report: ErrorReport) -> Result<(), KernelError> {
+    let manager = self.manager.upgrade().ok_or(KernelError::NotFound)?;
+    let reason = report.evalue.clone();
+    manager.remove(&self.id, &reason, Some(report)).await
   }
 
   /// Kills the host as if it had ended by itself, for `reason`.
@@ -429,7 +504,9 @@ impl Kernel {
       let mut state = self.lock();
       match &state.phase {
         Phase::Dead(reason) => {
-          return Err(KernelError::Conflict(format!("Kernel is dead ({reason}): restart it first")));
+          return Err(KernelError::Conflict(format!(
+            "Kernel is dead ({reason}): restart it first"
+          )));
         }
         Phase::Removed => return Err(KernelError::NotFound),
         Phase::Up(_) | Phase::Restarting => {}
@@ -458,7 +535,9 @@ impl Kernel {
       match &state.phase {
         Phase::Up(host) => (host.clone(), state.running.clone()),
         Phase::Dead(reason) => {
-          return Err(KernelError::Conflict(format!("Kernel is dead ({reason}): restart it first")));
+          return Err(KernelError::Conflict(format!(
+            "Kernel is dead ({reason}): restart it first"
+          )));
         }
         Phase::Restarting => return Ok(Interrupted::Idle),
         Phase::Removed => return Err(KernelError::NotFound),
@@ -470,14 +549,25 @@ impl Kernel {
       return Ok(Interrupted::Idle);
     };
     for _ in 0..2 {
-      host.send(Request::Interrupt { execution_id: Some(execution.id) });
-      if tokio::time::timeout(INTERRUPT_GRACE, execution.ended()).await.is_ok() {
+      host.send(Request::Interrupt {
+        execution_id: Some(execution.id),
+      });
+      if tokio::time::timeout(INTERRUPT_GRACE, execution.ended())
+        .await
+        .is_ok()
+      {
         return Ok(Interrupted::Stopped);
       }
     }
-    let report = recovery_report("KernelRestarted", "restarted: the cell could not be interrupted", &execution);
+    let report = recovery_report(
+      "KernelRestarted",
+      "restarted: the cell could not be interrupted",
+      &execution,
+    );
     let manager = self.manager.upgrade().ok_or(KernelError::NotFound)?;
-    manager.replace_host(self, report, "the cell could not be interrupted").await?;
+    manager
+      .replace_host(self, report, "the cell could not be interrupted")
+      .await?;
     Ok(Interrupted::Restarted)
   }
 
@@ -492,7 +582,9 @@ impl Kernel {
         state.awaits_input = false;
         Ok(())
       }
-      _ => Err(KernelError::Conflict("The kernel is not waiting for input".into())),
+      _ => Err(KernelError::Conflict(
+        "The kernel is not waiting for input".into(),
+      )),
     }
   }
 
@@ -503,24 +595,36 @@ impl Kernel {
   pub async fn ask(&self, question: Question) -> Result<Value, KernelError> {
     let id = self.next_question.fetch_add(1, Ordering::Relaxed);
     let (answer, answered) = oneshot::channel();
-    self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, answer);
+    self
+      .answers
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .insert(id, answer);
     {
       let mut state = self.lock();
       state.last_activity = Instant::now();
       match &state.phase {
         Phase::Up(host) => host.send(Request::Ask { id, question }),
         Phase::Dead(reason) => {
-          return Err(KernelError::Conflict(format!("Kernel is dead ({reason}): restart it first")));
+          return Err(KernelError::Conflict(format!(
+            "Kernel is dead ({reason}): restart it first"
+          )));
         }
         Phase::Restarting => return Err(KernelError::Conflict("The kernel is restarting".into())),
         Phase::Removed => return Err(KernelError::NotFound),
       }
     }
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
-    self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    self
+      .answers
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .remove(&id);
     match answer {
       Ok(Ok(answer)) => Ok(answer),
-      Ok(Err(_)) => Err(KernelError::Conflict("The kernel ended before it could answer".into())),
+      Ok(Err(_)) => Err(KernelError::Conflict(
+        "The kernel ended before it could answer".into(),
+      )),
       Err(_) => Err(KernelError::TookTooLong(
         "The kernel is busy and did not answer in time: wait for the cell or interrupt it".into(),
       )),
@@ -535,7 +639,12 @@ impl Kernel {
 impl State {
   fn take_unfinished(&mut self) -> Vec<Arc<Execution>> {
     self.awaits_input = false;
-    self.running.take().into_iter().chain(self.queue.drain(..)).collect()
+    self
+      .running
+      .take()
+      .into_iter()
+      .chain(self.queue.drain(..))
+      .collect()
   }
 
   fn forget_old(&mut self) {
@@ -559,7 +668,11 @@ pub fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorR
   let evalue = format!("Kernel execution was {what} after {runtime}ms");
   ErrorReport {
     ename: ename.to_owned(),
-    traceback: vec![format!("{ename}: {evalue}"), format!("Runtime: {runtime}ms"), format!("Code: {code}")],
+    traceback: vec![
+      format!("{ename}: {evalue}"),
+      format!("Runtime: {runtime}ms"),
+      format!("Code: {code}"),
+    ],
     evalue,
   }
 }

@@ -99,13 +99,18 @@ impl HostConnection {
         kill: Arc::default(),
         pid: child.as_ref().and_then(Child::id),
       },
-      replies: LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_read(read),
+      replies: LengthDelimitedCodec::builder()
+        .max_frame_length(MAX_FRAME_BYTES)
+        .new_read(read),
       child,
       last_words: None,
     };
     match tokio::time::timeout(BOOT_TIMEOUT, connection.next()).await {
       Ok(Some(Reply::Ready)) => Ok(connection),
-      Ok(_) => Err(io::Error::other(format!("the kernel host {}", connection.end().await))),
+      Ok(_) => Err(io::Error::other(format!(
+        "the kernel host {}",
+        connection.end().await
+      ))),
       Err(_) => Err(io::Error::other("the kernel host did not start in time")),
     }
   }
@@ -178,7 +183,10 @@ impl Drop for HostConnection {
 
 /// Kills the process and what it started; does nothing once it has been waited for.
 fn kill_group(child: &mut Child) {
-  let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+  let pid = child
+    .id()
+    .and_then(|id| i32::try_from(id).ok())
+    .and_then(Pid::from_raw);
   if let Some(pid) = pid {
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let _ = child.start_kill();
@@ -209,7 +217,11 @@ fn signal_name(signal: i32) -> &'static str {
   }
 }
 
-type SpawnJob = (Command, tokio::runtime::Handle, oneshot::Sender<io::Result<Child>>);
+type SpawnJob = (
+  Command,
+  tokio::runtime::Handle,
+  oneshot::Sender<io::Result<Child>>,
+);
 
 /// Starts the process from one thread that never ends: the kernel's death signal is bound to the
 /// thread that started it, and the runtime's threads come and go.
@@ -239,13 +251,21 @@ async fn spawn_process(socket: StdUnixStream) -> io::Result<Child> {
   let gone = || io::Error::other("the thread that starts kernels is gone");
   let (done, spawned) = oneshot::channel();
   let job = (command, tokio::runtime::Handle::current(), done);
-  spawner.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+  spawner
+    .as_ref()
+    .ok_or_else(gone)?
+    .send(job)
+    .map_err(|_| gone())?;
   spawned.await.map_err(|_| gone())?
 }
 
 /// This binary, also after it was replaced on disk.
 fn own_binary() -> io::Result<std::path::PathBuf> {
-  if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+  if cfg!(target_os = "linux") {
+    Ok("/proc/self/exe".into())
+  } else {
+    std::env::current_exe()
+  }
 }
 
 #[cfg(test)]
@@ -255,6 +275,9 @@ mod tests {
   #[test]
   fn an_end_is_told_by_code_or_signal() {
     assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exited with code 3");
-    assert_eq!(describe(ExitStatus::from_raw(9)), "was killed by signal 9 (SIGKILL)");
+    assert_eq!(
+      describe(ExitStatus::from_raw(9)),
+      "was killed by signal 9 (SIGKILL)"
+    );
   }
 }

@@ -113,7 +113,9 @@ impl KernelManager {
 
   /// Whether this very kernel is still the one of its id.
   pub fn is_current(&self, kernel: &Arc<Kernel>) -> bool {
-    self.get(&kernel.id).is_ok_and(|current| Arc::ptr_eq(&current, kernel))
+    self
+      .get(&kernel.id)
+      .is_ok_and(|current| Arc::ptr_eq(&current, kernel))
   }
 
   pub fn stats(&self) -> ManagerStats {
@@ -144,23 +146,37 @@ impl KernelManager {
   /// When the request is not allowed or not possible; nothing is left behind then.
   pub async fn create(&self, request: CreateKernel) -> Result<Arc<Kernel>, KernelError> {
     let started = Instant::now();
-    let kind = KernelType { mode: request.mode, language: request.language };
-    let name = request.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    let kind = KernelType {
+      mode: request.mode,
+      language: request.language,
+    };
+    let name = request
+      .id
+      .clone()
+      .unwrap_or_else(|| Uuid::new_v4().to_string());
     let id = KernelId::new(request.namespace.as_deref(), &name)?;
     self.check_type(kind)?;
     let scratch = self.scratch_root.join(Uuid::new_v4().to_string());
     let approved = request.approve(&self.settings, &scratch)?;
     self.reserve(&id)?;
     // Gives the id back on every way out, also when the caller stops waiting.
-    let reservation = Reservation { manager: self, id: &id };
+    let reservation = Reservation {
+      manager: self,
+      id: &id,
+    };
     let host = self.configured_host(kind, &approved).await?;
     let timeouts = (request.inactivity_timeout, request.max_execution_time);
     let kernel = Kernel::new(id.clone(), kind, approved, timeouts, self.me.clone());
     kernel.attach(host);
-    self.write().insert(id.clone(), Entry::Ready(kernel.clone()));
+    self
+      .write()
+      .insert(id.clone(), Entry::Ready(kernel.clone()));
     std::mem::forget(reservation);
     if let (Some(_), Some(me)) = (kernel.inactivity_timeout, self.me.upgrade()) {
-      tokio::spawn(supervisor::watch_for_inactivity(me, Arc::downgrade(&kernel)));
+      tokio::spawn(supervisor::watch_for_inactivity(
+        me,
+        Arc::downgrade(&kernel),
+      ));
     }
     tracing::debug!(kernel = %id, %kind, "created in {:?}", started.elapsed());
     Ok(kernel)
@@ -204,17 +220,27 @@ impl KernelManager {
     kind: KernelType,
     approved: &Approved,
   ) -> Result<HostConnection, KernelError> {
-    tokio::fs::create_dir_all(&approved.host.scratch).await.map_err(|e| {
-      KernelError::Host(format!("the kernel's folder {} cannot be made: {e}", approved.host.scratch.display()))
-    })?;
-    let pooled = (kind.mode == Mode::Worker).then(|| self.pool.take()).flatten();
+    tokio::fs::create_dir_all(&approved.host.scratch)
+      .await
+      .map_err(|e| {
+        KernelError::Host(format!(
+          "the kernel's folder {} cannot be made: {e}",
+          approved.host.scratch.display()
+        ))
+      })?;
+    let pooled = (kind.mode == Mode::Worker)
+      .then(|| self.pool.take())
+      .flatten();
     let mut waiting = pooled;
     loop {
       let (mut host, fresh) = match waiting.take() {
         Some(host) => (host, false),
         None => {
           let host = HostConnection::launch(kind.mode).await;
-          (host.map_err(|e| KernelError::Host(format!("the kernel could not be started: {e}")))?, true)
+          (
+            host.map_err(|e| KernelError::Host(format!("the kernel could not be started: {e}")))?,
+            true,
+          )
         }
       };
       match host.configure(approved.host.clone()).await {
@@ -224,7 +250,9 @@ impl KernelManager {
         Err(None) if !fresh => waiting = self.pool.take(),
         Err(None) => {
           let end = host.end().await;
-          return Err(KernelError::Host(format!("the kernel could not be started: it {end}")));
+          return Err(KernelError::Host(format!(
+            "the kernel could not be started: it {end}"
+          )));
         }
       }
     }
@@ -283,7 +311,9 @@ impl KernelManager {
     match self.configured_host(kernel.kind, &kernel.approved).await {
       Ok(host) => {
         kernel.attach(host);
-        kernel.announce(EngineEventKind::KernelRestarted { reason: reason.to_owned() });
+        kernel.announce(EngineEventKind::KernelRestarted {
+          reason: reason.to_owned(),
+        });
         Ok(())
       }
       Err(error) => {

@@ -41,7 +41,9 @@ impl KernelId {
   /// When a part is empty, too long or holds a character that ids may not have.
   pub fn new(namespace: Option<&str>, name: &str) -> Result<Self, KernelError> {
     if name.contains(':') {
-      return Err(KernelError::Invalid("Kernel ID cannot contain colons".into()));
+      return Err(KernelError::Invalid(
+        "Kernel ID cannot contain colons".into(),
+      ));
     }
     Self::check("id", name)?;
     match namespace {
@@ -112,7 +114,9 @@ impl FromStr for Mode {
     match text {
       "worker" => Ok(Self::Worker),
       "main_thread" => Ok(Self::MainThread),
-      _ => Err(format!("`{text}` is not a kernel mode: worker or main_thread")),
+      _ => Err(format!(
+        "`{text}` is not a kernel mode: worker or main_thread"
+      )),
     }
   }
 }
@@ -144,7 +148,9 @@ impl FromStr for Language {
       "python" | "py" => Ok(Self::Python),
       "typescript" | "ts" => Ok(Self::TypeScript),
       "javascript" | "js" => Ok(Self::JavaScript),
-      _ => Err(format!("`{text}` is not a language: typescript, javascript or python")),
+      _ => Err(format!(
+        "`{text}` is not a language: typescript, javascript or python"
+      )),
     }
   }
 }

@@ -122,9 +122,10 @@ impl Grant {
       (_, Self::All(true)) | (Self::All(false), _) => None,
       (Self::All(true), _) => Some("everything".into()),
       (Self::List(wanted), Self::All(false)) => wanted.first().cloned(),
-      (Self::List(wanted), Self::List(allowed)) => {
-        wanted.iter().find(|w| !allowed.iter().any(|a| within(w, a))).cloned()
-      }
+      (Self::List(wanted), Self::List(allowed)) => wanted
+        .iter()
+        .find(|w| !allowed.iter().any(|a| within(w, a)))
+        .cloned(),
     }
   }
 }
@@ -145,11 +146,23 @@ impl CreateKernel {
   pub fn approve(&self, settings: &KernelArgs, scratch: &Path) -> Result<Approved, KernelError> {
     for (name, value) in &self.env {
       if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-        return Err(KernelError::Invalid(format!("env: `{name}` cannot be an environment variable")));
+        return Err(KernelError::Invalid(format!(
+          "env: `{name}` cannot be an environment variable"
+        )));
       }
     }
-    let heap = limit("limits.heapMb", self.limits.heap_mb, 64, settings.kernel_max_heap_mb)?;
-    let memory = limit("limits.memoryMb", self.limits.memory_mb, 128, settings.kernel_max_memory_mb)?;
+    let heap = limit(
+      "limits.heapMb",
+      self.limits.heap_mb,
+      64,
+      settings.kernel_max_heap_mb,
+    )?;
+    let memory = limit(
+      "limits.memoryMb",
+      self.limits.memory_mb,
+      128,
+      settings.kernel_max_memory_mb,
+    )?;
     let output_bytes = limit(
       "limits.outputBytes",
       self.limits.output_bytes,
@@ -161,7 +174,9 @@ impl CreateKernel {
       _ => Vec::new(),
     };
     let permissions =
-      self.permissions.approve(&settings.kernel_permissions_max, scratch, &mounts)?;
+      self
+        .permissions
+        .approve(&settings.kernel_permissions_max, scratch, &mounts)?;
     Ok(Approved {
       host: HostConfig {
         env: self.env.clone(),
@@ -179,22 +194,34 @@ impl CreateKernel {
 fn limit(name: &str, wanted: Option<u64>, least: u64, most: u64) -> Result<u64, KernelError> {
   match wanted {
     None => Ok(most),
-    Some(wanted) if wanted < least => {
-      Err(KernelError::Invalid(format!("{name} must be at least {least}, not {wanted}")))
-    }
-    Some(wanted) if wanted > most => {
-      Err(KernelError::Forbidden(format!("{name} is at most {most} on this server, not {wanted}")))
-    }
+    Some(wanted) if wanted < least => Err(KernelError::Invalid(format!(
+      "{name} must be at least {least}, not {wanted}"
+    ))),
+    Some(wanted) if wanted > most => Err(KernelError::Forbidden(format!(
+      "{name} is at most {most} on this server, not {wanted}"
+    ))),
     Some(wanted) => Ok(wanted),
   }
 }
 
 impl Filesystem {
   fn approve(&self, settings: &KernelArgs) -> Result<MountConfig, KernelError> {
-    let root = self.root.canonicalize().ok().filter(|p| p.is_dir()).ok_or_else(|| {
-      KernelError::Invalid(format!("filesystem.root: `{}` is not a directory", self.root.display()))
-    })?;
-    if !settings.kernel_mount_roots.iter().any(|allowed| root.starts_with(allowed)) {
+    let root = self
+      .root
+      .canonicalize()
+      .ok()
+      .filter(|p| p.is_dir())
+      .ok_or_else(|| {
+        KernelError::Invalid(format!(
+          "filesystem.root: `{}` is not a directory",
+          self.root.display()
+        ))
+      })?;
+    if !settings
+      .kernel_mount_roots
+      .iter()
+      .any(|allowed| root.starts_with(allowed))
+    {
       return Err(KernelError::Forbidden(format!(
         "filesystem.root: `{}` is not inside a folder that kernels may mount; the operator names \
          those with KERNEL_MOUNT_ROOTS",
@@ -202,7 +229,10 @@ impl Filesystem {
       )));
     }
     let plain = |c: std::path::Component<'_>| {
-      matches!(c, std::path::Component::RootDir | std::path::Component::Normal(_))
+      matches!(
+        c,
+        std::path::Component::RootDir | std::path::Component::Normal(_)
+      )
     };
     if !self.mount_point.is_absolute()
       || self.mount_point.parent().is_none()
@@ -213,7 +243,10 @@ impl Filesystem {
         self.mount_point.display()
       )));
     }
-    Ok(MountConfig { root, mount_point: self.mount_point.clone() })
+    Ok(MountConfig {
+      root,
+      mount_point: self.mount_point.clone(),
+    })
   }
 }
 
@@ -231,11 +264,16 @@ impl PermissionRequest {
       .collect();
     let same: fn(&str, &str) -> bool = |wanted, allowed| wanted == allowed;
     let path: fn(&str, &str) -> bool = |wanted, allowed| {
-      let plain = !Path::new(wanted).components().any(|c| c == std::path::Component::ParentDir);
+      let plain = !Path::new(wanted)
+        .components()
+        .any(|c| c == std::path::Component::ParentDir);
       plain && Path::new(wanted).starts_with(allowed)
     };
     let host: fn(&str, &str) -> bool = |wanted, allowed| {
-      wanted == allowed || wanted.rsplit_once(':').is_some_and(|(host, _)| host == allowed)
+      wanted == allowed
+        || wanted
+          .rsplit_once(':')
+          .is_some_and(|(host, _)| host == allowed)
     };
     let merge = |name: &str,
                  wanted: &Option<Grant>,
@@ -243,7 +281,9 @@ impl PermissionRequest {
                  default: Grant,
                  within: fn(&str, &str) -> bool| {
       let ceiling = ceiling.clone().unwrap_or(default);
-      let Some(wanted) = wanted else { return Ok(ceiling.as_deno()) };
+      let Some(wanted) = wanted else {
+        return Ok(ceiling.as_deno());
+      };
       match wanted.beyond(&ceiling, within) {
         None => Ok(wanted.as_deno()),
         Some(excess) => Err(KernelError::Forbidden(format!(
@@ -274,7 +314,13 @@ impl PermissionRequest {
       run: merge("run", &self.run, &ceiling.run, Grant::All(false), same)?,
       ffi: merge("ffi", &self.ffi, &ceiling.ffi, Grant::All(false), path)?,
       sys: merge("sys", &self.sys, &ceiling.sys, Grant::All(false), same)?,
-      import: merge("import", &self.import, &ceiling.import, Grant::All(true), host)?,
+      import: merge(
+        "import",
+        &self.import,
+        &ceiling.import,
+        Grant::All(true),
+        host,
+      )?,
     })
   }
 }
@@ -285,7 +331,11 @@ mod tests {
 
   fn approve(wanted: &str, ceiling: &str) -> Result<HostPermissions, KernelError> {
     let wanted: PermissionRequest = wanted.parse().expect("wanted");
-    wanted.approve(&ceiling.parse().expect("ceiling"), Path::new("/scratch"), &[])
+    wanted.approve(
+      &ceiling.parse().expect("ceiling"),
+      Path::new("/scratch"),
+      &[],
+    )
   }
 
   #[test]
@@ -299,8 +349,14 @@ mod tests {
 
   #[test]
   fn a_request_can_narrow_but_not_widen() {
-    assert_eq!(approve(r#"{"net": false}"#, "{}").expect("narrower").net, None);
-    assert_eq!(approve(r#"{"read": false}"#, "{}").expect("narrower").read, None);
+    assert_eq!(
+      approve(r#"{"net": false}"#, "{}").expect("narrower").net,
+      None
+    );
+    assert_eq!(
+      approve(r#"{"read": false}"#, "{}").expect("narrower").read,
+      None
+    );
     for (wanted, named) in [
       (r#"{"run": true}"#, "run: everything"),
       (r#"{"run": ["git"]}"#, "run: git"),
@@ -314,16 +370,27 @@ mod tests {
 
   #[test]
   fn the_operator_can_widen() {
-    let p = approve(r#"{"run": ["git"]}"#, r#"{"run": ["git", "ls"], "net": true}"#).expect("allowed");
+    let p = approve(
+      r#"{"run": ["git"]}"#,
+      r#"{"run": ["git", "ls"], "net": true}"#,
+    )
+    .expect("allowed");
     assert_eq!(p.run, Some(vec!["git".into()]));
     assert!(!p.deny_local_net);
-    let p = approve(r#"{"net": ["example.com:443"]}"#, r#"{"net": ["example.com"]}"#).expect("allowed");
+    let p = approve(
+      r#"{"net": ["example.com:443"]}"#,
+      r#"{"net": ["example.com"]}"#,
+    )
+    .expect("allowed");
     assert_eq!(p.net, Some(vec!["example.com:443".into()]));
   }
 
   #[test]
   fn a_wrong_type_is_named() {
     let error = r#"{"net": 1}"#.parse::<PermissionRequest>().expect_err("a number");
-    assert!(error.contains("true, false or a list of strings"), "{error}");
+    assert!(
+      error.contains("true, false or a list of strings"),
+      "{error}"
+    );
   }
 }

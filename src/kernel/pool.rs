@@ -33,7 +33,11 @@ pub struct PoolStats {
 impl Pool {
   /// A pool of `size` hosts; 0 is a pool that never has one.
   pub fn new(size: usize, auto_refill: bool) -> Arc<Self> {
-    Arc::new(Self { size, auto_refill, state: Mutex::default() })
+    Arc::new(Self {
+      size,
+      auto_refill,
+      state: Mutex::default(),
+    })
   }
 
   /// The oldest blank host, if there is one. Schedules its replacement.
@@ -85,7 +89,10 @@ impl Pool {
   }
 
   pub fn stats(&self) -> PoolStats {
-    PoolStats { available: self.lock().ready.len(), total: self.size }
+    PoolStats {
+      available: self.lock().ready.len(),
+      total: self.size,
+    }
   }
 
   fn lock(&self) -> MutexGuard<'_, State> {

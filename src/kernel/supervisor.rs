@@ -18,12 +18,18 @@ const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub async fn watch_for_inactivity(manager: Arc<KernelManager>, kernel: Weak<Kernel>) {
   loop {
     let left = {
-      let Some(kernel) = kernel.upgrade() else { return };
-      let Some(timeout) = kernel.inactivity_timeout else { return };
+      let Some(kernel) = kernel.upgrade() else {
+        return;
+      };
+      let Some(timeout) = kernel.inactivity_timeout else {
+        return;
+      };
       timeout.saturating_sub(kernel.idle_time())
     };
     if left.is_zero() {
-      let Some(kernel) = kernel.upgrade() else { return };
+      let Some(kernel) = kernel.upgrade() else {
+        return;
+      };
       if manager.is_current(&kernel) {
         tracing::info!(kernel = %kernel.id, "removed after its inactivity timeout");
         let _ = manager.remove(&kernel.id, "inactivity timeout", None).await;
@@ -54,9 +60,14 @@ pub async fn watch_for_stall(kernel: Arc<Kernel>, execution: Arc<Execution>, lim
     format!("Execution stalled or potentially deadlocked (running > {limit_ms}ms)"),
   )));
   if let Err(error) = kernel.interrupt().await {
+    // The last step: without a kernel there is nothing left to recover.
     tracing::error!(kernel = %kernel.id, "a stalled kernel could not be restarted: {error}");
-    kernel.announce(EngineEventKind::KernelUnrecoverable { reason: error.to_string() });
-    execution.fail(recovery_report("KernelForcedTermination", "terminated", &execution));
+    let report = recovery_report("KernelForcedTermination", "terminated", &execution);
+    if kernel.terminate(report).await.is_err() {
+      kernel.announce(EngineEventKind::KernelUnrecoverable {
+        reason: error.to_string(),
+      });
+    }
   }
 }
 
@@ -66,12 +77,17 @@ pub async fn watch_memory(manager: Weak<KernelManager>) {
   let mut interval = tokio::time::interval(MEMORY_CHECK_INTERVAL);
   loop {
     interval.tick().await;
-    let Some(manager) = manager.upgrade() else { return };
+    let Some(manager) = manager.upgrade() else {
+      return;
+    };
     for kernel in manager.all() {
       let limit = kernel.approved.memory_bytes;
       let used = kernel.pid().and_then(resident_bytes);
       if used.is_some_and(|used| used > limit) {
-        kernel.kill_host(&format!("ran out of memory: it used more than its {} MiB", limit >> 20));
+        kernel.kill_host(&format!(
+          "ran out of memory: it used more than its {} MiB",
+          limit >> 20
+        ));
       }
     }
   }

@@ -63,6 +63,42 @@ deno_core::extension!(
   },
 );
 
+/// What `Deno.exit` and its kin may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessOwner {
+  /// The process is the kernel's own: ending it ends the kernel.
+  Kernel,
+  /// The process is the server's: nothing may touch it.
+  Server,
+}
+
+/// The extension, for a kernel in a process of its own or on a thread of the server.
+pub fn extension(sink: SharedSink, env: KernelEnv, owner: ProcessOwner) -> deno_core::Extension {
+  let mut extension = kernel::init(sink, env);
+  if owner == ProcessOwner::Server
+    && let Some(inner) = extension.middleware_fn.take()
+  {
+    extension.middleware_fn = Some(Box::new(move |op| match op.name {
+      "op_kill"
+      | "op_node_process_kill"
+      | "op_process_abort"
+      | "op_node_process_set_title"
+      | "op_signal_bind" => op_kernel_not_here(),
+      _ => inner(op),
+    }));
+  }
+  extension
+}
+
+/// Stands for operations on the whole process.
+#[op2(fast)]
+fn op_kernel_not_here() -> Result<(), JsErrorBox> {
+  Err(JsErrorBox::new(
+    "NotSupported",
+    "this kernel shares its process with the server",
+  ))
+}
+
 /// Emits an event built by `kernel.js`; `data` is the JSON of its `data` member.
 #[op2(fast)]
 fn op_kernel_emit(
@@ -80,7 +116,11 @@ fn op_kernel_emit(
 /// Blocks the isolate until the client answers, as `prompt()` must.
 #[op2]
 #[string]
-fn op_kernel_input(state: &mut OpState, #[string] prompt: String, password: bool) -> Option<String> {
+fn op_kernel_input(
+  state: &mut OpState,
+  #[string] prompt: String,
+  password: bool,
+) -> Option<String> {
   let sink = state.borrow::<SharedSink>().clone();
   sink.ask(prompt, password)
 }
@@ -92,8 +132,15 @@ fn op_kernel_print(
   #[string] text: &str,
   is_err: bool,
 ) -> Result<(), JsErrorBox> {
-  let name = if is_err { StreamName::Stderr } else { StreamName::Stdout };
-  state.borrow::<SharedSink>().emit(KernelEvent::Stream { name, text: text.to_owned() });
+  let name = if is_err {
+    StreamName::Stderr
+  } else {
+    StreamName::Stdout
+  };
+  state.borrow::<SharedSink>().emit(KernelEvent::Stream {
+    name,
+    text: text.to_owned(),
+  });
   Ok(())
 }
 
@@ -101,7 +148,14 @@ fn op_kernel_print(
 #[serde]
 fn op_kernel_env(state: &mut OpState) -> Result<HashMap<String, String>, PermissionCheckError> {
   state.borrow_mut::<PermissionsContainer>().check_env_all()?;
-  Ok(state.borrow::<KernelEnv>().lock().clone().into_iter().collect())
+  Ok(
+    state
+      .borrow::<KernelEnv>()
+      .lock()
+      .clone()
+      .into_iter()
+      .collect(),
+  )
 }
 
 #[op2(stack_trace)]
@@ -128,9 +182,14 @@ fn op_kernel_set_env(
 ) -> Result<(), JsErrorBox> {
   check_env_write(state, key)?;
   if value.contains('\0') {
-    return Err(JsErrorBox::type_error(format!("Value contains invalid characters: {value:?}")));
+    return Err(JsErrorBox::type_error(format!(
+      "Value contains invalid characters: {value:?}"
+    )));
   }
-  state.borrow::<KernelEnv>().lock().insert(key.to_owned(), value.to_owned());
+  state
+    .borrow::<KernelEnv>()
+    .lock()
+    .insert(key.to_owned(), value.to_owned());
   Ok(())
 }
 
@@ -142,12 +201,17 @@ fn op_kernel_delete_env(state: &mut OpState, #[string] key: &str) -> Result<(), 
 }
 
 fn check_env_write(state: &mut OpState, key: &str) -> Result<(), JsErrorBox> {
-  state.borrow_mut::<PermissionsContainer>().check_env(key).map_err(JsErrorBox::from_err)?;
+  state
+    .borrow_mut::<PermissionsContainer>()
+    .check_env(key)
+    .map_err(JsErrorBox::from_err)?;
   if key.is_empty() {
     return Err(JsErrorBox::type_error("Key is an empty string."));
   }
   if key.contains(['=', '\0']) {
-    return Err(JsErrorBox::type_error(format!("Key contains invalid characters: {key:?}")));
+    return Err(JsErrorBox::type_error(format!(
+      "Key contains invalid characters: {key:?}"
+    )));
   }
   Ok(())
 }

@@ -46,7 +46,10 @@ impl HeapLimit {
       if current < allowed {
         return (current * 2).min(allowed);
       }
-      sink.fatal(&format!("out of memory: the JavaScript heap reached its limit of {} MiB", allowed >> 20));
+      sink.fatal(&format!(
+        "ran out of memory: the JavaScript heap reached its limit of {} MiB",
+        allowed >> 20
+      ));
       isolate.terminate_execution();
       current + HEADROOM_BYTES
     });

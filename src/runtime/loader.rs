@@ -44,7 +44,11 @@ pub struct LoaderServices {
 
 impl LoaderServices {
   pub fn permissions(&self) -> PermissionsContainer {
-    self.permissions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    self
+      .permissions
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .clone()
   }
 }
 
@@ -55,12 +59,19 @@ pub struct KernelModuleLoader {
 
 impl KernelModuleLoader {
   pub fn new(services: LoaderServices, source_maps: Rc<SourceMaps>) -> Self {
-    Self { services, source_maps }
+    Self {
+      services,
+      source_maps,
+    }
   }
 
   /// The base of relative specifiers in a cell: the kernel's working directory.
   fn cell_base(&self) -> Result<ModuleSpecifier, ModuleLoaderError> {
-    let cwd = self.services.fs.cwd().unwrap_or_else(|_| PathBuf::from("/"));
+    let cwd = self
+      .services
+      .fs
+      .cwd()
+      .unwrap_or_else(|_| PathBuf::from("/"));
     ModuleSpecifier::from_directory_path(&cwd)
       .map_err(|()| JsErrorBox::generic(format!("not an absolute path: {}", cwd.display())))
   }
@@ -76,7 +87,9 @@ impl ModuleLoader for KernelModuleLoader {
     if let Ok(url) = ModuleSpecifier::parse(specifier) {
       return Ok(url);
     }
-    let relative = ["./", "../", "/"].iter().any(|prefix| specifier.starts_with(prefix));
+    let relative = ["./", "../", "/"]
+      .iter()
+      .any(|prefix| specifier.starts_with(prefix));
     if !relative {
       return Err(JsErrorBox::type_error(bare_specifier_message(specifier)));
     }
@@ -86,7 +99,9 @@ impl ModuleLoader for KernelModuleLoader {
       _ => self.cell_base()?,
     };
     base.join(specifier).map_err(|e| {
-      JsErrorBox::type_error(format!("cannot resolve \"{specifier}\" from \"{referrer}\": {e}"))
+      JsErrorBox::type_error(format!(
+        "cannot resolve \"{specifier}\" from \"{referrer}\": {e}"
+      ))
     })
   }
 
@@ -101,7 +116,13 @@ impl ModuleLoader for KernelModuleLoader {
     let maps = self.source_maps.clone();
     ModuleLoadResponse::Async(Box::pin(async move {
       let (text, media_type) = read(&services, &specifier).await?;
-      source(&specifier, text, media_type, &options.requested_module_type, &maps)
+      source(
+        &specifier,
+        text,
+        media_type,
+        &options.requested_module_type,
+        &maps,
+      )
     }))
   }
 
@@ -136,11 +157,20 @@ async fn read(
         .check_open(Cow::Owned(path), OpenAccessKind::Read, Some("import()"))
         .map_err(JsErrorBox::from_err)?
         .into_owned();
-      let bytes =
-        services.fs.read_file_async(checked, OpenOptions::read()).await.map_err(|e| {
-          JsErrorBox::new(e.get_class(), format!("Module \"{specifier}\" cannot be read: {e}"))
+      let bytes = services
+        .fs
+        .read_file_async(checked, OpenOptions::read())
+        .await
+        .map_err(|e| {
+          JsErrorBox::new(
+            e.get_class(),
+            format!("Module \"{specifier}\" cannot be read: {e}"),
+          )
         })?;
-      Ok((utf8(specifier, bytes.into_owned())?, MediaType::from_specifier(specifier)))
+      Ok((
+        utf8(specifier, bytes.into_owned())?,
+        MediaType::from_specifier(specifier),
+      ))
     }
     "data" => {
       let invalid = |e: String| JsErrorBox::type_error(format!("not a valid data: URL: {e}"));
@@ -155,7 +185,11 @@ async fn read(
         .get_object_url(specifier.clone())
         .ok_or_else(|| JsErrorBox::type_error(format!("Blob URL \"{specifier}\" is not found")))?;
       let media_type = MediaType::from_content_type(specifier, &blob.media_type);
-      let media_type = if media_type == MediaType::Unknown { MediaType::TypeScript } else { media_type };
+      let media_type = if media_type == MediaType::Unknown {
+        MediaType::TypeScript
+      } else {
+        media_type
+      };
       Ok((utf8(specifier, blob.read_all().await)?, media_type))
     }
     scheme => Err(JsErrorBox::type_error(format!(
@@ -169,7 +203,6 @@ fn utf8(specifier: &ModuleSpecifier, bytes: Vec<u8>) -> Result<String, ModuleLoa
   String::from_utf8(bytes)
     .map_err(|_| JsErrorBox::type_error(format!("Module \"{specifier}\" is not valid UTF-8")))
 }
-
 
 fn source(
   specifier: &ModuleSpecifier,
@@ -186,9 +219,17 @@ fn source(
         "\"{specifier}\" is JSON: import it with {{ type: \"json\" }}"
       )));
     }
-    _ => (ModuleType::JavaScript, javascript(specifier, text, media_type, maps)?),
+    _ => (
+      ModuleType::JavaScript,
+      javascript(specifier, text, media_type, maps)?,
+    ),
   };
-  Ok(ModuleSource::new(module_type, ModuleSourceCode::String(code.into()), specifier, None))
+  Ok(ModuleSource::new(
+    module_type,
+    ModuleSourceCode::String(code.into()),
+    specifier,
+    None,
+  ))
 }
 
 fn javascript(

@@ -14,6 +14,7 @@ mod worker;
 
 use std::sync::Arc;
 
+pub use extension::ProcessOwner;
 pub use fs::Mount;
 pub use limits::HeapLimit;
 pub use platform::spawn_isolate_thread;

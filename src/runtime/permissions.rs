@@ -39,7 +39,9 @@ fn local_networks() -> Vec<NetDescriptor> {
     "fc00::/7",
     "fe80::/10",
   ];
-  let ranges = RANGES.iter().filter_map(|range| range.parse().ok().map(Host::IpSubnet));
+  let ranges = RANGES
+    .iter()
+    .filter_map(|range| range.parse().ok().map(Host::IpSubnet));
   let mut networks: Vec<_> = ranges.map(|range| NetDescriptor(range, None)).collect();
   networks.extend(NetDescriptor::parse_for_list("localhost"));
   networks
@@ -67,9 +69,15 @@ pub fn container(
   };
   let mut permissions =
     Permissions::from_options(&*parser, &options).map_err(|e| format!("permissions: {e}"))?;
-  if p.deny_local_net && let Some(allowed) = &options.allow_net {
-    let allowed = allowed.iter().map(|host| NetDescriptor::parse_for_list(host));
-    let allowed = allowed.collect::<Result<Vec<_>, _>>().map_err(|e| format!("permissions.net: {e}"))?;
+  if p.deny_local_net
+    && let Some(allowed) = &options.allow_net
+  {
+    let allowed = allowed
+      .iter()
+      .map(|host| NetDescriptor::parse_for_list(host));
+    let allowed = allowed
+      .collect::<Result<Vec<_>, _>>()
+      .map_err(|e| format!("permissions.net: {e}"))?;
     permissions.net = Permissions::new_unary(Some(allowed), Some(local_networks()), false);
   }
   Ok(PermissionsContainer::new(parser, permissions))

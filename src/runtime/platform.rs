@@ -19,10 +19,18 @@ pub fn spawn_isolate_thread(name: &str, job: impl FnOnce() + Send + 'static) -> 
   static SPAWNER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
   let sender = SPAWNER.get_or_init(|| {
     let (tx, rx) = mpsc::channel::<Job>();
-    thread::Builder::new().name("v8".into()).spawn(move || own_v8(&rx)).ok().map(|_| tx)
+    thread::Builder::new()
+      .name("v8".into())
+      .spawn(move || own_v8(&rx))
+      .ok()
+      .map(|_| tx)
   });
   let gone = || io::Error::other("the thread that owns V8 could not be started");
-  sender.as_ref().ok_or_else(gone)?.send((name.to_owned(), Box::new(job))).map_err(|_| gone())
+  sender
+    .as_ref()
+    .ok_or_else(gone)?
+    .send((name.to_owned(), Box::new(job)))
+    .map_err(|_| gone())
 }
 
 fn own_v8(jobs: &mpsc::Receiver<Job>) {
@@ -32,7 +40,11 @@ fn own_v8(jobs: &mpsc::Receiver<Job>) {
   deno_runtime::colors::set_use_color(false);
   deno_core::JsRuntime::init_platform(None);
   for (name, job) in jobs {
-    if let Err(error) = thread::Builder::new().name(name).stack_size(ISOLATE_STACK_BYTES).spawn(job) {
+    if let Err(error) = thread::Builder::new()
+      .name(name)
+      .stack_size(ISOLATE_STACK_BYTES)
+      .spawn(job)
+    {
       tracing::error!("an isolate thread could not be started: {error}");
     }
   }

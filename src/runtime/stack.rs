@@ -31,7 +31,11 @@ impl SourceMaps {
 
   pub fn get(&self, name: &str) -> Option<Vec<u8>> {
     let maps = self.0.borrow();
-    maps.iter().rev().find(|(known, _)| known == name).map(|(_, map)| map.clone())
+    maps
+      .iter()
+      .rev()
+      .find(|(known, _)| known == name)
+      .map(|(_, map)| map.clone())
   }
 
   /// The original position of a generated one; both count from 1.
@@ -45,7 +49,9 @@ impl SourceMaps {
 /// Makes every error of the isolate format its stack here.
 pub fn install(runtime: &mut JsRuntime, maps: Rc<SourceMaps>) {
   runtime.op_state().borrow_mut().put(maps);
-  runtime.v8_isolate().set_prepare_stack_trace_callback(prepare);
+  runtime
+    .v8_isolate()
+    .set_prepare_stack_trace_callback(prepare);
 }
 
 /// Deno's own stack trace, with the frames of cells named and what lies below user code cut off.
@@ -56,16 +62,26 @@ fn prepare<'s, 'i>(
 ) -> v8::Local<'s, v8::Value> {
   let value = prepare_stack_trace_callback(scope, error, callsites);
   // An own `Error.prepareStackTrace` may have made something else of it.
-  let Ok(text) = v8::Local::<v8::String>::try_from(value) else { return value };
+  let Ok(text) = v8::Local::<v8::String>::try_from(value) else {
+    return value;
+  };
   let text = text.to_rust_string_lossy(scope);
-  let Some((head, frames)) = split_frames(&text, callsites.length() as usize) else { return value };
+  let Some((head, frames)) = split_frames(&text, callsites.length() as usize) else {
+    return value;
+  };
   let mut lines = Vec::with_capacity(frames.len());
   for (i, line) in (0_u32..).zip(frames) {
-    let script = line.contains("<anonymous>:").then(|| script_name(scope, callsites, i)).flatten();
+    let script = line
+      .contains("<anonymous>:")
+      .then(|| script_name(scope, callsites, i))
+      .flatten();
     let named = script.and_then(|script| name_frame(scope, line, &script));
     lines.push(named.unwrap_or_else(|| line.to_owned()));
   }
-  let text = std::iter::once(head).chain(user_frames(&lines)).collect::<Vec<_>>().join("\n");
+  let text = std::iter::once(head)
+    .chain(user_frames(&lines))
+    .collect::<Vec<_>>()
+    .join("\n");
   v8::String::new(scope, &text).map_or(value, Into::into)
 }
 
@@ -94,18 +110,30 @@ fn script_name<'s>(
   let key = v8::String::new(scope, "getScriptNameOrSourceURL")?;
   let method = v8::Local::<v8::Function>::try_from(callsite.get(scope, key.into())?).ok()?;
   let name = method.call(scope, callsite.into(), &[])?;
-  Some(v8::Local::<v8::String>::try_from(name).ok()?.to_rust_string_lossy(scope))
+  Some(
+    v8::Local::<v8::String>::try_from(name)
+      .ok()?
+      .to_rust_string_lossy(scope),
+  )
 }
 
 /// Puts the name of its cell, and the position the user wrote, into a frame.
 fn name_frame(scope: &v8::PinScope<'_, '_>, line: &str, script: &str) -> Option<String> {
-  let cell = script.strip_prefix("file:///").filter(|_| script.starts_with(CELL_URL_PREFIX))?;
+  let cell = script
+    .strip_prefix("file:///")
+    .filter(|_| script.starts_with(CELL_URL_PREFIX))?;
   let (before, position) = line.split_once("<anonymous>:")?;
-  let position_end = position.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(position.len());
+  let position_end = position
+    .find(|c: char| !c.is_ascii_digit() && c != ':')
+    .unwrap_or(position.len());
   let (numbers, after) = position.split_at(position_end);
   let (row, column) = numbers.split_once(':')?;
   let state = JsRuntime::op_state_from(scope);
-  let maps = state.try_borrow().ok()?.try_borrow::<Rc<SourceMaps>>()?.clone();
+  let maps = state
+    .try_borrow()
+    .ok()?
+    .try_borrow::<Rc<SourceMaps>>()?
+    .clone();
   let (row, column) = maps.original(script, row.parse().ok()?, column.parse().ok()?)?;
   Some(format!("{before}{cell}:{row}:{column}{after}"))
 }
@@ -115,7 +143,10 @@ fn user_frames(lines: &[String]) -> impl Iterator<Item = &str> {
   let internal = |line: &str| line.contains("(ext:") || line.starts_with("    at ext:");
   let last = lines.iter().rposition(|line| !internal(line));
   let shown = last.map_or(lines, |last| &lines[..=last]);
-  shown.iter().map(String::as_str).filter(|line| !line.contains("ext:kernel/"))
+  shown
+    .iter()
+    .map(String::as_str)
+    .filter(|line| !line.contains("ext:kernel/"))
 }
 
 #[cfg(test)]
@@ -133,7 +164,11 @@ mod tests {
 
   #[test]
   fn what_lies_below_user_code_is_cut() {
-    let lines = ["    at g (ext:a.js:1:1)", "    at cell-1.ts:1:1", "    at ext:core/b.js:1:1"];
+    let lines = [
+      "    at g (ext:a.js:1:1)",
+      "    at cell-1.ts:1:1",
+      "    at ext:core/b.js:1:1",
+    ];
     let lines: Vec<String> = lines.map(str::to_owned).into();
     assert_eq!(user_frames(&lines).count(), 2);
     assert_eq!(user_frames(&lines[2..]).count(), 1);

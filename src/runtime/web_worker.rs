@@ -30,26 +30,23 @@ pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
       },
       Rc::default(),
     );
-    let worker_services = WebWorkerServiceOptions::<
-      DenoInNpmPackageChecker,
-      NpmResolver<RealSys>,
-      RealSys,
-    > {
-      blob_store: services.loader.blobs.clone(),
-      broadcast_channel: services.broadcast_channel.clone(),
-      deno_rt_native_addon_loader: None,
-      compiled_wasm_module_store: Some(services.wasm_modules.clone()),
-      feature_checker: services.features.clone(),
-      fs: services.loader.fs.clone(),
-      main_inspector_session_tx: Default::default(),
-      module_loader: Rc::new(loader),
-      node_services: None,
-      npm_process_state_provider: None,
-      permissions: args.permissions,
-      root_cert_store_provider: None,
-      shared_array_buffer_store: Some(services.shared_buffers.clone()),
-      bundle_provider: None,
-    };
+    let worker_services =
+      WebWorkerServiceOptions::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys> {
+        blob_store: services.loader.blobs.clone(),
+        broadcast_channel: services.broadcast_channel.clone(),
+        deno_rt_native_addon_loader: None,
+        compiled_wasm_module_store: Some(services.wasm_modules.clone()),
+        feature_checker: services.features.clone(),
+        fs: services.loader.fs.clone(),
+        main_inspector_session_tx: Default::default(),
+        module_loader: Rc::new(loader),
+        node_services: None,
+        npm_process_state_provider: None,
+        permissions: args.permissions,
+        root_cert_store_provider: None,
+        shared_array_buffer_store: Some(services.shared_buffers.clone()),
+        bundle_provider: None,
+      };
     let options = WebWorkerOptions {
       name: args.name,
       worker_id: args.worker_id,
@@ -83,7 +80,9 @@ pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
       wait_for_page_wait_for_debugger: false,
     };
     let (mut worker, handle) = WebWorker::bootstrap_from_options(worker_services, options);
-    services.heap.watch(&mut worker.js_runtime, services.sink.clone());
+    services
+      .heap
+      .watch(&mut worker.js_runtime, services.sink.clone());
     (worker, handle)
   })
 }

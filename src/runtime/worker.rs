@@ -18,6 +18,8 @@ use deno_runtime::FeatureChecker;
 use deno_runtime::WorkerExecutionMode;
 use deno_runtime::deno_io::Stdio;
 use deno_runtime::deno_io::StdioPipe;
+use deno_runtime::deno_os::WatcherExitHandle;
+use deno_runtime::deno_os::WatcherExited;
 use deno_runtime::deno_permissions::PermissionsContainer;
 use deno_runtime::deno_web::BlobStore;
 use deno_runtime::deno_web::InMemoryBroadcastChannel;
@@ -31,6 +33,7 @@ use super::Mount;
 use super::SharedSink;
 use super::extension;
 use super::extension::KernelEnv;
+use super::extension::ProcessOwner;
 use super::fs::KernelFs;
 use super::loader::KernelModuleLoader;
 use super::loader::LoaderServices;
@@ -49,12 +52,14 @@ pub struct JsWorkerOptions {
   /// Write ends that `Deno.stdout`, `Deno.stderr` and inherited child processes write to.
   pub stdout: File,
   pub stderr: File,
+  pub owner: ProcessOwner,
 }
 
 /// What the main isolate and its web workers share.
 #[derive(Clone)]
 pub struct SharedServices {
   pub sink: SharedSink,
+  pub owner: ProcessOwner,
   pub sys: KernelSys,
   pub heap: HeapLimit,
   pub loader: LoaderServices,
@@ -67,7 +72,7 @@ pub struct SharedServices {
 
 impl SharedServices {
   pub fn extension(&self) -> deno_core::Extension {
-    extension::kernel::init(self.sink.clone(), self.sys.env.clone())
+    extension::extension(self.sink.clone(), self.sys.env.clone(), self.owner)
   }
 }
 
@@ -90,9 +95,13 @@ impl JsWorker {
     let mut features = FeatureChecker::default();
     // The default ends the process; unstable APIs that ask are simply available.
     features.set_exit_cb(Box::new(|_, _| {}));
-    let sys = KernelSys { fs: Arc::new(KernelFs::new()), env: KernelEnv::default() };
+    let sys = KernelSys {
+      fs: Arc::new(KernelFs::new()),
+      env: KernelEnv::default(),
+    };
     let services = SharedServices {
       sink: options.sink,
+      owner: options.owner,
       heap: HeapLimit::default(),
       loader: LoaderServices {
         fs: sys.fs.clone(),
@@ -112,8 +121,30 @@ impl JsWorker {
     };
     let mut worker = bootstrap(&services, source_maps.clone());
     stack::install(&mut worker.js_runtime, source_maps.clone());
-    services.heap.watch(&mut worker.js_runtime, services.sink.clone());
-    Ok(Self { worker, source_maps, services })
+    services
+      .heap
+      .watch(&mut worker.js_runtime, services.sink.clone());
+    if services.owner == ProcessOwner::Server {
+      // `Deno.exit` then ends this isolate, not the process.
+      let handle = worker.js_runtime.v8_isolate().thread_safe_handle();
+      worker
+        .js_runtime
+        .op_state()
+        .borrow_mut()
+        .put(WatcherExitHandle(handle));
+    }
+    Ok(Self {
+      worker,
+      source_maps,
+      services,
+    })
+  }
+
+  /// The code `Deno.exit` was called with, when that did not end the process.
+  pub fn exited(&mut self) -> Option<i32> {
+    let state = self.worker.js_runtime.op_state();
+    let exited = state.borrow().try_borrow::<WatcherExited>().is_some();
+    exited.then(|| self.worker.exit_code())
   }
 
   /// Applies what a kernel was created with. Once, before any user code.
@@ -124,7 +155,10 @@ impl JsWorker {
     let mounts = config
       .mounts
       .iter()
-      .map(|m| Mount { root: m.root.clone(), mount_point: m.mount_point.clone() })
+      .map(|m| Mount {
+        root: m.root.clone(),
+        mount_point: m.mount_point.clone(),
+      })
       .collect();
     self
       .services
@@ -135,9 +169,18 @@ impl JsWorker {
     let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
     self.services.sys.env.replace(config.env.clone());
     self.services.heap.set(config.max_heap_bytes);
-    *self.services.loader.permissions.lock().unwrap_or_else(PoisonError::into_inner) =
-      permissions.clone();
-    self.worker.js_runtime.op_state().borrow_mut().put::<PermissionsContainer>(permissions);
+    *self
+      .services
+      .loader
+      .permissions
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner) = permissions.clone();
+    self
+      .worker
+      .js_runtime
+      .op_state()
+      .borrow_mut()
+      .put::<PermissionsContainer>(permissions);
     Ok(())
   }
 
@@ -156,7 +199,10 @@ fn bootstrap(services: &SharedServices, source_maps: Rc<SourceMaps>) -> MainWork
       deno_rt_native_addon_loader: None,
       feature_checker: services.features.clone(),
       fs: services.loader.fs.clone(),
-      module_loader: Rc::new(KernelModuleLoader::new(services.loader.clone(), source_maps)),
+      module_loader: Rc::new(KernelModuleLoader::new(
+        services.loader.clone(),
+        source_maps,
+      )),
       node_services: None,
       npm_process_state_provider: None,
       permissions: services.loader.permissions(),
@@ -185,7 +231,10 @@ fn bootstrap(services: &SharedServices, source_maps: Rc<SourceMaps>) -> MainWork
 pub fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
   BootstrapOptions {
     deno_version: DENO_VERSION.to_owned(),
-    user_agent: format!("Deno/{DENO_VERSION} deno-app-engine/{}", env!("CARGO_PKG_VERSION")),
+    user_agent: format!(
+      "Deno/{DENO_VERSION} deno-app-engine/{}",
+      env!("CARGO_PKG_VERSION")
+    ),
     color_level: deno_runtime::colors::ColorLevel::None,
     mode,
     ..Default::default()

@@ -35,19 +35,27 @@ impl Inspector {
     let inbox = Rc::<RefCell<Inbox>>::default();
     let receiver = inbox.clone();
     let session = worker.create_inspector_session(Box::new(move |message: InspectorMsg| {
-      let InspectorMsgKind::Message(id) = message.kind else { return };
+      let InspectorMsgKind::Message(id) = message.kind else {
+        return;
+      };
       let mut inbox = receiver.borrow_mut();
       if !inbox.abandoned.remove(&id) {
         inbox.responses.insert(id, message.content);
       }
     }));
-    Self { session, inbox, next_id: 0 }
+    Self {
+      session,
+      inbox,
+      next_id: 0,
+    }
   }
 
   /// Sends a request; user code it starts runs before this returns.
   pub fn post(&mut self, method: &str, params: &Value) -> i32 {
     self.next_id += 1;
-    self.session.post_message(self.next_id, method, Some(params));
+    self
+      .session
+      .post_message(self.next_id, method, Some(params));
     self.next_id
   }
 
@@ -61,9 +69,16 @@ impl Inspector {
     Some(match serde_json::from_str::<Value>(&content) {
       Ok(mut message) => match message.get("error").and_then(|e| e.get("message")) {
         Some(error) => Err(error.as_str().unwrap_or("the inspector failed").to_owned()),
-        None => Ok(message.get_mut("result").map(Value::take).unwrap_or_default()),
+        None => Ok(
+          message
+            .get_mut("result")
+            .map(Value::take)
+            .unwrap_or_default(),
+        ),
       },
-      Err(error) => Err(format!("the inspector answered with something unreadable: {error}")),
+      Err(error) => Err(format!(
+        "the inspector answered with something unreadable: {error}"
+      )),
     })
   }
 
@@ -75,7 +90,10 @@ impl Inspector {
   }
 
   pub fn release_cell_objects(&mut self) {
-    let id = self.post("Runtime.releaseObjectGroup", &json!({ "objectGroup": CELL_GROUP }));
+    let id = self.post(
+      "Runtime.releaseObjectGroup",
+      &json!({ "objectGroup": CELL_GROUP }),
+    );
     self.inbox.borrow_mut().responses.remove(&id);
   }
 }

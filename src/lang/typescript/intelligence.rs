@@ -12,11 +12,52 @@ use super::TypeScript;
 use super::inspector;
 
 const KEYWORDS: &[&str] = &[
-  "async", "await", "break", "case", "catch", "class", "const", "continue", "debugger", "default",
-  "delete", "do", "else", "enum", "export", "extends", "false", "finally", "for", "from",
-  "function", "if", "import", "in", "instanceof", "interface", "let", "new", "null", "of", "return",
-  "static", "super", "switch", "this", "throw", "true", "try", "type", "typeof", "undefined", "using",
-  "var", "void", "while", "yield",
+  "async",
+  "await",
+  "break",
+  "case",
+  "catch",
+  "class",
+  "const",
+  "continue",
+  "debugger",
+  "default",
+  "delete",
+  "do",
+  "else",
+  "enum",
+  "export",
+  "extends",
+  "false",
+  "finally",
+  "for",
+  "from",
+  "function",
+  "if",
+  "import",
+  "in",
+  "instanceof",
+  "interface",
+  "let",
+  "new",
+  "null",
+  "of",
+  "return",
+  "static",
+  "super",
+  "switch",
+  "this",
+  "throw",
+  "true",
+  "try",
+  "type",
+  "typeof",
+  "undefined",
+  "using",
+  "var",
+  "void",
+  "while",
+  "yield",
 ];
 
 const MAX_MATCHES: usize = 500;
@@ -34,7 +75,10 @@ impl TypeScript {
     matches.sort_by(|a, b| a.0.cmp(&b.0));
     matches.dedup_by(|a, b| a.0 == b.0);
     matches.truncate(MAX_MATCHES);
-    let types: Map<String, Value> = matches.iter().map(|(n, kind)| (n.clone(), json!(kind))).collect();
+    let types: Map<String, Value> = matches
+      .iter()
+      .map(|(n, kind)| (n.clone(), json!(kind)))
+      .collect();
     json!({
       "matches": matches.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
       "cursor_start": cursor.min(utf16_len(code)) - utf16_len(prefix),
@@ -49,7 +93,10 @@ impl TypeScript {
     let expression = expression_around(code, byte_offset(code, cursor));
     let text = match self.peek(expression).await {
       Some(value) => self
-        .call_host("inspectValue", &[value.as_argument(), json!({ "value": expression })])
+        .call_host(
+          "inspectValue",
+          &[value.as_argument(), json!({ "value": expression })],
+        )
         .await
         .ok()
         .and_then(|r| r.value)
@@ -75,13 +122,20 @@ impl TypeScript {
     });
     let response = self.call("Runtime.evaluate", &params).await.ok()?;
     match Evaluation::parse(response).ok()? {
-      Evaluation { exception: None, result } => Some(result),
+      Evaluation {
+        exception: None,
+        result,
+      } => Some(result),
       Evaluation { .. } => None,
     }
   }
 
   async fn members(&mut self, value: &RemoteObject) -> Option<Vec<(String, String)>> {
-    let names = self.call_host("members", &[value.as_argument()]).await.ok()?.value?;
+    let names = self
+      .call_host("members", &[value.as_argument()])
+      .await
+      .ok()?
+      .value?;
     serde_json::from_value(names).ok()
   }
 
@@ -93,29 +147,42 @@ impl TypeScript {
   }
 
   async fn name_matches(&mut self) -> Vec<(String, String)> {
-    let mut matches: Vec<(String, String)> =
-      KEYWORDS.iter().map(|k| ((*k).to_owned(), "keyword".to_owned())).collect();
+    let mut matches: Vec<(String, String)> = KEYWORDS
+      .iter()
+      .map(|k| ((*k).to_owned(), "keyword".to_owned()))
+      .collect();
     if let Ok(names) = self.lexical_names().await {
       matches.extend(names.into_iter().map(|name| (name, "variable".to_owned())));
     }
     if let Some(global) = self.peek("globalThis").await {
       let globals = self.members(&global).await.unwrap_or_default();
-      matches.extend(globals.into_iter().map(|(name, _)| (name, "global".to_owned())));
+      matches.extend(
+        globals
+          .into_iter()
+          .map(|(name, _)| (name, "global".to_owned())),
+      );
     }
     matches
   }
 
   /// Names that `let`, `const` and `class` of earlier cells declared.
   async fn lexical_names(&mut self) -> Result<Vec<String>, CallError> {
-    let response = self.call("Runtime.globalLexicalScopeNames", &json!({})).await?;
-    serde_json::from_value(response["names"].clone()).map_err(|e| CallError::Protocol(e.to_string()))
+    let response = self
+      .call("Runtime.globalLexicalScopeNames", &json!({}))
+      .await?;
+    serde_json::from_value(response["names"].clone())
+      .map_err(|e| CallError::Protocol(e.to_string()))
   }
 }
 
 /// Splits what stands before the cursor into the object whose member is wanted, and the prefix.
 fn split_member(text: &str) -> (Option<&str>, &str) {
-  let prefix_start =
-    text.char_indices().rev().take_while(|(_, c)| is_word(*c)).last().map_or(text.len(), |(i, _)| i);
+  let prefix_start = text
+    .char_indices()
+    .rev()
+    .take_while(|(_, c)| is_word(*c))
+    .last()
+    .map_or(text.len(), |(i, _)| i);
   let (before, prefix) = text.split_at(prefix_start);
   match before.strip_suffix('.') {
     Some(object) => {
@@ -164,7 +231,10 @@ fn expression_start(text: &str) -> usize {
 
 /// The expression that ends with the word at `at`.
 fn expression_around(code: &str, at: usize) -> &str {
-  let end = code[at..].char_indices().find(|(_, c)| !is_word(*c)).map_or(code.len(), |(i, _)| at + i);
+  let end = code[at..]
+    .char_indices()
+    .find(|(_, c)| !is_word(*c))
+    .map_or(code.len(), |(i, _)| at + i);
   &code[expression_start(&code[..end])..end]
 }
 
@@ -196,7 +266,10 @@ mod tests {
   #[test]
   fn the_object_before_the_dot_is_found() {
     assert_eq!(split_member("foo.ba"), (Some("foo"), "ba"));
-    assert_eq!(split_member("x = a.b[0].c('.)').d"), (Some("a.b[0].c('.)')"), "d"));
+    assert_eq!(
+      split_member("x = a.b[0].c('.)').d"),
+      (Some("a.b[0].c('.)')"), "d")
+    );
     assert_eq!(split_member("a?.b"), (Some("a"), "b"));
     assert_eq!(split_member("1 + fo"), (None, "fo"));
     assert_eq!(split_member(""), (None, ""));

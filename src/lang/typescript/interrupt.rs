@@ -27,7 +27,11 @@ struct State {
 
 impl Interrupter {
   pub fn new(isolate: v8::IsolateHandle) -> Self {
-    Self { isolate, state: Mutex::default(), waker: AtomicWaker::new() }
+    Self {
+      isolate,
+      state: Mutex::default(),
+      waker: AtomicWaker::new(),
+    }
   }
 
   pub fn begin(&self, execution_id: ExecutionId) {
@@ -40,7 +44,10 @@ impl Interrupter {
 
   fn reset(&self, running: Option<ExecutionId>) {
     let mut state = self.lock();
-    *state = State { running, pending: false };
+    *state = State {
+      running,
+      pending: false,
+    };
     self.isolate.cancel_terminate_execution();
   }
 

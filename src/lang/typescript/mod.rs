@@ -7,7 +7,6 @@ mod intelligence;
 mod interrupt;
 mod transpile;
 
-use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -59,12 +58,19 @@ enum CallError {
 impl TypeScript {
   /// # Errors
   /// When the runtime cannot be booted.
-  pub fn boot(sink: SharedSink, stdout: File, stderr: File) -> io::Result<Self> {
-    let mut js = JsWorker::boot(JsWorkerOptions { sink: sink.clone(), stdout, stderr })?;
+  pub fn boot(options: JsWorkerOptions) -> io::Result<Self> {
+    let sink = options.sink.clone();
+    let mut js = JsWorker::boot(options)?;
     let inspector = Inspector::connect(&mut js.worker);
     let interrupter = Arc::new(Interrupter::new(js.isolate_handle()));
-    let mut typescript =
-      Self { inspector, host: RemoteObject::default(), js, interrupter, sink, cells: 0 };
+    let mut typescript = Self {
+      inspector,
+      host: RemoteObject::default(),
+      js,
+      interrupter,
+      sink,
+      cells: 0,
+    };
     typescript.host = typescript
       .evaluate_now("(()=>{const k=Deno[Deno.internal].kernel;k.start();return k})()")
       .map_err(|e| io::Error::other(format!("the kernel prelude failed: {e:?}")))?;
@@ -73,10 +79,20 @@ impl TypeScript {
 
   /// Evaluates an expression of ours that neither waits nor takes long.
   fn evaluate_now(&mut self, expression: &str) -> Result<RemoteObject, CallError> {
-    let id = self.inspector.post("Runtime.evaluate", &json!({ "expression": expression }));
-    let response = self.inspector.take(id).unwrap_or_else(|| Err("no answer".into()));
-    match response.and_then(Evaluation::parse).map_err(CallError::Protocol)? {
-      Evaluation { exception: Some(e), .. } => Err(CallError::Protocol(e.description)),
+    let id = self
+      .inspector
+      .post("Runtime.evaluate", &json!({ "expression": expression }));
+    let response = self
+      .inspector
+      .take(id)
+      .unwrap_or_else(|| Err("no answer".into()));
+    match response
+      .and_then(Evaluation::parse)
+      .map_err(CallError::Protocol)?
+    {
+      Evaluation {
+        exception: Some(e), ..
+      } => Err(CallError::Protocol(e.description)),
       Evaluation { result, .. } => Ok(result),
     }
   }
@@ -86,7 +102,12 @@ impl TypeScript {
     let id = self.inspector.post(method, params);
     // REPL mode resolves through a promise that only the inspector holds, weakly: run the microtask
     // before a garbage collection can take it.
-    self.js.worker.js_runtime.v8_isolate().perform_microtask_checkpoint();
+    self
+      .js
+      .worker
+      .js_runtime
+      .v8_isolate()
+      .perform_microtask_checkpoint();
     poll_fn(|cx| {
       self.interrupter.register(cx.waker());
       loop {
@@ -118,7 +139,12 @@ impl TypeScript {
         if !self.interrupter.is_pending() {
           self.sink.emit(KernelEvent::stderr(uncaught_text(&error)));
           // An uncaught error leaves the isolate terminating; the kernel goes on.
-          self.js.worker.js_runtime.v8_isolate().cancel_terminate_execution();
+          self
+            .js
+            .worker
+            .js_runtime
+            .v8_isolate()
+            .cancel_terminate_execution();
         }
         Poll::Ready(false)
       }
@@ -126,7 +152,11 @@ impl TypeScript {
   }
 
   /// Calls a method of the prelude's host object.
-  async fn call_host(&mut self, method: &str, arguments: &[Value]) -> Result<RemoteObject, CallError> {
+  async fn call_host(
+    &mut self,
+    method: &str,
+    arguments: &[Value],
+  ) -> Result<RemoteObject, CallError> {
     let params = json!({
       "objectId": self.host.object_id,
       "functionDeclaration": format!("function(...a){{return this.{method}(...a)}}"),
@@ -137,7 +167,9 @@ impl TypeScript {
     });
     let response = self.call("Runtime.callFunctionOn", &params).await?;
     match Evaluation::parse(response).map_err(CallError::Protocol)? {
-      Evaluation { exception: Some(e), .. } => Err(CallError::Protocol(e.description)),
+      Evaluation {
+        exception: Some(e), ..
+      } => Err(CallError::Protocol(e.description)),
       Evaluation { result, .. } => Ok(result),
     }
   }
@@ -176,7 +208,10 @@ impl TypeScript {
       "objectGroup": inspector::CELL_GROUP,
     });
     let response = self.call("Runtime.callFunctionOn", &params).await?;
-    match Evaluation::parse(response).map_err(CallError::Protocol)?.exception {
+    match Evaluation::parse(response)
+      .map_err(CallError::Protocol)?
+      .exception
+    {
       Some(exception) => self.report(&exception).await,
       None => Ok(Outcome::Ok),
     }
@@ -220,10 +255,15 @@ impl Language for TypeScript {
       Err(CallError::Interrupted) => self.interrupted(),
       Err(CallError::Protocol(_)) if self.interrupter.take() => self.interrupted(),
       Err(CallError::Protocol(message)) => {
-        self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new("Error", message)));
+        self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
+          "Error", message,
+        )));
         Outcome::Error
       }
     };
+    if let Some(code) = self.js.exited() {
+      self.sink.fatal(&format!("exited with code {code}"));
+    }
     self.interrupter.end();
     self.inspector.release_cell_objects();
     outcome
@@ -260,14 +300,14 @@ fn uncaught_text(error: &CoreError) -> String {
   match error.as_kind() {
     CoreErrorKind::Js(error) => {
       let stack = error.stack.as_deref().unwrap_or_default();
-      let frames: String = stack.lines().filter(|l| l.trim_start().starts_with("at ")).fold(
-        String::new(),
-        |mut text, line| {
+      let frames: String = stack
+        .lines()
+        .filter(|l| l.trim_start().starts_with("at "))
+        .fold(String::new(), |mut text, line| {
           text.push('\n');
           text.push_str(line);
           text
-        },
-      );
+        });
       format!("{}{frames}\n", error.exception_message)
     }
     _ => format!("Uncaught {error}\n"),

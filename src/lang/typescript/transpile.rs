@@ -44,7 +44,10 @@ pub fn prepare(code: &str, name: &str) -> Result<PreparedCell, ErrorReport> {
   let specifier = ModuleSpecifier::parse(name)
     .map_err(|e| ErrorReport::new("Error", format!("not a cell name: {name}: {e}")))?;
   let parsed = parse_cell(code, &specifier).map_err(|e| syntax_error(&e))?;
-  let shows_value = matches!(last_statement(&parsed), Some(ModuleItem::Stmt(Stmt::Expr(_))));
+  let shows_value = matches!(
+    last_statement(&parsed),
+    Some(ModuleItem::Stmt(Stmt::Expr(_)))
+  );
   let emitted = parsed
     .transpile(
       &deno_ast::TranspileOptions {
@@ -53,7 +56,9 @@ pub fn prepare(code: &str, name: &str) -> Result<PreparedCell, ErrorReport> {
         var_decl_imports: true,
         ..Default::default()
       },
-      &deno_ast::TranspileModuleOptions { module_kind: Some(deno_ast::ModuleKind::Esm) },
+      &deno_ast::TranspileModuleOptions {
+        module_kind: Some(deno_ast::ModuleKind::Esm),
+      },
       &deno_ast::EmitOptions {
         source_map: deno_ast::SourceMapOption::Separate,
         inline_sources: false,
@@ -63,10 +68,16 @@ pub fn prepare(code: &str, name: &str) -> Result<PreparedCell, ErrorReport> {
     .map_err(|e| ErrorReport::new("SyntaxError", e.to_string()))?
     .into_source();
   // An empty first line in the mappings stands for the prologue.
-  let source_map =
-    emitted.source_map.map(|m| m.replacen(r#""mappings":""#, r#""mappings":";"#, 1).into_bytes());
+  let source_map = emitted.source_map.map(|m| {
+    m.replacen(r#""mappings":""#, r#""mappings":";"#, 1)
+      .into_bytes()
+  });
   let javascript = format!("{PROLOGUE}{}\n//# sourceURL={name}", emitted.text);
-  Ok(PreparedCell { javascript, source_map, shows_value })
+  Ok(PreparedCell {
+    javascript,
+    source_map,
+    shows_value,
+  })
 }
 
 /// Parses a cell and rewrites what a script cannot hold.
@@ -81,8 +92,14 @@ fn parse_cell(code: &str, name: &ModuleSpecifier) -> Result<ParsedSource, ParseD
     return Ok(parsed);
   }
   let parsed = parse(code.to_owned(), name)?;
-  let edits: Vec<Edit> = items(&parsed).flat_map(|item| rewrite(item, code)).collect();
-  if edits.is_empty() { Ok(parsed) } else { parse(apply(code, &edits), name) }
+  let edits: Vec<Edit> = items(&parsed)
+    .flat_map(|item| rewrite(item, code))
+    .collect();
+  if edits.is_empty() {
+    Ok(parsed)
+  } else {
+    parse(apply(code, &edits), name)
+  }
 }
 
 fn is_object(expr: &Expr) -> bool {
@@ -118,7 +135,9 @@ fn items(parsed: &ParsedSource) -> impl DoubleEndedIterator<Item = &ModuleItem> 
 }
 
 fn last_statement(parsed: &ParsedSource) -> Option<&ModuleItem> {
-  items(parsed).rev().find(|item| !matches!(item, ModuleItem::Stmt(Stmt::Empty(_))))
+  items(parsed)
+    .rev()
+    .find(|item| !matches!(item, ModuleItem::Stmt(Stmt::Empty(_))))
 }
 
 /// Text to put over a range of the same length or longer; the rest becomes spaces.
@@ -133,14 +152,19 @@ fn rewrite(item: &ModuleItem, code: &str) -> Option<Edit> {
       let whole = bytes(&**using);
       // `using x` and `await using x` both become `const x`: a cell's bindings outlive the cell.
       let keyword = code.get(whole.clone())?.find("using")? + "using".len();
-      Some(Edit { over: whole.start..whole.start + keyword, text: "const" })
+      Some(Edit {
+        over: whole.start..whole.start + keyword,
+        text: "const",
+      })
     }
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDecl(export)) => {
-      Some(Edit { over: bytes(export).start..bytes(&export.decl).start, text: "" })
-    }
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export)) => {
-      Some(Edit { over: bytes(export).start..bytes(&*export.expr).start, text: "" })
-    }
+    ModuleItem::ModuleDecl(ModuleDecl::ExportDecl(export)) => Some(Edit {
+      over: bytes(export).start..bytes(&export.decl).start,
+      text: "",
+    }),
+    ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export)) => Some(Edit {
+      over: bytes(export).start..bytes(&*export.expr).start,
+      text: "",
+    }),
     ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultDecl(export)) => {
       let named = match &export.decl {
         DefaultDecl::Fn(function) => function.ident.is_some(),
@@ -148,16 +172,26 @@ fn rewrite(item: &ModuleItem, code: &str) -> Option<Edit> {
         DefaultDecl::TsInterfaceDecl(_) => true,
       };
       let over = bytes(export).start..bytes(&export.decl).start;
-      Some(Edit { over, text: if named { "" } else { "void" } })
+      Some(Edit {
+        over,
+        text: if named { "" } else { "void" },
+      })
     }
     // `export { a }` has nothing to do; `export … from "x"` still runs the module.
     ModuleItem::ModuleDecl(ModuleDecl::ExportNamed(export)) => Some(match &export.src {
-      Some(source) => Edit { over: bytes(export).start..bytes(&**source).start, text: "import" },
-      None => Edit { over: bytes(export), text: "" },
+      Some(source) => Edit {
+        over: bytes(export).start..bytes(&**source).start,
+        text: "import",
+      },
+      None => Edit {
+        over: bytes(export),
+        text: "",
+      },
     }),
-    ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => {
-      Some(Edit { over: bytes(export).start..bytes(&*export.src).start, text: "import" })
-    }
+    ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => Some(Edit {
+      over: bytes(export).start..bytes(&*export.src).start,
+      text: "import",
+    }),
     _ => None,
   }
 }
@@ -174,7 +208,12 @@ fn apply(code: &str, edits: &[Edit]) -> String {
     let mut new = String::with_capacity(old.len());
     new.push_str(edit.text);
     // Line breaks stay, so that lines do.
-    new.extend(old.bytes().skip(edit.text.len()).map(|b| if b == b'\n' { '\n' } else { ' ' }));
+    new.extend(
+      old
+        .bytes()
+        .skip(edit.text.len())
+        .map(|b| if b == b'\n' { '\n' } else { ' ' }),
+    );
     text.replace_range(edit.over.clone(), &new);
   }
   text
@@ -185,7 +224,10 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
   let message = diagnostic.message();
   ErrorReport {
     ename: "SyntaxError".into(),
-    evalue: format!("{message} ({}:{})", position.line_number, position.column_number),
+    evalue: format!(
+      "{message} ({}:{})",
+      position.line_number, position.column_number
+    ),
     traceback: vec![diagnostic.to_string().replace("file:///", "")],
   }
 }
@@ -202,7 +244,11 @@ pub fn is_complete(code: &str) -> Value {
 
 /// Whether more input could mend the error.
 fn goes_on(error: &ParseDiagnostic, code: &str) -> bool {
-  let at_end = error.range().as_byte_range(StartSourcePos::START_SOURCE_POS).end >= code.trim_end().len();
+  let at_end = error
+    .range()
+    .as_byte_range(StartSourcePos::START_SOURCE_POS)
+    .end
+    >= code.trim_end().len();
   match error.kind() {
     SyntaxError::Eof
     | SyntaxError::UnterminatedTpl
@@ -221,26 +267,42 @@ mod tests {
 
   fn javascript(code: &str) -> String {
     let cell = prepare(code, "file:///cell-1.ts").expect("transpiles");
-    let body = cell.javascript.strip_prefix(PROLOGUE).expect("the prologue");
-    body.split("\n//# sourceURL").next().unwrap_or_default().trim().to_owned()
+    let body = cell
+      .javascript
+      .strip_prefix(PROLOGUE)
+      .expect("the prologue");
+    body
+      .split("\n//# sourceURL")
+      .next()
+      .unwrap_or_default()
+      .trim()
+      .to_owned()
   }
 
   fn shows_value(code: &str) -> bool {
-    prepare(code, "file:///cell-1.ts").expect("transpiles").shows_value
+    prepare(code, "file:///cell-1.ts")
+      .expect("transpiles")
+      .shows_value
   }
 
   #[test]
   fn types_are_erased_and_imports_become_dynamic() {
     assert_eq!(javascript("const a: number = 1;"), "const a = 1;");
     let import = javascript(r#"import { sep as s } from "node:path";"#);
-    assert!(import.contains("await import(\"node:path\")") && import.contains("sep: s"), "{import}");
+    assert!(
+      import.contains("await import(\"node:path\")") && import.contains("sep: s"),
+      "{import}"
+    );
   }
 
   #[test]
   fn exports_are_dropped_and_their_declarations_kept() {
     assert_eq!(javascript("export const a = 1;"), "const a = 1;");
     assert_eq!(javascript("const a = 1; export { a };"), "const a = 1;");
-    assert_eq!(javascript("export default function f() {}"), "function f() {}");
+    assert_eq!(
+      javascript("export default function f() {}"),
+      "function f() {}"
+    );
     assert!(shows_value("export default 1 + 1"));
   }
 
@@ -252,10 +314,27 @@ mod tests {
 
   #[test]
   fn only_a_trailing_expression_shows_a_value() {
-    for code in ["1", "f()", "await f()", "new A()", "a = 1;", "({ a: 1 })", "{ a: 1 }", "1;;"] {
+    for code in [
+      "1",
+      "f()",
+      "await f()",
+      "new A()",
+      "a = 1;",
+      "({ a: 1 })",
+      "{ a: 1 }",
+      "1;;",
+    ] {
       assert!(shows_value(code), "{code}");
     }
-    for code in ["", "let a = 1", "if (a) 1", "for (;;) 1", "1; let b = 2", "{ let a = 1; }", "// x"] {
+    for code in [
+      "",
+      "let a = 1",
+      "if (a) 1",
+      "for (;;) 1",
+      "1; let b = 2",
+      "{ let a = 1; }",
+      "// x",
+    ] {
       assert!(!shows_value(code), "{code}");
     }
   }

@@ -1,0 +1,107 @@
+//! Output events of an execution, and questions to ask them.
+
+use std::ops::Deref;
+
+use serde_json::Value;
+
+/// The output events of one execution, in order, without the markers of a transport.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Events(pub Vec<Value>);
+
+impl Deref for Events {
+  type Target = [Value];
+
+  fn deref(&self) -> &[Value] {
+    &self.0
+  }
+}
+
+impl Events {
+  pub fn types(&self) -> Vec<&str> {
+    self
+      .iter()
+      .map(|e| e["type"].as_str().unwrap_or_default())
+      .collect()
+  }
+
+  /// `data` of every event of a type.
+  pub fn of(&self, kind: &str) -> Vec<&Value> {
+    self
+      .iter()
+      .filter(|e| e["type"] == kind)
+      .map(|e| &e["data"])
+      .collect()
+  }
+
+  /// Text of all stream events of that name, joined.
+  fn text(&self, name: &str) -> String {
+    let of_name = self.of("stream").into_iter().filter(|d| d["name"] == name);
+    of_name.filter_map(|d| d["text"].as_str()).collect()
+  }
+
+  pub fn stdout(&self) -> String {
+    self.text("stdout")
+  }
+
+  pub fn stderr(&self) -> String {
+    self.text("stderr")
+  }
+
+  /// The mime bundle of the result.
+  pub fn result_bundle(&self) -> Option<&Value> {
+    self.of("execute_result").first().map(|d| &d["data"])
+  }
+
+  /// The result as text.
+  pub fn result(&self) -> Option<&str> {
+    self
+      .result_bundle()
+      .and_then(|bundle| bundle["text/plain"].as_str())
+  }
+
+  /// The first error.
+  pub fn error(&self) -> Option<&Value> {
+    self.of("execute_error").first().copied()
+  }
+
+  pub fn ename(&self) -> Option<&str> {
+    self.error().and_then(|e| e["ename"].as_str())
+  }
+
+  pub fn evalue(&self) -> &str {
+    self
+      .error()
+      .and_then(|e| e["evalue"].as_str())
+      .unwrap_or_default()
+  }
+
+  /// The traceback of the first error, as one text.
+  pub fn traceback(&self) -> String {
+    let lines = self
+      .error()
+      .and_then(|e| e["traceback"].as_array())
+      .cloned()
+      .unwrap_or_default();
+    lines
+      .iter()
+      .filter_map(Value::as_str)
+      .collect::<Vec<_>>()
+      .join("\n")
+  }
+
+  /// The execution every event names.
+  ///
+  /// # Panics
+  /// When they name different ones, or none.
+  pub fn execution_id(&self) -> &str {
+    let ids: Vec<&str> = self
+      .iter()
+      .filter_map(|e| e["executionId"].as_str())
+      .collect();
+    assert!(
+      ids.len() == self.len() && ids.windows(2).all(|w| w[0] == w[1]),
+      "{self:?}"
+    );
+    ids.first().expect("there are events")
+  }
+}

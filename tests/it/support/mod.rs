@@ -1,0 +1,79 @@
+//! What the tests share: a server of the built binary, a client that knows the API, and ways to
+//! look at what they leave behind in the operating system.
+
+mod client;
+mod events;
+mod process;
+mod server;
+mod streams;
+
+use std::future::Future;
+use std::sync::LazyLock;
+use std::time::Duration;
+use std::time::Instant;
+
+pub use self::client::Answer;
+pub use self::client::Client;
+pub use self::client::Kernel;
+pub use self::events::Events;
+pub use self::process::children_of;
+pub use self::process::exists;
+pub use self::process::kill;
+pub use self::server::Server;
+pub use self::server::ServerBuilder;
+pub use self::server::binary;
+pub use self::streams::Lines;
+pub use self::streams::Sse;
+pub use self::streams::SseBlock;
+
+/// Longest anything may take. Nothing is that slow: it is for machines with much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A server with default settings, for every test that leaves no trace outside its own kernels.
+pub fn shared_server() -> &'static Server {
+  static SERVER: LazyLock<Server> = LazyLock::new(|| Server::builder().start());
+  &SERVER
+}
+
+/// A kernel of the shared server.
+pub async fn kernel() -> Kernel {
+  shared_server().client().typescript().await
+}
+
+/// Asks `condition` until it says yes.
+///
+/// # Panics
+/// When it does not for longer than [`PATIENCE`].
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+  let deadline = Instant::now() + PATIENCE;
+  while !condition().await {
+    assert!(Instant::now() < deadline, "never happened: {what}");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+  }
+}
+
+/// Waits for a future that must not hang.
+///
+/// # Panics
+/// When it takes longer than [`PATIENCE`].
+pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+  match tokio::time::timeout(PATIENCE, future).await {
+    Ok(output) => output,
+    Err(_) => panic!("took too long: {what}"),
+  }
+}
+
+/// A name that no other test uses.
+pub fn unique(prefix: &str) -> String {
+  format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// The keys of a JSON object, sorted.
+pub fn keys(value: &serde_json::Value) -> Vec<&str> {
+  let mut keys: Vec<&str> = value
+    .as_object()
+    .map(|o| o.keys().map(String::as_str).collect())
+    .unwrap_or_default();
+  keys.sort_unstable();
+  keys
+}

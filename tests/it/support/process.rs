@@ -1,0 +1,39 @@
+//! Processes, as `/proc` shows them.
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+
+/// Living children of a process, zombies left out.
+pub fn children_of(parent: u32) -> Vec<u32> {
+  let Ok(entries) = std::fs::read_dir("/proc") else {
+    return Vec::new();
+  };
+  entries
+    .flatten()
+    .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+    .filter(|pid| stat(*pid).is_some_and(|(state, of)| of == parent && state != "Z"))
+    .collect()
+}
+
+/// Whether a process runs.
+pub fn exists(pid: u32) -> bool {
+  stat(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// State and parent of a process.
+fn stat(pid: u32) -> Option<(String, u32)> {
+  let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+  // The name may hold anything, blanks and brackets too.
+  let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+  Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+/// # Panics
+/// When the signal cannot be sent.
+pub fn kill(pid: u32, signal: Signal) {
+  let pid = i32::try_from(pid)
+    .ok()
+    .and_then(Pid::from_raw)
+    .expect("a process id");
+  rustix::process::kill_process(pid, signal).expect("the process takes the signal");
+}

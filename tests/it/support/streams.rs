@@ -1,0 +1,172 @@
+//! Readers of streamed answers: newline-delimited JSON and server-sent events.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use super::in_time;
+
+/// The body of an answer, cut at a separator.
+struct Pieces {
+  chunks: BoxStream<'static, Result<bytes::Bytes, reqwest::Error>>,
+  buffer: Vec<u8>,
+  /// Bytes at the start of the buffer that hold no separator.
+  searched: usize,
+  separator: &'static [u8],
+}
+
+impl Pieces {
+  fn new(response: reqwest::Response, separator: &'static [u8]) -> Self {
+    let chunks = response.bytes_stream().boxed();
+    Self {
+      chunks,
+      buffer: Vec::new(),
+      searched: 0,
+      separator,
+    }
+  }
+
+  /// The next piece, without its separator; `None` at the end, where nothing may be left over.
+  async fn next(&mut self) -> Option<String> {
+    loop {
+      let window = self.separator.len();
+      let from = self.searched.saturating_sub(window - 1);
+      let found = self.buffer[from..]
+        .windows(window)
+        .position(|w| w == self.separator);
+      if let Some(position) = found {
+        let rest = self.buffer.split_off(from + position + window);
+        let mut piece = std::mem::replace(&mut self.buffer, rest);
+        piece.truncate(from + position);
+        self.searched = 0;
+        return Some(String::from_utf8(piece).expect("pieces are UTF-8"));
+      }
+      self.searched = self.buffer.len();
+      match in_time("the next piece of a stream", self.chunks.next()).await {
+        Some(chunk) => self
+          .buffer
+          .extend_from_slice(&chunk.expect("the stream goes on")),
+        None => {
+          assert!(
+            self.buffer.is_empty(),
+            "the stream ended inside a piece: {:?}",
+            self.buffer
+          );
+          return None;
+        }
+      }
+    }
+  }
+}
+
+/// Newline-delimited JSON.
+pub struct Lines(Pieces);
+
+impl Lines {
+  pub fn new(response: reqwest::Response) -> Self {
+    Self(Pieces::new(response, b"\n"))
+  }
+
+  pub async fn next(&mut self) -> Option<Value> {
+    let line = self.0.next().await?;
+    Some(serde_json::from_str(&line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}")))
+  }
+
+  pub async fn rest(mut self) -> Vec<Value> {
+    let mut lines = Vec::new();
+    while let Some(line) = self.next().await {
+      lines.push(line);
+    }
+    lines
+  }
+}
+
+/// One block of a stream of server-sent events.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SseBlock {
+  Data(Value),
+  Id(u64),
+  Comment(String),
+}
+
+/// Server-sent events, read as the clients of the original read them: cut at blank lines, JSON
+/// after `data: `.
+pub struct Sse {
+  pub headers: HeaderMap,
+  pieces: Pieces,
+}
+
+impl Sse {
+  pub fn new(response: reqwest::Response) -> Self {
+    Self {
+      headers: response.headers().clone(),
+      pieces: Pieces::new(response, b"\n\n"),
+    }
+  }
+
+  pub fn header(&self, name: &str) -> Option<&str> {
+    self.headers.get(name).and_then(|v| v.to_str().ok())
+  }
+
+  /// The session of the streamed execution.
+  ///
+  /// # Panics
+  /// When the answer names none.
+  pub fn session(&self) -> String {
+    self
+      .header("x-session-id")
+      .expect("the session is named")
+      .to_owned()
+  }
+
+  pub async fn block(&mut self) -> Option<SseBlock> {
+    let block = self.pieces.next().await?;
+    assert!(!block.contains('\n'), "a block of several lines: {block:?}");
+    Some(if let Some(json) = block.strip_prefix("data: ") {
+      SseBlock::Data(
+        serde_json::from_str(json).unwrap_or_else(|e| panic!("not JSON ({e}): {json}")),
+      )
+    } else if let Some(id) = block.strip_prefix("id: ") {
+      SseBlock::Id(id.parse().expect("positions are numbers"))
+    } else if let Some(comment) = block.strip_prefix(':') {
+      SseBlock::Comment(comment.trim().to_owned())
+    } else {
+      panic!("an unknown block: {block:?}")
+    })
+  }
+
+  /// The next event, whatever stands between.
+  pub async fn event(&mut self) -> Option<Value> {
+    loop {
+      if let SseBlock::Data(event) = self.block().await? {
+        return Some(event);
+      }
+    }
+  }
+
+  /// Reads to the end.
+  pub async fn rest(mut self) -> Vec<Value> {
+    let mut events = Vec::new();
+    while let Some(event) = self.event().await {
+      events.push(event);
+    }
+    events
+  }
+
+  /// Reads until an event of that type.
+  ///
+  /// # Panics
+  /// When the stream ends before.
+  pub async fn until(&mut self, kind: &str) -> Value {
+    loop {
+      let event = self
+        .event()
+        .await
+        .unwrap_or_else(|| panic!("the stream ended without {kind}"));
+      if event["type"] == kind {
+        return event;
+      }
+    }
+  }
+}
