@@ -86,6 +86,8 @@ pub struct Kernel {
   state: Mutex<State>,
   answers: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
   next_question: AtomicU64,
+  /// Held while a host is being replaced: two replacements at once would leave one host behind.
+  pub replacing: tokio::sync::Mutex<()>,
   /// Told when a host has gone for good.
   host_gone: Notify,
   manager: Weak<KernelManager>,
@@ -139,6 +141,7 @@ impl Kernel {
       }),
       answers: Mutex::default(),
       next_question: AtomicU64::new(1),
+      replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
       manager,
     })

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
+use std::time::Instant;
 
 use futures::StreamExt;
 use rustix::process::Pid;
@@ -38,6 +39,8 @@ pub const HOST_COMMAND: &str = "kernel-host";
 /// Longest a host may take to boot, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a host that has closed its socket is given to end by itself.
+const EXIT_GRACE: Duration = Duration::from_millis(50);
 
 /// A host that is up. Dropping it ends the host.
 pub struct HostConnection {
@@ -46,6 +49,7 @@ pub struct HostConnection {
   child: Option<Child>,
   /// What the host said before it ended.
   last_words: Option<String>,
+  killed: bool,
 }
 
 /// What steers a host from any task.
@@ -104,6 +108,7 @@ impl HostConnection {
         .new_read(read),
       child,
       last_words: None,
+      killed: false,
     };
     match tokio::time::timeout(BOOT_TIMEOUT, connection.next()).await {
       Ok(Some(Reply::Ready)) => Ok(connection),
@@ -133,7 +138,10 @@ impl HostConnection {
     loop {
       let frame = tokio::select! {
         frame = self.replies.next() => frame?,
-        () = self.handle.kill.notified() => return None,
+        () = self.handle.kill.notified() => {
+          self.killed = true;
+          return None;
+        }
       };
       match frame.and_then(|frame| protocol::decode::<Reply>(&frame)) {
         Ok(Reply::Fatal { reason }) => self.last_words = Some(reason),
@@ -150,18 +158,13 @@ impl HostConnection {
   pub async fn end(&mut self) -> String {
     let status = match &mut self.child {
       Some(child) => {
-        // A host that ended by itself has its own status; one that still runs gets SIGKILL.
-        let gone = match tokio::time::timeout(Duration::from_millis(20), child.wait()).await {
-          Ok(status) => status.ok(),
-          Err(_) => None,
-        };
-        match gone {
-          Some(status) => Some(status),
-          None => {
-            kill_group(child);
-            child.wait().await.ok()
-          }
+        // A host that ends by itself has a status of its own; one that still runs gets SIGKILL.
+        let asked = Instant::now();
+        while !self.killed && !has_exited(child) && asked.elapsed() < EXIT_GRACE {
+          tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        kill_group(child);
+        child.wait().await.ok()
       }
       None => None,
     };
@@ -179,6 +182,22 @@ impl Drop for HostConnection {
       kill_group(child);
     }
   }
+}
+
+/// Whether the process has ended, without collecting its status: until that is done its id, and so
+/// that of its group, cannot become another's.
+fn has_exited(child: &Child) -> bool {
+  use rustix::process::WaitId;
+  use rustix::process::WaitIdOptions;
+  let Some(pid) = child
+    .id()
+    .and_then(|id| i32::try_from(id).ok())
+    .and_then(Pid::from_raw)
+  else {
+    return true;
+  };
+  let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+  !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
 /// Kills the process and what it started; does nothing once it has been waited for.
@@ -243,6 +262,8 @@ async fn spawn_process(socket: StdUnixStream) -> io::Result<Child> {
     .arg(HOST_COMMAND)
     // Nothing of the server's environment is for kernels.
     .env_clear()
+    // One isolate, few threads: glibc's arena a core would only spread the heap out.
+    .env("MALLOC_ARENA_MAX", "1")
     .stdin(Stdio::from(OwnedFd::from(socket)))
     .stdout(Stdio::null())
     .stderr(Stdio::inherit())

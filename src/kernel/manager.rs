@@ -305,6 +305,7 @@ impl KernelManager {
     report: ErrorReport,
     reason: &str,
   ) -> Result<(), KernelError> {
+    let _replacing = kernel.replacing.lock().await;
     kernel.begin_restart(report).await?;
     // State on disk goes with the state in memory.
     let _ = tokio::fs::remove_dir_all(&kernel.scratch).await;
