@@ -247,6 +247,29 @@ function errorReport(error) {
   }
 }
 
+/** How an error nobody caught is told on stderr. */
+function uncaughtText(prefix, error) {
+  const { traceback } = errorReport(error);
+  const text = traceback.join("\n");
+  return text.startsWith("Uncaught") ? `${text}\n` : `Uncaught ${prefix}${text}\n`;
+}
+
+/**
+ * Reports what nobody caught, and keeps Deno from ending the program over it. Registered before any
+ * listener of a cell, it decides after all of them: one that prevents the default has handled it.
+ */
+function reportUncaught(type, prefix, errorOf) {
+  const { queueMicrotask } = globalThis;
+  globalThis.addEventListener(type, (event) => {
+    let handled = false;
+    event.preventDefault();
+    ObjectDefineProperty(event, "preventDefault", { value: () => void (handled = true) });
+    queueMicrotask(() => {
+      if (!handled) core.print(uncaughtText(prefix, errorOf(event)), true);
+    });
+  });
+}
+
 // ---------------------------------------------------------------- what the host calls
 
 const state = { executionCount: 0 };
@@ -260,6 +283,8 @@ const host = {
     }
     ObjectDefineProperty(globalThis, "_", { value: undefined, writable: true, configurable: true, enumerable: false });
     ObjectDefineProperty(globalThis, "_error", { value: undefined, writable: true, configurable: true, enumerable: false });
+    reportUncaught("error", "", (event) => event.error);
+    reportUncaught("unhandledrejection", "(in promise) ", (event) => event.reason);
     delete internals.kernel;
   },
 

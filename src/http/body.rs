@@ -1,15 +1,22 @@
 //! Request bodies: JSON whatever the content type says, as the original took them, but checked: wrong
 //! types and unknown fields are named.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::AppState;
 use super::error::ApiError;
+
+/// How much of a body that is too large is read before the answer, and for how long.
+const DRAIN_BYTES: usize = 256 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 pub struct JsonBody<T>(pub T);
 
@@ -30,21 +37,38 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
       .headers()
       .get(header::CONTENT_LENGTH)
       .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
+    let mut body = request.into_body();
+    let mut bytes = Vec::new();
+    let mut fits = announced.is_none_or(|length| length <= limit as u64);
+    while fits && let Some(frame) = body.frame().await {
+      let frame = frame
+        .map_err(|e| ApiError::bad_request(format!("The request body could not be read: {e}")))?;
+      if let Ok(data) = frame.into_data() {
+        fits = bytes.len() + data.len() <= limit;
+        bytes.extend_from_slice(&data);
+      }
+    }
+    if !fits {
+      drain(body).await;
       return Err(too_large());
     }
-    let bytes = axum::body::to_bytes(request.into_body(), limit)
-      .await
-      .map_err(|e| {
-        let source = std::error::Error::source(&e);
-        if source.is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
-          too_large()
-        } else {
-          ApiError::bad_request(format!("The request body could not be read: {e}"))
-        }
-      })?;
     parse(&bytes).map(Self)
   }
+}
+
+/// Reads on for a while without keeping anything: a client that is still sending would otherwise see
+/// its connection reset instead of the answer.
+async fn drain(mut body: Body) {
+  let mut left = DRAIN_BYTES;
+  let reading = async {
+    while let Some(Ok(frame)) = body.frame().await {
+      left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+      if left == 0 {
+        break;
+      }
+    }
+  };
+  let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::Response;
@@ -22,6 +21,7 @@ use super::error::ApiError;
 use super::error::ApiResult;
 use super::error::ErrorBody;
 use super::kernels::Done;
+use super::path::Path;
 use super::stream;
 use crate::kernel::Execution;
 use crate::kernel::Kernel;

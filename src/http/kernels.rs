@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
@@ -25,6 +24,7 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::error::ApiResult;
 use super::error::ErrorBody;
+use super::path::Path;
 use super::stream;
 use crate::kernel::CreateKernel;
 use crate::kernel::Filesystem;

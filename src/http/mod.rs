@@ -6,6 +6,7 @@ mod error;
 mod executions;
 mod kernels;
 mod openapi;
+mod path;
 mod status;
 mod stream;
 

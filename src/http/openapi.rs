@@ -1,7 +1,12 @@
 //! The API's description, generated from the handlers, and a page to try it.
 
 use axum::Router;
+use utoipa::Modify;
 use utoipa::OpenApi;
+use utoipa::openapi::security::Http;
+use utoipa::openapi::security::HttpAuthScheme;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::security::SecurityScheme;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -17,6 +22,7 @@ use super::status;
     title = "Deno App Engine",
     description = "Runs TypeScript and JavaScript in kernels: create one, run cells in it, follow their output."
   ),
+  modifiers(&BearerToken),
   tags(
     (name = "kernels", description = "Their lives"),
     (name = "executions", description = "Running code"),
@@ -25,6 +31,25 @@ use super::status;
   )
 )]
 struct Description;
+
+/// The token that a server started with ENGINE_TOKENS asks for.
+struct BearerToken;
+
+impl Modify for BearerToken {
+  fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+    let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document
+      .components
+      .get_or_insert_default()
+      .add_security_scheme("token", scheme);
+    // Optional: a server without tokens takes every request.
+    let either = [
+      SecurityRequirement::default(),
+      SecurityRequirement::new("token", [""; 0]),
+    ];
+    document.security = Some(either.into());
+  }
+}
 
 /// Every route that is described.
 pub fn api() -> OpenApiRouter<AppState> {

@@ -42,9 +42,11 @@ use crate::protocol::Request;
 /// Executions kept for late readers and the history.
 const MAX_HISTORY: usize = 500;
 /// What those may weigh together, in bytes.
-const MAX_HISTORY_BYTES: usize = 64 << 20;
+const MAX_HISTORY_BYTES: usize = 48 << 20;
 /// Executions that may wait in the queue.
 const MAX_QUEUE: usize = 1000;
+/// What the code of those may weigh together, in bytes.
+const MAX_QUEUE_BYTES: usize = 64 << 20;
 /// How long a step of the interrupt ladder is given before the next.
 const INTERRUPT_GRACE: Duration = Duration::from_millis(1500);
 /// How long a question about code may wait for the kernel.
@@ -514,9 +516,11 @@ impl Kernel {
         Phase::Removed => return Err(KernelError::NotFound),
         Phase::Up(_) | Phase::Restarting => {}
       }
-      if state.queue.len() >= MAX_QUEUE {
+      let queued: usize = state.queue.iter().map(|e| e.code.len()).sum();
+      if state.queue.len() >= MAX_QUEUE || queued + execution.code.len() > MAX_QUEUE_BYTES {
         return Err(KernelError::LimitReached(format!(
-          "{MAX_QUEUE} executions already wait for this kernel"
+          "too much waits for this kernel already: at most {MAX_QUEUE} executions, {} MiB of code",
+          MAX_QUEUE_BYTES >> 20
         )));
       }
       state.last_activity = Instant::now();
@@ -651,7 +655,10 @@ impl State {
   }
 
   fn forget_old(&mut self) {
-    while self.executions.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES {
+    // The last one stays whatever it weighs: its reader may not have come yet.
+    while self.executions.len() > 1
+      && (self.executions.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES)
+    {
       // The oldest finished one; those that run or wait are never forgotten.
       match self.executions.front() {
         Some(oldest) if oldest.outcome().is_some() => {

@@ -45,6 +45,8 @@ pub struct TypeScript {
   sink: SharedSink,
   /// Cells run so far, the running one included.
   cells: u64,
+  /// Names they declared.
+  declared: transpile::Declared,
 }
 
 /// Why a call into the isolate has no answer.
@@ -70,6 +72,7 @@ impl TypeScript {
       interrupter,
       sink,
       cells: 0,
+      declared: transpile::Declared::new(),
     };
     typescript.host = typescript
       .evaluate_now("(()=>{const k=Deno[Deno.internal].kernel;k.start();return k})()")
@@ -176,7 +179,7 @@ impl TypeScript {
 
   async fn run(&mut self, code: &str) -> Result<Outcome, CallError> {
     let name = format!("{}{}.ts", crate::runtime::CELL_URL_PREFIX, self.cells);
-    let cell = match transpile::prepare(code, &name) {
+    let cell = match transpile::prepare(code, &name, &mut self.declared) {
       Ok(cell) => cell,
       Err(report) => {
         self.sink.emit(KernelEvent::ExecuteError(report));
@@ -250,8 +253,10 @@ impl Language for TypeScript {
   async fn execute(&mut self, cell: Cell) -> Outcome {
     self.cells += 1;
     self.interrupter.begin(cell.execution_id);
-    let outcome = match self.run(&cell.code).await {
+    let result = self.run(&cell.code).await;
+    let outcome = match result {
       Ok(outcome) => outcome,
+      Err(_) if self.js.exited().is_some() => Outcome::Error,
       Err(CallError::Interrupted) => self.interrupted(),
       Err(CallError::Protocol(_)) if self.interrupter.take() => self.interrupted(),
       Err(CallError::Protocol(message)) => {
