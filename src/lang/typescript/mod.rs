@@ -5,6 +5,7 @@
 mod inspector;
 mod intelligence;
 mod interrupt;
+mod rewrite;
 mod transpile;
 
 use std::future::poll_fn;
@@ -46,7 +47,7 @@ pub struct TypeScript {
   /// Cells run so far, the running one included.
   cells: u64,
   /// Names they declared.
-  declared: transpile::Declared,
+  declared: rewrite::Declared,
 }
 
 /// Why a call into the isolate has no answer.
@@ -72,7 +73,7 @@ impl TypeScript {
       interrupter,
       sink,
       cells: 0,
-      declared: transpile::Declared::new(),
+      declared: rewrite::Declared::default(),
     };
     typescript.host = typescript
       .evaluate_now("(()=>{const k=Deno[Deno.internal].kernel;k.start();return k})()")

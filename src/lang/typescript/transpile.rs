@@ -1,36 +1,25 @@
-//! From the TypeScript of a cell to the script the inspector evaluates.
-//!
-//! A cell is written like a module but evaluated as a script, whose top level knows neither
-//! `import`, `export` nor `using`; those are rewritten. Edits keep every other character in place, so
-//! the source map stays true to what the user wrote.
+//! From the TypeScript of a cell to the script the inspector evaluates, with a map back to what the
+//! user wrote.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use deno_ast::MediaType;
 use deno_ast::ModuleSpecifier;
 use deno_ast::ParseDiagnostic;
 use deno_ast::ParsedSource;
-use deno_ast::SourceRangedForSpanned;
 use deno_ast::StartSourcePos;
 use deno_ast::diagnostics::Diagnostic;
-use deno_ast::swc::ast::Decl;
-use deno_ast::swc::ast::DefaultDecl;
 use deno_ast::swc::ast::Expr;
-use deno_ast::swc::ast::Id;
-use deno_ast::swc::ast::Ident;
-use deno_ast::swc::ast::ModuleDecl;
 use deno_ast::swc::ast::ModuleItem;
 use deno_ast::swc::ast::Stmt;
-use deno_ast::swc::ast::TsModuleName;
-use deno_ast::swc::ast::VarDeclKind;
-use deno_ast::swc::ast::VarDeclarator;
 use deno_ast::swc::parser::error::SyntaxError;
-use deno_ast::swc::utils::find_pat_ids;
 use serde_json::Value;
 use serde_json::json;
 
+use super::rewrite;
+use super::rewrite::Declaration;
+use super::rewrite::Declared;
+use super::rewrite::items;
 use crate::protocol::ErrorReport;
 
 /// A cell, ready for `Runtime.evaluate`.
@@ -45,21 +34,10 @@ pub struct PreparedCell {
 /// Strict like a module; a line of its own, so that the cell's columns stay.
 const PROLOGUE: &str = "'use strict'; void 0;\n";
 
-/// How a name of an earlier cell was declared. REPL mode lets `let`, `const` and `class` replace
-/// each other, but neither them replace a `var` or function, nor the other way round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-  Lexical,
-  Var,
-}
-
-/// Every top-level name that cells have declared so far.
-pub type Declared = HashMap<String, Kind>;
-
 /// Rewrites and transpiles a cell; notes in `declared` what it declares.
 ///
 /// # Errors
-/// A report of the syntax error, pointing into the cell.
+/// A report of the error, pointing into the cell.
 pub fn prepare(
   code: &str,
   name: &str,
@@ -67,21 +45,18 @@ pub fn prepare(
 ) -> Result<PreparedCell, ErrorReport> {
   let specifier = ModuleSpecifier::parse(name)
     .map_err(|e| ErrorReport::new("Error", format!("not a cell name: {name}: {e}")))?;
-  let parsed = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
+  let (parsed, new) = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
+  if let Some((name, at)) = declared.assigned_constant(&parsed, &new) {
+    return Err(constant_error(&parsed, &name, at.start));
+  }
   let shows_value = matches!(
     last_statement(&parsed),
     Some(ModuleItem::Stmt(Stmt::Expr(_)))
   );
-  let enums = enum_names(&parsed);
-  let new: Vec<_> = items(&parsed).flat_map(declarations).collect();
+  let enums = rewrite::enum_names(&parsed);
   let emitted = parsed
     .transpile(
-      &deno_ast::TranspileOptions {
-        // An import this cell does not use is for the cells after it.
-        verbatim_module_syntax: true,
-        var_decl_imports: true,
-        ..Default::default()
-      },
+      &deno_ast::TranspileOptions::default(),
       &deno_ast::TranspileModuleOptions {
         module_kind: Some(deno_ast::ModuleKind::Esm),
       },
@@ -99,23 +74,20 @@ pub fn prepare(
       .into_bytes()
   });
   let text = fresh_enums(emitted.text, &enums, declared);
-  let javascript = format!("{PROLOGUE}{text}\n//# sourceURL={name}");
-  for (name, kind) in new {
-    declared.entry(name).or_insert(kind);
-  }
+  declared.add(new);
   Ok(PreparedCell {
-    javascript,
+    javascript: format!("{PROLOGUE}{text}\n//# sourceURL={name}"),
     source_map,
     shows_value,
   })
 }
 
-/// Parses a cell and rewrites what a script cannot hold.
+/// Parses a cell as a script may hold it, and tells what it declares.
 fn parse_cell(
   code: &str,
   name: &ModuleSpecifier,
   declared: &Declared,
-) -> Result<ParsedSource, ParseDiagnostic> {
+) -> Result<(ParsedSource, Vec<(String, Declaration)>), ParseDiagnostic> {
   // The prologue stands before it, where a hashbang would be an error.
   let commented = code.strip_prefix("#!").map(|rest| format!("//{rest}"));
   let code = commented.as_deref().unwrap_or(code);
@@ -126,121 +98,18 @@ fn parse_cell(
     && let Ok(parsed) = parse(format!("({code}\n)"), name)
     && matches!(last_statement(&parsed), Some(ModuleItem::Stmt(Stmt::Expr(e))) if is_object(&e.expr))
   {
-    return Ok(parsed);
+    return Ok((parsed, Vec::new()));
   }
   let parsed = parse(code.to_owned(), name)?;
-  let mut edits: Vec<Edit> = Vec::new();
-  for item in items(&parsed) {
-    edits.extend(rewrite(item, code));
-    edits.extend(redeclare(item, declared));
+  let new = rewrite::declarations(&parsed);
+  match rewrite::as_script(&parsed, code, declared) {
+    Some(script) => Ok((parse(script, name)?, new)),
+    None => Ok((parsed, new)),
   }
-  if edits.is_empty() {
-    Ok(parsed)
-  } else {
-    parse(apply(code, edits), name)
-  }
-}
-
-/// The top-level names a statement declares.
-fn declarations(item: &ModuleItem) -> Vec<(String, Kind)> {
-  let decl = match item {
-    ModuleItem::Stmt(Stmt::Decl(decl)) => decl,
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDecl(export)) => &export.decl,
-    ModuleItem::ModuleDecl(ModuleDecl::Import(import)) => {
-      let names = import.specifiers.iter().map(|s| s.local().sym.to_string());
-      return names.map(|name| (name, Kind::Lexical)).collect();
-    }
-    _ => return Vec::new(),
-  };
-  let one = |ident: &Ident, kind| vec![(ident.sym.to_string(), kind)];
-  match decl {
-    Decl::Var(var) => {
-      let kind = if var.kind == VarDeclKind::Var {
-        Kind::Var
-      } else {
-        Kind::Lexical
-      };
-      names_of(&var.decls).map(|name| (name, kind)).collect()
-    }
-    Decl::Using(using) => names_of(&using.decls)
-      .map(|name| (name, Kind::Lexical))
-      .collect(),
-    Decl::Fn(function) => one(&function.ident, Kind::Var),
-    Decl::Class(class) => one(&class.ident, Kind::Lexical),
-    Decl::TsEnum(e) => one(&e.id, Kind::Lexical),
-    Decl::TsModule(module) => match &module.id {
-      TsModuleName::Ident(ident) => one(ident, Kind::Var),
-      TsModuleName::Str(_) => Vec::new(),
-    },
-    Decl::TsInterface(_) | Decl::TsTypeAlias(_) => Vec::new(),
-  }
-}
-
-fn names_of(decls: &Vec<VarDeclarator>) -> impl Iterator<Item = String> {
-  find_pat_ids::<_, Id>(decls)
-    .into_iter()
-    .map(|(name, _)| name.to_string())
-}
-
-/// Writes a declaration in the way that may replace what an earlier cell declared under its name.
-fn redeclare(item: &ModuleItem, declared: &Declared) -> Vec<Edit> {
-  let conflict = declarations(item)
-    .iter()
-    .any(|(name, kind)| declared.get(name).is_some_and(|earlier| earlier != kind));
-  let decl = match item {
-    ModuleItem::Stmt(Stmt::Decl(decl)) if conflict => decl,
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDecl(export)) if conflict => &export.decl,
-    _ => return Vec::new(),
-  };
-  let whole = bytes(decl);
-  let keyword = |old: &str, new: &str| {
-    vec![Edit {
-      over: whole.start..whole.start + old.len(),
-      text: new.to_owned(),
-    }]
-  };
-  let as_value = |keyword: &str, ident: &Ident| {
-    let before = format!("{keyword} {} = ", ident.sym);
-    vec![
-      Edit {
-        over: whole.start..whole.start,
-        text: before,
-      },
-      Edit {
-        over: whole.end..whole.end,
-        text: ";".to_owned(),
-      },
-    ]
-  };
-  match decl {
-    Decl::Var(var) => match var.kind {
-      VarDeclKind::Var => keyword("var", "let"),
-      VarDeclKind::Let => keyword("let", "var"),
-      VarDeclKind::Const => keyword("const", "var"),
-    },
-    Decl::Fn(function) => as_value("let", &function.ident),
-    Decl::Class(class) => as_value("var", &class.ident),
-    // Enums are rewritten once they are JavaScript.
-    _ => Vec::new(),
-  }
-}
-
-/// Names of top-level enums that the cell declares once.
-fn enum_names(parsed: &ParsedSource) -> Vec<String> {
-  let mut names: Vec<String> = Vec::new();
-  for item in items(parsed) {
-    if let ModuleItem::Stmt(Stmt::Decl(Decl::TsEnum(e))) = item
-      && !e.declare
-    {
-      names.push(e.id.sym.to_string());
-    }
-  }
-  let once = |name: &String| names.iter().filter(|n| *n == name).count() == 1;
-  names.iter().filter(|name| once(name)).cloned().collect()
 }
 
 /// TypeScript merges an enum into one of the same name; here that would be the one of an earlier
-/// cell, often its own former version. Makes each a new, lexical binding.
+/// cell, often its own former version. Makes each a new binding.
 fn fresh_enums(mut text: String, enums: &[String], declared: &Declared) -> String {
   for name in enums {
     let (head, tail) = (format!("var {name} = "), format!("}}({name} || {{}});"));
@@ -256,11 +125,29 @@ fn fresh_enums(mut text: String, enums: &[String], declared: &Declared) -> Strin
       continue;
     };
     text.replace_range(end..end + tail.len(), "}({});");
-    if declared.get(name) != Some(&Kind::Var) {
-      text.replace_range(start..start + "var".len(), "let");
-    }
+    text.replace_range(start..start + "var".len(), declared.keyword(name));
   }
   text
+}
+
+fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
+  let position = parsed
+    .text_info_lazy()
+    .line_and_column_display(StartSourcePos::START_SOURCE_POS + at);
+  let evalue = format!("Assignment to constant variable '{name}'.");
+  let cell = parsed
+    .specifier()
+    .as_str()
+    .trim_start_matches("file:///")
+    .to_owned();
+  ErrorReport {
+    ename: "TypeError".into(),
+    traceback: vec![format!(
+      "TypeError: {evalue}\n    at {cell}:{}:{}",
+      position.line_number, position.column_number
+    )],
+    evalue,
+  }
 }
 
 fn is_object(expr: &Expr) -> bool {
@@ -276,7 +163,7 @@ fn parse(text: String, specifier: &ModuleSpecifier) -> Result<ParsedSource, Pars
       text: text.clone(),
       media_type,
       capture_tokens: false,
-      scope_analysis: false,
+      scope_analysis: true,
       maybe_syntax: None,
     })
     .and_then(|parsed| match parsed.diagnostics().first() {
@@ -287,92 +174,10 @@ fn parse(text: String, specifier: &ModuleSpecifier) -> Result<ParsedSource, Pars
   parse_as(MediaType::TypeScript).or_else(|e| parse_as(MediaType::Tsx).map_err(|_| e))
 }
 
-fn items(parsed: &ParsedSource) -> impl DoubleEndedIterator<Item = &ModuleItem> {
-  let body: &[ModuleItem] = match parsed.program_ref() {
-    deno_ast::ProgramRef::Module(module) => &module.body,
-    deno_ast::ProgramRef::Script(_) => &[],
-  };
-  body.iter()
-}
-
 fn last_statement(parsed: &ParsedSource) -> Option<&ModuleItem> {
   items(parsed)
     .rev()
     .find(|item| !matches!(item, ModuleItem::Stmt(Stmt::Empty(_))))
-}
-
-/// Text to put over a range; what it leaves of the range becomes spaces.
-struct Edit {
-  over: Range<usize>,
-  text: String,
-}
-
-/// Turns what only a module can hold into what a script can.
-fn rewrite(item: &ModuleItem, code: &str) -> Option<Edit> {
-  let edit = |over, text: &str| {
-    Some(Edit {
-      over,
-      text: text.to_owned(),
-    })
-  };
-  match item {
-    ModuleItem::Stmt(Stmt::Decl(Decl::Using(using))) => {
-      let whole = bytes(&**using);
-      // `using x` and `await using x` both become `const x`: a cell's bindings outlive the cell.
-      let keyword = code.get(whole.clone())?.find("using")? + "using".len();
-      edit(whole.start..whole.start + keyword, "const")
-    }
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDecl(export)) => {
-      edit(bytes(export).start..bytes(&export.decl).start, "")
-    }
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export)) => {
-      edit(bytes(export).start..bytes(&*export.expr).start, "")
-    }
-    ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultDecl(export)) => {
-      let named = match &export.decl {
-        DefaultDecl::Fn(function) => function.ident.is_some(),
-        DefaultDecl::Class(class) => class.ident.is_some(),
-        DefaultDecl::TsInterfaceDecl(_) => true,
-      };
-      let keywords = bytes(export).start..bytes(&export.decl).start;
-      edit(keywords, if named { "" } else { "void" })
-    }
-    // `export { a }` has nothing to do; `export … from "x"` still runs the module.
-    ModuleItem::ModuleDecl(ModuleDecl::ExportNamed(export)) => match &export.src {
-      Some(source) => edit(bytes(export).start..bytes(&**source).start, "import"),
-      None => edit(bytes(export), ""),
-    },
-    ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => {
-      edit(bytes(export).start..bytes(&*export.src).start, "import")
-    }
-    _ => None,
-  }
-}
-
-/// Byte positions in the parsed text.
-fn bytes(node: &impl SourceRangedForSpanned) -> Range<usize> {
-  node.range().as_byte_range(StartSourcePos::START_SOURCE_POS)
-}
-
-fn apply(code: &str, mut edits: Vec<Edit>) -> String {
-  // From the end, so that the positions before stay true.
-  edits.sort_by_key(|edit| std::cmp::Reverse((edit.over.start, edit.over.end)));
-  let mut text = code.to_owned();
-  for Edit {
-    over,
-    text: mut new,
-  } in edits
-  {
-    // Line breaks stay, so that lines do.
-    let left = text[over.clone()].bytes().skip(new.len());
-    new.extend(
-      left
-        .map(|b| if b == b'\n' { '\n' } else { ' ' })
-        .collect::<Vec<_>>(),
-    );
-    text.replace_range(over, &new);
-  }
-  text
 }
 
 fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
@@ -391,7 +196,7 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
 /// The answer to an `is_complete` request, as Jupyter shapes it.
 pub fn is_complete(code: &str) -> Value {
   let specifier = ModuleSpecifier::parse("file:///cell.ts").expect("a constant URL");
-  match parse_cell(code, &specifier, &Declared::new()) {
+  match parse_cell(code, &specifier, &Declared::default()) {
     Ok(_) => json!({ "status": "complete" }),
     Err(error) if goes_on(&error, code) => json!({ "status": "incomplete", "indent": "    " }),
     Err(_) => json!({ "status": "invalid" }),
@@ -400,11 +205,10 @@ pub fn is_complete(code: &str) -> Value {
 
 /// Whether more input could mend the error.
 fn goes_on(error: &ParseDiagnostic, code: &str) -> bool {
-  let at_end = error
+  let start = error
     .range()
     .as_byte_range(StartSourcePos::START_SOURCE_POS)
-    .end
-    >= code.trim_end().len();
+    .start;
   match error.kind() {
     SyntaxError::Eof
     | SyntaxError::UnterminatedTpl
@@ -413,7 +217,7 @@ fn goes_on(error: &ParseDiagnostic, code: &str) -> bool {
     SyntaxError::UnterminatedStrLit | SyntaxError::UnterminatedRegExp => false,
     SyntaxError::Unexpected { got, .. } => got.contains("eof"),
     SyntaxError::Expected(_, got) => got.contains("eof"),
-    _ => at_end && error.message().contains("eof"),
+    _ => start >= code.trim_end().len(),
   }
 }
 
@@ -427,7 +231,7 @@ mod tests {
 
   /// The second of two cells.
   fn javascript_after(first: &str, second: &str) -> String {
-    let mut declared = Declared::new();
+    let mut declared = Declared::default();
     prepare(first, "file:///cell-1.ts", &mut declared).expect("transpiles");
     let cell = prepare(second, "file:///cell-1.ts", &mut declared).expect("transpiles");
     let body = cell
@@ -443,25 +247,44 @@ mod tests {
   }
 
   fn shows_value(code: &str) -> bool {
-    prepare(code, "file:///cell-1.ts", &mut Declared::new())
+    prepare(code, "file:///cell-1.ts", &mut Declared::default())
       .expect("transpiles")
       .shows_value
   }
 
   #[test]
   fn types_are_erased_and_imports_become_dynamic() {
-    assert_eq!(javascript("const a: number = 1;"), "const a = 1;");
-    let import = javascript(r#"import { sep as s } from "node:path";"#);
-    assert!(
-      import.contains("await import(\"node:path\")") && import.contains("sep: s"),
-      "{import}"
-    );
+    assert_eq!(javascript("const a: number = 1;"), "let a = 1;");
+    for (import, script) in [
+      (
+        r#"import { sep as s } from "m";"#,
+        r#"let { "sep": s } = await import("m");"#,
+      ),
+      (
+        r#"import d, { type T } from "m";"#,
+        r#"let { "default": d } = await import("m");"#,
+      ),
+      (
+        r#"import * as n from "m";"#,
+        r#"let n = await import("m");"#,
+      ),
+      (r#"import "m";"#, r#"await import("m");"#),
+      (r#"import type { T } from "m";"#, ""),
+      (
+        r#"import j from "m" with { type: "json" };"#,
+        r#"let { "default": j } = await import("m", { with: { type: "json" } });"#,
+      ),
+    ] {
+      let text = javascript(import);
+      let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+      assert_eq!(text, script, "{import}");
+    }
   }
 
   #[test]
   fn exports_are_dropped_and_their_declarations_kept() {
-    assert_eq!(javascript("export const a = 1;"), "const a = 1;");
-    assert_eq!(javascript("const a = 1; export { a };"), "const a = 1;");
+    assert_eq!(javascript("export const a = 1;"), "let a = 1;");
+    assert_eq!(javascript("let a = 1; export { a };"), "let a = 1;");
     assert_eq!(
       javascript("export default function f() {}"),
       "function f() {}"
@@ -470,9 +293,9 @@ mod tests {
   }
 
   #[test]
-  fn using_becomes_const() {
-    assert_eq!(javascript("using a = f();"), "const a = f();");
-    assert_eq!(javascript("await using a = f();"), "const a = f();");
+  fn using_becomes_a_plain_binding() {
+    assert_eq!(javascript("using a = f();"), "let a = f();");
+    assert_eq!(javascript("await using a = f();"), "let a = f();");
   }
 
   #[test]
@@ -491,10 +314,42 @@ mod tests {
       javascript_after("const f = 1", "function f() {}"),
       "let f = function f() {};"
     );
-    assert_eq!(
-      javascript_after("let v = 1", "const v = 2;"),
-      "const v = 2;"
+    assert_eq!(javascript_after("let v = 1", "const v = 2;"), "let v = 2;");
+    let import = javascript_after("var s = 1", r#"import { s, t } from "m";"#);
+    let import = import.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+      import.contains("let { \"t\": t }") && import.contains("var { \"s\": s }"),
+      "{import}"
     );
+  }
+
+  #[test]
+  fn constants_stay_constant_in_every_scope_but_their_own_shadow() {
+    let mut declared = Declared::default();
+    let mut run = |code: &str| prepare(code, "file:///cell-1.ts", &mut declared).map(|_| ());
+    run("const c = 1; let l = 1;").expect("declares");
+    for code in [
+      "c = 2",
+      "c++",
+      "function g() { [c] = [2]; }",
+      "for (c of []) {}",
+    ] {
+      let report = run(code).expect_err(code);
+      assert_eq!(
+        report.evalue, "Assignment to constant variable 'c'.",
+        "{code}"
+      );
+    }
+    for code in [
+      "l = 2",
+      "function h(c) { c = 2 }",
+      "{ let c; c = 2 }",
+      "let c = 2; c = 3",
+      "c = 4",
+    ] {
+      run(code).expect(code);
+    }
+    assert!(run("const k = 1; k = 2").is_err());
   }
 
   #[test]
@@ -544,7 +399,7 @@ mod tests {
     let report = prepare(
       "let a = 1;\nlet b = ;",
       "file:///cell-1.ts",
-      &mut Declared::new(),
+      &mut Declared::default(),
     )
     .expect_err("is invalid");
     assert_eq!(report.ename, "SyntaxError");
