@@ -12,6 +12,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -29,6 +30,9 @@ use crate::protocol::Question;
 use crate::protocol::Reply;
 use crate::protocol::Request;
 use crate::runtime::JsWorkerOptions;
+
+/// How long a kernel has nothing to do before it gives memory back.
+const QUIET: Duration = Duration::from_millis(400);
 
 /// Work for the thread that owns the language, in the order it arrived.
 enum Job {
@@ -100,6 +104,15 @@ fn die_with_the_server() -> io::Result<()> {
     process::setrlimit(process::Resource::Core, none)?;
   }
   Ok(())
+}
+
+/// Returns what glibc keeps of freed memory.
+fn give_free_memory_back() {
+  // SAFETY: takes no pointers and is thread-safe.
+  #[cfg(all(target_os = "linux", target_env = "gnu"))]
+  unsafe {
+    libc::malloc_trim(0);
+  }
 }
 
 fn exit_now(code: i32) -> ! {
@@ -191,12 +204,20 @@ fn own_language(
     })?;
     let _ = interrupt.set(language.interrupter());
     outbox.send(&Reply::Ready);
+    let mut worked = true;
     loop {
       let job = tokio::select! {
         biased;
         job = queue.recv() => job,
         () = language.idle() => continue,
+        () = tokio::time::sleep(QUIET), if worked => {
+          worked = false;
+          language.relax();
+          give_free_memory_back();
+          continue;
+        }
       };
+      worked = true;
       match job {
         None => return Ok(()),
         Some(Job::Configure(config)) => {

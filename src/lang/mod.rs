@@ -39,6 +39,9 @@ pub trait Language {
 
   /// Drives timers, promises and servers that cells left behind. Ends only when dropped.
   async fn idle(&mut self);
+
+  /// Gives memory back after a while without work.
+  fn relax(&mut self);
 }
 
 pub trait Interrupt: Send + Sync {

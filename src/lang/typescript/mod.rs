@@ -46,9 +46,14 @@ pub struct TypeScript {
   sink: SharedSink,
   /// Cells run so far, the running one included.
   cells: u64,
+  /// Size of the heap when memory was last given back, in bytes.
+  relaxed_heap: usize,
   /// Names they declared.
   declared: rewrite::Declared,
 }
+
+/// How much the heap must have grown for a collection between cells, in bytes.
+const RELAX_BYTES: usize = 1 << 20;
 
 /// Why a call into the isolate has no answer.
 #[derive(Debug)]
@@ -73,6 +78,7 @@ impl TypeScript {
       interrupter,
       sink,
       cells: 0,
+      relaxed_heap: 0,
       declared: rewrite::Declared::default(),
     };
     typescript.host = typescript
@@ -299,6 +305,16 @@ impl Language for TypeScript {
       }
     })
     .await;
+  }
+
+  fn relax(&mut self) {
+    let isolate = self.js.worker.js_runtime.v8_isolate();
+    let heap = isolate.get_heap_statistics().total_physical_size();
+    // A full collection is worth its time only when there is something to find.
+    if heap > self.relaxed_heap + RELAX_BYTES {
+      isolate.low_memory_notification();
+      self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
+    }
   }
 }
 
