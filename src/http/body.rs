@@ -77,6 +77,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
       "The request body must be JSON, but it is empty",
     ));
   }
+  // Structs could be read from arrays too; here only objects are meant.
+  if !bytes.trim_ascii_start().starts_with(b"{") {
+    return Err(
+      match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+        Ok(_) => ApiError::bad_request("The request body must be a JSON object"),
+        Err(e) => ApiError::bad_request(format!("Invalid JSON: {e}")),
+      },
+    );
+  }
   let mut json = serde_json::Deserializer::from_slice(bytes);
   let value: Result<T, _> = serde_path_to_error::deserialize(&mut json);
   match value {
@@ -127,6 +136,7 @@ mod tests {
     assert!(message("{} x").contains("Invalid JSON"));
     assert!(message(r#"{"size": "big"}"#).contains("size: invalid type"));
     assert!(message(r#"{"colour": 1}"#).contains("unknown field `colour`"));
-    assert!(message("[]").contains("invalid"));
+    assert!(message("[]").contains("JSON object"));
+    assert!(message("[1,").contains("Invalid JSON"));
   }
 }

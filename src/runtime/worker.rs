@@ -38,6 +38,7 @@ use super::fs::KernelFs;
 use super::loader::KernelModuleLoader;
 use super::loader::LoaderServices;
 use super::permissions;
+use super::safe_point;
 use super::stack;
 use super::stack::SourceMaps;
 use super::sys::KernelSys;
@@ -121,6 +122,7 @@ impl JsWorker {
     };
     let mut worker = bootstrap(&services, source_maps.clone());
     stack::install(&mut worker.js_runtime, source_maps.clone());
+    safe_point::install(&mut worker.js_runtime);
     services
       .heap
       .watch(&mut worker.js_runtime, services.sink.clone());

@@ -1,21 +1,40 @@
-//! Stopping JavaScript from another thread, without a stop meant for one cell hitting the next.
+//! Stopping JavaScript from another thread, without a stop meant for one cell hitting the next, or
+//! hitting Deno while it loads a part of itself.
 
+use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::mpsc;
 use std::task::Waker;
+use std::time::Duration;
 
 use deno_core::v8;
 use futures::task::AtomicWaker;
 
 use crate::lang::Interrupt;
 use crate::protocol::ExecutionId;
+use crate::runtime::SafePoint;
+use crate::runtime::at_safe_point;
+
+/// How long JavaScript may take to come to a safe point. What takes longer (a regular expression,
+/// `Atomics.wait`, native code) is not loading anything.
+const SAFE_POINT_WAIT: Duration = Duration::from_millis(12);
+/// Pause before a second look at an isolate that loads itself.
+const LOADING_PAUSE: Duration = Duration::from_millis(2);
+/// How often to look again; after that it is terminated all the same.
+const MAX_LOOKS: usize = 500;
 
 /// A termination stays pending while no JavaScript is on the stack and would then kill whatever
 /// runs next. So it is asked for, noticed and withdrawn under one lock.
-pub struct Interrupter {
+pub struct Interrupter(Arc<Shared>);
+
+struct Shared {
   isolate: v8::IsolateHandle,
   state: Mutex<State>,
+  /// Told when an interrupt was noticed, and when the isolate came to a safe point.
+  changed: Condvar,
   waker: AtomicWaker,
 }
 
@@ -23,15 +42,18 @@ pub struct Interrupter {
 struct State {
   running: Option<ExecutionId>,
   pending: bool,
+  /// The answer to the last look.
+  seen: Option<SafePoint>,
 }
 
 impl Interrupter {
   pub fn new(isolate: v8::IsolateHandle) -> Self {
-    Self {
+    Self(Arc::new(Shared {
       isolate,
       state: Mutex::default(),
+      changed: Condvar::new(),
       waker: AtomicWaker::new(),
-    }
+    }))
   }
 
   pub fn begin(&self, execution_id: ExecutionId) {
@@ -43,48 +65,120 @@ impl Interrupter {
   }
 
   fn reset(&self, running: Option<ExecutionId>) {
-    let mut state = self.lock();
+    let mut state = self.0.lock();
     *state = State {
       running,
-      pending: false,
+      ..State::default()
     };
-    self.isolate.cancel_terminate_execution();
+    self.0.isolate.cancel_terminate_execution();
+    self.0.changed.notify_all();
   }
 
   /// Wakes `waker` when an interrupt comes, also while nothing runs that could be terminated.
   pub fn register(&self, waker: &Waker) {
-    self.waker.register(waker);
+    self.0.waker.register(waker);
   }
 
   pub fn is_pending(&self) -> bool {
-    self.lock().pending
+    self.0.lock().pending
   }
 
   /// Whether an interrupt came; after this the isolate may run again.
   pub fn take(&self) -> bool {
-    let mut state = self.lock();
+    let mut state = self.0.lock();
     let pending = std::mem::take(&mut state.pending);
     if pending {
-      self.isolate.cancel_terminate_execution();
+      self.0.isolate.cancel_terminate_execution();
+      self.0.changed.notify_all();
     }
     pending
   }
 
-  fn lock(&self) -> MutexGuard<'_, State> {
-    self.state.lock().unwrap_or_else(PoisonError::into_inner)
+  /// Interrupts what runs after `limit`, unless the returned guard is dropped before.
+  pub fn time_limit(&self, limit: Duration) -> TimeLimit {
+    let (done, wait) = mpsc::channel::<()>();
+    let shared = self.0.clone();
+    let watch = move || {
+      if wait.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+        Interrupter(shared).interrupt(None);
+      }
+    };
+    if let Err(error) = std::thread::Builder::new()
+      .name("time-limit".into())
+      .spawn(watch)
+    {
+      tracing::warn!("a time limit could not be set: {error}");
+    }
+    TimeLimit { _done: done }
   }
+}
+
+/// Ends the time limit when dropped.
+pub struct TimeLimit {
+  _done: mpsc::Sender<()>,
 }
 
 impl Interrupt for Interrupter {
   fn interrupt(&self, execution_id: Option<ExecutionId>) {
     {
-      let mut state = self.lock();
-      if execution_id.is_some() && execution_id != state.running {
+      let mut state = self.0.lock();
+      // While none runs, what an earlier cell left behind keeps the named one waiting.
+      let meant_for_another = execution_id.is_some() && state.running.is_some();
+      if meant_for_another && execution_id != state.running {
         return;
       }
       state.pending = true;
+    }
+    self.0.waker.wake();
+    self.0.deliver();
+  }
+}
+
+impl Shared {
+  /// Terminates what runs, once that does no harm, or returns when the interrupt was noticed anyway.
+  fn deliver(self: &Arc<Self>) {
+    for _ in 0..MAX_LOOKS {
+      self.lock().seen = None;
+      let shared = self.clone();
+      at_safe_point(&self.isolate, move |point| shared.came_to(point));
+      let (state, _) = self
+        .changed
+        .wait_timeout_while(self.lock(), SAFE_POINT_WAIT, |s| {
+          s.pending && s.seen.is_none()
+        })
+        .unwrap_or_else(PoisonError::into_inner);
+      match state.seen {
+        _ if !state.pending => return,
+        Some(SafePoint::RunsCode) => return,
+        Some(SafePoint::LoadsItself) => {
+          drop(state);
+          std::thread::sleep(LOADING_PAUSE);
+        }
+        None => {
+          self.isolate.terminate_execution();
+          return;
+        }
+      }
+    }
+    let state = self.lock();
+    if state.pending {
       self.isolate.terminate_execution();
     }
-    self.waker.wake();
+  }
+
+  /// Runs on the isolate's thread, maybe long after it was asked for.
+  fn came_to(&self, point: SafePoint) {
+    let mut state = self.lock();
+    if state.pending {
+      state.seen = Some(point);
+      if point == SafePoint::RunsCode {
+        self.isolate.terminate_execution();
+      }
+      self.changed.notify_all();
+    }
+  }
+
+  fn lock(&self) -> MutexGuard<'_, State> {
+    self.state.lock().unwrap_or_else(PoisonError::into_inner)
   }
 }

@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deno_core::PollEventLoopOptions;
@@ -54,6 +55,9 @@ pub struct TypeScript {
 
 /// How much the heap must have grown for a collection between cells, in bytes.
 const RELAX_BYTES: usize = 1 << 20;
+
+/// How long user code that a question meets may run.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Why a call into the isolate has no answer.
 #[derive(Debug)]
@@ -282,11 +286,15 @@ impl Language for TypeScript {
   }
 
   async fn answer(&mut self, question: Question) -> Value {
+    // Proxies and getters run user code even here.
+    let limit = self.interrupter.time_limit(ANSWER_TIME);
     let answer = match question {
       Question::Complete { code, cursor } => self.complete(&code, cursor).await,
       Question::Inspect { code, cursor } => self.inspect(&code, cursor).await,
       Question::IsComplete { code } => transpile::is_complete(&code),
     };
+    drop(limit);
+    self.interrupter.end();
     self.inspector.release_cell_objects();
     answer
   }

@@ -10,6 +10,7 @@ use deno_ast::ParsedSource;
 use deno_ast::StartSourcePos;
 use deno_ast::diagnostics::Diagnostic;
 use deno_ast::swc::ast::Expr;
+use deno_ast::swc::ast::ModuleDecl;
 use deno_ast::swc::ast::ModuleItem;
 use deno_ast::swc::ast::Stmt;
 use deno_ast::swc::parser::error::SyntaxError;
@@ -45,14 +46,15 @@ pub fn prepare(
 ) -> Result<PreparedCell, ErrorReport> {
   let specifier = ModuleSpecifier::parse(name)
     .map_err(|e| ErrorReport::new("Error", format!("not a cell name: {name}: {e}")))?;
-  let (parsed, new) = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
+  let cell = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
+  let ParsedCell {
+    parsed,
+    new,
+    shows_value,
+  } = cell;
   if let Some((name, at)) = declared.assigned_constant(&parsed, &new) {
     return Err(constant_error(&parsed, &name, at.start));
   }
-  let shows_value = matches!(
-    last_statement(&parsed),
-    Some(ModuleItem::Stmt(Stmt::Expr(_)))
-  );
   let enums = rewrite::enum_names(&parsed);
   let emitted = parsed
     .transpile(
@@ -82,12 +84,20 @@ pub fn prepare(
   })
 }
 
+/// A cell as a script may hold it.
+struct ParsedCell {
+  parsed: ParsedSource,
+  /// What it declares.
+  new: Vec<(String, Declaration)>,
+  shows_value: bool,
+}
+
 /// Parses a cell as a script may hold it, and tells what it declares.
 fn parse_cell(
   code: &str,
   name: &ModuleSpecifier,
   declared: &Declared,
-) -> Result<(ParsedSource, Vec<(String, Declaration)>), ParseDiagnostic> {
+) -> Result<ParsedCell, ParseDiagnostic> {
   // The prologue stands before it, where a hashbang would be an error.
   let commented = code.strip_prefix("#!").map(|rest| format!("//{rest}"));
   let code = commented.as_deref().unwrap_or(code);
@@ -98,14 +108,29 @@ fn parse_cell(
     && let Ok(parsed) = parse(format!("({code}\n)"), name)
     && matches!(last_statement(&parsed), Some(ModuleItem::Stmt(Stmt::Expr(e))) if is_object(&e.expr))
   {
-    return Ok((parsed, Vec::new()));
+    return Ok(ParsedCell {
+      parsed,
+      new: Vec::new(),
+      shows_value: true,
+    });
   }
   let parsed = parse(code.to_owned(), name)?;
   let new = rewrite::declarations(&parsed);
-  match rewrite::as_script(&parsed, code, declared) {
-    Some(script) => Ok((parse(script, name)?, new)),
-    None => Ok((parsed, new)),
-  }
+  // As the user wrote it: an import becomes an expression, but has no value to show.
+  let shows_value = match last_statement(&parsed) {
+    Some(ModuleItem::Stmt(Stmt::Expr(_)))
+    | Some(ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(_))) => true,
+    Some(_) | None => false,
+  };
+  let parsed = match rewrite::as_script(&parsed, code, declared) {
+    Some(script) => parse(script, name)?,
+    None => parsed,
+  };
+  Ok(ParsedCell {
+    parsed,
+    new,
+    shows_value,
+  })
 }
 
 /// TypeScript merges an enum into one of the same name; here that would be the one of an earlier
@@ -134,7 +159,7 @@ fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
   let position = parsed
     .text_info_lazy()
     .line_and_column_display(StartSourcePos::START_SOURCE_POS + at);
-  let evalue = format!("Assignment to constant variable '{name}'.");
+  let evalue = "Assignment to constant variable.".to_owned();
   let cell = parsed
     .specifier()
     .as_str()
@@ -143,7 +168,7 @@ fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
   ErrorReport {
     ename: "TypeError".into(),
     traceback: vec![format!(
-      "TypeError: {evalue}\n    at {cell}:{}:{}",
+      "TypeError: {evalue}\n    at {cell}:{}:{} ({name})",
       position.line_number, position.column_number
     )],
     evalue,
@@ -335,10 +360,7 @@ mod tests {
       "for (c of []) {}",
     ] {
       let report = run(code).expect_err(code);
-      assert_eq!(
-        report.evalue, "Assignment to constant variable 'c'.",
-        "{code}"
-      );
+      assert_eq!(report.evalue, "Assignment to constant variable.", "{code}");
     }
     for code in [
       "l = 2",
