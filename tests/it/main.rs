@@ -1,14 +1,21 @@
 //! Integration tests: they drive the built binary over HTTP. One file a capability, one behaviour a
 //! test; `support` holds the server and the client, `../cells` the table of cells.
 
+mod access;
 mod bad_input;
 mod cells;
+mod cli;
 mod executions;
+mod faults;
 mod input;
 mod intelligence;
 mod interrupt;
 mod lifecycle;
+mod modes;
 mod namespaces;
+mod openapi;
 mod output;
+mod permissions;
 mod streaming;
 mod support;
+mod timeouts;

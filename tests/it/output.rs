@@ -191,29 +191,30 @@ async fn a_client_that_leaves_while_its_kernel_is_made_leaves_nothing_half_done(
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_its_kernel_is_deleted_leaves_nothing_behind() {
+async fn a_client_that_leaves_while_its_kernel_is_deleted_leaves_nothing_half_done() {
   use std::io::Write;
   let server = crate::support::Server::builder().start();
-  let kernel = server.client().typescript().await;
-  kernel
-    .execute("await Deno.writeTextFile('file.txt', 'x')")
+  for wait in [0, 1, 10] {
+    let kernel = server.client().typescript().await;
+    let mut connection =
+      std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
+    write!(
+      connection,
+      "DELETE {} HTTP/1.1\r\nHost: x\r\n\r\n",
+      kernel.path("")
+    )
+    .expect("is sent");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    drop(connection);
+    // The request was seen or it was not: there is a whole kernel, or nothing of it.
+    eventually("the kernel is whole or gone", || async {
+      let info = server.client().get(&kernel.path("/info")).await;
+      if info.status == 200 {
+        kernel.execute("1").await.result() == Some("1")
+      } else {
+        crate::support::children_of(server.pid()).is_empty() && server.scratch_folders().is_empty()
+      }
+    })
     .await;
-  assert_eq!(server.scratch_folders().len(), 1);
-  let mut connection =
-    std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
-  write!(
-    connection,
-    "DELETE {} HTTP/1.1\r\nHost: x\r\n\r\n",
-    kernel.path("")
-  )
-  .expect("is sent");
-  drop(connection);
-  eventually("the kernel's process has ended", || async {
-    crate::support::children_of(server.pid()).is_empty()
-  })
-  .await;
-  eventually("the kernel's folder is removed", || async {
-    server.scratch_folders().is_empty()
-  })
-  .await;
+  }
 }

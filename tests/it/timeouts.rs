@@ -1,0 +1,146 @@
+//! Stalled executions, kernels nobody uses, and the events that tell of them.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::Server;
+use crate::support::Sse;
+use crate::support::eventually;
+use crate::support::in_time;
+use crate::support::shared_server;
+
+/// The next engine event of a kernel and a type.
+async fn event_of(events: &mut Sse, kernel: &str, kind: &str) -> Value {
+  let search = async {
+    loop {
+      let event = events.event().await.expect("the stream goes on");
+      if event["kernelId"] == kernel && event["type"] == kind {
+        return event;
+      }
+    }
+  };
+  in_time(kind, search).await
+}
+
+#[tokio::test]
+async fn a_stalled_cell_is_reported_and_stopped_and_the_kernel_goes_on() {
+  let client = shared_server().client();
+  let mut watch = client.events().await;
+  let kernel = client.create(json!({"maxExecutionTime": 500})).await;
+  kernel.execute("let kept = 1").await;
+  let events = kernel.execute("while (true) {}").await;
+  let names: Vec<_> = events
+    .of("execute_error")
+    .iter()
+    .map(|e| e["ename"].clone())
+    .collect();
+  assert_eq!(
+    names,
+    ["ExecutionStalledError", "ExecutionInterrupted"],
+    "{events:?}"
+  );
+  assert_eq!(
+    events.evalue(),
+    "Execution stalled or potentially deadlocked (running > 500ms)"
+  );
+  let event = event_of(&mut watch, &kernel.id, "execution_stalled").await;
+  assert_eq!(event["data"]["maxExecutionTime"], 500);
+  assert_eq!(event["data"]["code"], "while (true) {}");
+  assert_eq!(kernel.execute("kept").await.result(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_cell_within_its_time_is_left_alone() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"maxExecutionTime": 60_000})).await;
+  let events = kernel
+    .execute("await new Promise(r => setTimeout(r, 50)); 1")
+    .await;
+  assert_eq!(events.result(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_kernel_nobody_uses_is_removed() {
+  let client = shared_server().client();
+  let mut watch = client.events().await;
+  let kernel = client.create(json!({"inactivityTimeout": 300})).await;
+  let event = event_of(&mut watch, &kernel.id, "kernel_terminated").await;
+  assert_eq!(event["data"]["reason"], "inactivity timeout");
+  client
+    .get(&kernel.path("/info"))
+    .await
+    .refused(404, &["Kernel not found"]);
+}
+
+#[tokio::test]
+async fn a_kernel_at_work_is_not_unused() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"inactivityTimeout": 300})).await;
+  let events = kernel
+    .execute("await new Promise(r => setTimeout(r, 1200)); 'done'")
+    .await;
+  assert_eq!(events.result(), Some("\"done\""));
+}
+
+#[tokio::test]
+async fn a_ping_counts_as_use() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"inactivityTimeout": 600_000})).await;
+  let before = kernel.info().await["timeUntilShutdown"]
+    .as_u64()
+    .expect("a time");
+  eventually("time passes", || async {
+    kernel.info().await["timeUntilShutdown"].as_u64() < Some(before)
+  })
+  .await;
+  let waited = kernel.info().await["timeUntilShutdown"].as_u64();
+  kernel.client.post_empty(&kernel.path("/ping")).await.ok();
+  assert!(kernel.info().await["timeUntilShutdown"].as_u64() > waited);
+}
+
+#[tokio::test]
+async fn restarts_and_removals_are_announced() {
+  let client = shared_server().client();
+  let mut watch = client.events().await;
+  let kernel = client.typescript().await;
+  event_of(&mut watch, &kernel.id, "kernel_ready").await;
+  kernel.restart().await.ok();
+  event_of(&mut watch, &kernel.id, "kernel_restarted").await;
+  kernel.delete().await;
+  let event = event_of(&mut watch, &kernel.id, "kernel_terminated").await;
+  assert_eq!(event["data"]["reason"], "deleted");
+}
+
+#[tokio::test]
+async fn a_forced_deletion_tells_readers() {
+  let kernel = shared_server().client().typescript().await;
+  let session = kernel
+    .submit_running("console.log('running'); while (true) {}")
+    .await;
+  let mut stream = kernel.follow(&session, Some(0)).await;
+  kernel
+    .client
+    .delete(&format!("{}?force=true", kernel.path("")))
+    .await;
+  let event = stream.event().await.expect("an error");
+  assert_eq!(event["data"]["ename"], "KernelForcedTermination");
+}
+
+#[tokio::test]
+async fn a_cell_that_cannot_be_interrupted_costs_a_restart_and_says_so() {
+  let server = Server::builder()
+    .env("KERNEL_PERMISSIONS_MAX", r#"{"run": true}"#)
+    .start();
+  let kernel = server.client().typescript().await;
+  // A blocking operation of the host: JavaScript cannot be stopped in it.
+  let code =
+    "console.log('running'); new Deno.Command('/bin/sleep', { args: ['1000'] }).outputSync()";
+  let session = kernel.submit_running(code).await;
+  let done = kernel.interrupt().await.ok();
+  assert_eq!(done["restarted"], true);
+  assert_eq!(
+    kernel.result(&session).await.ename(),
+    Some("KernelRestarted")
+  );
+  assert_eq!(kernel.execute("1").await.result(), Some("1"));
+}
