@@ -6,7 +6,7 @@
 
 import { core, internals, primordials } from "ext:core/mod.js";
 
-const { op_kernel_emit, op_kernel_input } = core.ops;
+const { op_kernel_cell, op_kernel_emit, op_kernel_input } = core.ops;
 
 // Taken before any cell can replace them.
 const {
@@ -15,6 +15,7 @@ const {
   ObjectFreeze,
   ObjectEntries,
   ObjectDefineProperty,
+  ReflectApply,
   String,
   Symbol,
   SymbolFor,
@@ -247,6 +248,54 @@ function errorReport(error) {
   }
 }
 
+// ---------------------------------------------------------------- timers of a cell
+
+/** Timers that the running cell has set and that have not fired; those of earlier cells stay alone. */
+const cellTimers = { cell: 0, pending: new Set(), clear: undefined };
+
+function noteTimer(setTimer, thisArgument, [callback, ...rest]) {
+  const cell = op_kernel_cell();
+  if (cell === 0 || typeof callback !== "function") {
+    return ReflectApply(setTimer, thisArgument, [callback, ...rest]);
+  }
+  if (cell !== cellTimers.cell) {
+    cellTimers.cell = cell;
+    cellTimers.pending = new Set();
+  }
+  const { pending } = cellTimers;
+  const once = setTimer.name === "setTimeout";
+  const timer = ReflectApply(setTimer, thisArgument, [function (...args) {
+    if (once) pending.delete(timer);
+    return ReflectApply(callback, this, args);
+  }, ...rest]);
+  pending.add(timer);
+  return timer;
+}
+
+/**
+ * Lets `globalThis[name]` note what cells set. Loads Deno's timers now: nearly every kernel uses them,
+ * and an interrupt while they load would break them.
+ */
+function watchTimers(name) {
+  const value = new Proxy(globalThis[name], { apply: noteTimer });
+  cellTimers.clear ??= globalThis.clearTimeout;
+  ObjectDefineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: true });
+}
+
+/**
+ * Stops the timers of an interrupted cell: its loop would otherwise go on with the next one. And a
+ * termination inside a timer has kept Deno from setting its clock again, so that later timers of
+ * the same duration would never fire; any timer with a duration of its own sets it. Several, for one
+ * of these durations may itself be stuck.
+ */
+function recoverTimers() {
+  if (cellTimers.cell !== 0 && cellTimers.cell === op_kernel_cell()) {
+    for (const timer of cellTimers.pending) cellTimers.clear(timer);
+    cellTimers.pending = new Set();
+  }
+  for (const ms of [1, 3, 7, 11, 13]) core.createTimer(() => {}, ms, undefined, false, false, true);
+}
+
 /** How an error nobody caught is told on stderr. */
 function uncaughtText(prefix, error) {
   const { traceback } = errorReport(error);
@@ -283,6 +332,8 @@ const host = {
     }
     ObjectDefineProperty(globalThis, "_", { value: undefined, writable: true, configurable: true, enumerable: false });
     ObjectDefineProperty(globalThis, "_error", { value: undefined, writable: true, configurable: true, enumerable: false });
+    watchTimers("setTimeout");
+    watchTimers("setInterval");
     reportUncaught("error", "", (event) => event.error);
     reportUncaught("unhandledrejection", "(in promise) ", (event) => event.reason);
     delete internals.kernel;
@@ -296,6 +347,9 @@ const host = {
       enumerable: false,
     });
   },
+
+  /** After an interrupt. */
+  recover: recoverTimers,
 
   /** Shows the value of a cell's last expression. */
   async result(value, executionCount) {

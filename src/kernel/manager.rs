@@ -279,8 +279,12 @@ impl KernelManager {
         None => return Err(KernelError::UnknownId(id.clone())),
       }
     };
-    kernel.remove(reason, report).await;
-    Ok(())
+    // Goes on when the caller stops waiting: nothing of the kernel may stay behind.
+    let reason = reason.to_owned();
+    let removal = tokio::spawn(async move { kernel.remove(&reason, report).await });
+    removal
+      .await
+      .map_err(|e| KernelError::Host(format!("the kernel could not be removed: {e}")))
   }
 
   /// Restarts a kernel: same id, options and environment, nothing else kept.

@@ -36,9 +36,12 @@ impl KernelEnv {
   }
 }
 
+/// The number of the cell that runs, 0 between cells. Kept in the op state of the main isolate.
+pub struct RunningCell(pub u32);
+
 deno_core::extension!(
   kernel,
-  ops = [op_kernel_emit, op_kernel_input],
+  ops = [op_kernel_cell, op_kernel_emit, op_kernel_input],
   esm_entry_point = "ext:kernel/kernel.js",
   options = { sink: SharedSink, env: KernelEnv },
   middleware = |op| match op.name {
@@ -53,6 +56,7 @@ deno_core::extension!(
   state = |state, options| {
     state.put::<SharedSink>(options.sink);
     state.put::<KernelEnv>(options.env);
+    state.put(RunningCell(0));
   },
   // Given as text, not as a file name: a bare name would be read from the build machine's disk.
   customizer = |extension: &mut deno_core::Extension| {
@@ -97,6 +101,11 @@ fn op_kernel_not_here() -> Result<(), JsErrorBox> {
     "NotSupported",
     "this kernel shares its process with the server",
   ))
+}
+
+#[op2(fast)]
+fn op_kernel_cell(state: &mut OpState) -> u32 {
+  state.borrow::<RunningCell>().0
 }
 
 /// Emits an event built by `kernel.js`; `data` is the JSON of its `data` member.

@@ -34,6 +34,7 @@ use super::SharedSink;
 use super::extension;
 use super::extension::KernelEnv;
 use super::extension::ProcessOwner;
+use super::extension::RunningCell;
 use super::fs::KernelFs;
 use super::loader::KernelModuleLoader;
 use super::loader::LoaderServices;
@@ -184,6 +185,16 @@ impl JsWorker {
       .borrow_mut()
       .put::<PermissionsContainer>(permissions);
     Ok(())
+  }
+
+  /// Tells the prelude which cell runs; 0 is none.
+  pub fn set_running_cell(&mut self, number: u32) {
+    self
+      .worker
+      .js_runtime
+      .op_state()
+      .borrow_mut()
+      .put(RunningCell(number));
   }
 
   pub fn isolate_handle(&mut self) -> v8::IsolateHandle {

@@ -69,6 +69,56 @@ interrupts! {
 }
 
 #[tokio::test]
+async fn a_loop_that_sleeps_does_not_go_on_behind_the_users_back() {
+  let kernel = kernel().await;
+  let code = "globalThis.turns = 0; console.log('running'); \
+    while (true) { turns++; await new Promise(r => setTimeout(r, 5)) }";
+  kernel.submit_running(code).await;
+  kernel.interrupt().await.ok();
+  let turns = kernel.execute("turns").await.result().map(str::to_owned);
+  let later = kernel
+    .execute("await new Promise(r => setTimeout(r, 100)); turns")
+    .await;
+  assert_eq!(later.result().map(str::to_owned), turns);
+}
+
+#[tokio::test]
+async fn timers_of_earlier_cells_go_on_after_an_interrupt() {
+  let kernel = kernel().await;
+  kernel
+    .execute("let ticks = 0; const ticker = setInterval(() => ticks++, 1); 0")
+    .await;
+  kernel
+    .submit_running("console.log('running'); while (true) {}")
+    .await;
+  kernel.interrupt().await.ok();
+  let before = kernel
+    .execute("ticks")
+    .await
+    .result()
+    .and_then(|t| t.parse::<u64>().ok());
+  let after = kernel
+    .execute("await new Promise(r => setTimeout(r, 100)); ticks")
+    .await;
+  assert!(after.result().and_then(|t| t.parse::<u64>().ok()) > before);
+  kernel.execute("clearInterval(ticker)").await;
+}
+
+#[tokio::test]
+async fn timers_of_the_same_duration_still_fire_after_one_was_interrupted() {
+  let kernel = kernel().await;
+  for _ in 0..3 {
+    let code = "await new Promise(r => setTimeout(r, 1)); console.log('running'); while (true) {}";
+    kernel.submit_running(code).await;
+    kernel.interrupt().await.ok();
+    let timer = kernel
+      .execute("await new Promise(r => setTimeout(() => r(3), 1))")
+      .await;
+    assert_eq!(timer.result(), Some("3"));
+  }
+}
+
+#[tokio::test]
 async fn three_in_a_row_work() {
   let kernel = kernel().await;
   for endless in [

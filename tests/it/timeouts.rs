@@ -133,8 +133,8 @@ async fn a_cell_that_cannot_be_interrupted_costs_a_restart_and_says_so() {
     .start();
   let kernel = server.client().typescript().await;
   // A blocking operation of the host: JavaScript cannot be stopped in it.
-  let code =
-    "console.log('running'); new Deno.Command('/bin/sleep', { args: ['1000'] }).outputSync()";
+  let code = "new Deno.Command('/bin/sh', { \
+    args: ['-c', 'echo running; exec sleep 1000'], stdout: 'inherit' }).outputSync()";
   let session = kernel.submit_running(code).await;
   let done = kernel.interrupt().await.ok();
   assert_eq!(done["restarted"], true);

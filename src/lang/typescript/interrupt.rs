@@ -20,7 +20,7 @@ use crate::runtime::at_safe_point;
 
 /// How long JavaScript may take to come to a safe point. What takes longer (a regular expression,
 /// `Atomics.wait`, native code) is not loading anything.
-const SAFE_POINT_WAIT: Duration = Duration::from_millis(12);
+const SAFE_POINT_WAIT: Duration = Duration::from_millis(15);
 /// Pause before a second look at an isolate that loads itself.
 const LOADING_PAUSE: Duration = Duration::from_millis(2);
 /// How often to look again; after that it is terminated all the same.

@@ -236,7 +236,18 @@ impl TypeScript {
     Ok(Outcome::Error)
   }
 
-  fn interrupted(&self) -> Outcome {
+  /// Mends what a termination in the wrong place leaves behind.
+  fn recover(&mut self) {
+    let params = json!({
+      "objectId": self.host.object_id,
+      "functionDeclaration": "function(){this.recover()}",
+    });
+    let id = self.inspector.post("Runtime.callFunctionOn", &params);
+    self.inspector.abandon(id);
+  }
+
+  fn interrupted(&mut self) -> Outcome {
+    self.recover();
     self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
       "KeyboardInterrupt",
       "Execution interrupted by user",
@@ -264,6 +275,10 @@ impl Language for TypeScript {
   async fn execute(&mut self, cell: Cell) -> Outcome {
     self.cells += 1;
     self.interrupter.begin(cell.execution_id);
+    // Wraps only after four billion cells, and then harmlessly.
+    self
+      .js
+      .set_running_cell(u32::try_from(self.cells).unwrap_or(1));
     let result = self.run(&cell.code).await;
     let outcome = match result {
       Ok(outcome) => outcome,
@@ -280,6 +295,7 @@ impl Language for TypeScript {
     if let Some(code) = self.js.exited() {
       self.sink.fatal(&format!("exited with code {code}"));
     }
+    self.js.set_running_cell(0);
     self.interrupter.end();
     self.inspector.release_cell_objects();
     outcome
@@ -304,7 +320,9 @@ impl Language for TypeScript {
       self.interrupter.register(cx.waker());
       loop {
         // Stops a loop in a timer or a server that a cell left behind.
-        self.interrupter.take();
+        if self.interrupter.take() {
+          self.recover();
+        }
         match self.poll_event_loop(cx) {
           Poll::Ready(false) => {}
           // New work can only come from the next cell.
