@@ -12,7 +12,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
 
-pub use self::client::Answer;
 pub use self::client::Client;
 pub use self::client::Kernel;
 pub use self::events::Events;
@@ -20,7 +19,6 @@ pub use self::process::children_of;
 pub use self::process::exists;
 pub use self::process::kill;
 pub use self::server::Server;
-pub use self::server::ServerBuilder;
 pub use self::server::binary;
 pub use self::streams::Lines;
 pub use self::streams::Sse;

@@ -51,11 +51,6 @@ impl ServerBuilder {
     self
   }
 
-  pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-    self.command.arg(arg);
-    self
-  }
-
   /// # Panics
   /// When the server does not come up.
   pub fn start(mut self) -> Server {
@@ -104,10 +99,6 @@ impl Server {
     self.child.id()
   }
 
-  pub fn data_dir(&self) -> &Path {
-    self.dir.path()
-  }
-
   /// The folders that kernels work in.
   pub fn scratch_folders(&self) -> Vec<PathBuf> {
     let list = |path: &Path| -> Vec<PathBuf> {
@@ -146,6 +137,10 @@ impl Server {
 }
 
 impl Drop for Server {
+  #[expect(
+    clippy::print_stderr,
+    reason = "what explains a failed test belongs to its output"
+  )]
   fn drop(&mut self) {
     let _ = self.child.kill();
     let _ = self.child.wait();
