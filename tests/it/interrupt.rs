@@ -241,7 +241,7 @@ async fn an_interrupt_never_hits_the_cell_after() {
 #[tokio::test]
 async fn an_abandoned_await_does_not_come_back() {
   let kernel = kernel().await;
-  let code = "globalThis.resolve; console.log('running'); await new Promise(r => globalThis.resolve = r); console.log('back'); 'value'";
+  let code = "const waited = new Promise(r => globalThis.resolve = r); console.log('running'); await waited; console.log('back'); 'value'";
   kernel.submit_running(code).await;
   kernel.interrupt().await.ok();
   let events = kernel
