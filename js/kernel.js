@@ -27,6 +27,8 @@ const $display = SymbolFor("Jupyter.display");
 const HTML_ESCAPES = { __proto__: null, "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 const MAX_TABLE_RECORDS = 50;
 const MAX_TABLE_ROWS = 10;
+/** Longest text a result shows of one string, in UTF-16 code units. */
+const MAX_SHOWN_STRING = 1 << 20;
 
 const isObject = (value) => (typeof value === "object" && value !== null) || typeof value === "function";
 const escapeHtml = (value) => String(value).replace(/[&<>"']/g, (c) => HTML_ESCAPES[c]);
@@ -41,7 +43,7 @@ function emit(type, data) {
 }
 
 function inspect(value) {
-  return globalThis.Deno.inspect(value, { colors: false, depth: 4 });
+  return globalThis.Deno.inspect(value, { colors: false, depth: 4, strAbbreviateSize: MAX_SHOWN_STRING });
 }
 
 // ---------------------------------------------------------------- detectors
@@ -296,6 +298,11 @@ function recoverTimers() {
   for (const ms of [1, 3, 7, 11, 13]) core.createTimer(() => {}, ms, undefined, false, false, true);
 }
 
+/** The error of a web worker does not cross over to its owner, only what it says and where. */
+function workerError({ message, filename, lineno, colno }) {
+  return filename ? `${message}\n    at ${filename}:${lineno}:${colno}` : message;
+}
+
 /** How an error nobody caught is told on stderr. */
 function uncaughtText(prefix, error) {
   const { traceback } = errorReport(error);
@@ -334,7 +341,7 @@ const host = {
     ObjectDefineProperty(globalThis, "_error", { value: undefined, writable: true, configurable: true, enumerable: false });
     watchTimers("setTimeout");
     watchTimers("setInterval");
-    reportUncaught("error", "", (event) => event.error);
+    reportUncaught("error", "", (event) => event.error ?? workerError(event));
     reportUncaught("unhandledrejection", "(in promise) ", (event) => event.reason);
     delete internals.kernel;
   },
@@ -351,11 +358,11 @@ const host = {
   /** After an interrupt. */
   recover: recoverTimers,
 
-  /** Shows the value of a cell's last expression. */
-  async result(value, executionCount) {
+  /** Shows the value of a cell's last expression, which comes in a box. */
+  async result([value], executionCount) {
     state.executionCount = executionCount;
-    globalThis._ = value;
     if (value === undefined) return;
+    globalThis._ = value;
     const shown = await displaySymbolBundle(value);
     if (shown) {
       emit("display_data", { data: shown, metadata: {} });

@@ -58,7 +58,9 @@ impl Execution {
         return;
       }
       let weight = event.weight();
-      let full = log.bytes + weight > self.max_bytes || log.events.len() >= MAX_EVENTS;
+      // Once cut it stays cut: smaller output that still fits would hide the gap.
+      let full =
+        log.truncated || log.bytes + weight > self.max_bytes || log.events.len() >= MAX_EVENTS;
       if full && !matches!(event, KernelEvent::ExecuteError(_)) {
         if std::mem::replace(&mut log.truncated, true) {
           return;

@@ -9,7 +9,9 @@ use std::sync::PoisonError;
 use deno_core::ExtensionFileSource;
 use deno_core::OpState;
 use deno_core::op2;
+use deno_core::v8;
 use deno_error::JsErrorBox;
+use deno_runtime::deno_os::ProcessEnvGuard;
 use deno_runtime::deno_permissions::PermissionCheckError;
 use deno_runtime::deno_permissions::PermissionsContainer;
 
@@ -17,13 +19,32 @@ use super::SharedSink;
 use crate::protocol::KernelEvent;
 use crate::protocol::StreamName;
 
-/// The kernel's own environment. The process's is never shown: a kernel on a thread of the server
-/// would read the server's secrets, and two such kernels would share one.
-#[derive(Clone, Debug, Default)]
-pub struct KernelEnv(Arc<Mutex<BTreeMap<String, String>>>);
+/// The kernel's own environment. What the server was started with is never in it: a kernel on a
+/// thread of the server would read the server's secrets, and two such kernels would share one.
+#[derive(Clone, Debug)]
+pub struct KernelEnv {
+  vars: Arc<Mutex<BTreeMap<String, String>>>,
+  owner: ProcessOwner,
+}
 
 impl KernelEnv {
-  pub fn replace(&self, env: BTreeMap<String, String>) {
+  pub fn new(owner: ProcessOwner) -> Self {
+    Self {
+      vars: Arc::default(),
+      owner,
+    }
+  }
+
+  /// Makes `env` the whole environment.
+  pub fn replace(&self, env: BTreeMap<String, String>, isolate: &mut v8::Isolate) {
+    if let Some(process) = self.process() {
+      for (name, _) in process.vars_os() {
+        process.remove_var(name);
+      }
+      for (name, value) in &env {
+        process.set_var_and_notify_timezone(name, value, || time_zone_changed(isolate));
+      }
+    }
     *self.lock() = env;
   }
 
@@ -31,9 +52,32 @@ impl KernelEnv {
     self.lock().get(name).cloned()
   }
 
-  fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
-    self.0.lock().unwrap_or_else(PoisonError::into_inner)
+  fn set(&self, name: &str, value: &str, isolate: &mut v8::Isolate) {
+    if let Some(process) = self.process() {
+      process.set_var_and_notify_timezone(name, value, || time_zone_changed(isolate));
+    }
+    self.lock().insert(name.to_owned(), value.to_owned());
   }
+
+  fn remove(&self, name: &str, isolate: &mut v8::Isolate) {
+    if let Some(process) = self.process() {
+      process.remove_var_and_notify_timezone(name, || time_zone_changed(isolate));
+    }
+    self.lock().remove(name);
+  }
+
+  /// The environment that child processes and the C library see, when it is the kernel's to change.
+  fn process(&self) -> Option<ProcessEnvGuard> {
+    (self.owner == ProcessOwner::Kernel).then(ProcessEnvGuard::lock)
+  }
+
+  fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+    self.vars.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+fn time_zone_changed(isolate: &mut v8::Isolate) {
+  isolate.date_time_configuration_change_notification(v8::TimeZoneDetection::Redetect);
 }
 
 /// The number of the cell that runs, 0 between cells. Kept in the op state of the main isolate.
@@ -87,7 +131,13 @@ pub fn extension(sink: SharedSink, env: KernelEnv, owner: ProcessOwner) -> deno_
       | "op_node_process_kill"
       | "op_process_abort"
       | "op_node_process_set_title"
-      | "op_signal_bind" => op_kernel_not_here(),
+      | "op_signal_bind"
+      // A child process would inherit the server's environment.
+      | "op_run"
+      | "op_spawn_child"
+      | "op_node_spawn_child"
+      | "op_spawn_wait"
+      | "op_spawn_sync" => op_kernel_not_here(),
       _ => inner(op),
     }));
   }
@@ -186,6 +236,7 @@ fn op_kernel_get_env_unchecked(state: &mut OpState, #[string] key: &str) -> Opti
 #[op2(fast, stack_trace)]
 fn op_kernel_set_env(
   state: &mut OpState,
+  scope: &mut v8::PinScope<'_, '_>,
   #[string] key: &str,
   #[string] value: &str,
 ) -> Result<(), JsErrorBox> {
@@ -195,17 +246,18 @@ fn op_kernel_set_env(
       "Value contains invalid characters: {value:?}"
     )));
   }
-  state
-    .borrow::<KernelEnv>()
-    .lock()
-    .insert(key.to_owned(), value.to_owned());
+  state.borrow::<KernelEnv>().set(key, value, scope);
   Ok(())
 }
 
 #[op2(fast, stack_trace)]
-fn op_kernel_delete_env(state: &mut OpState, #[string] key: &str) -> Result<(), JsErrorBox> {
+fn op_kernel_delete_env(
+  state: &mut OpState,
+  scope: &mut v8::PinScope<'_, '_>,
+  #[string] key: &str,
+) -> Result<(), JsErrorBox> {
   check_env_write(state, key)?;
-  state.borrow::<KernelEnv>().lock().remove(key);
+  state.borrow::<KernelEnv>().remove(key, scope);
   Ok(())
 }
 

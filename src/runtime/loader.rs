@@ -31,6 +31,7 @@ use data_url::DataUrl;
 
 use super::fs::KernelFs;
 use super::stack::CELL_URL_PREFIX;
+use super::stack::CellMap;
 use super::stack::SourceMaps;
 
 /// What every loader of one kernel shares: the main isolate's and its web workers'.
@@ -127,7 +128,10 @@ impl ModuleLoader for KernelModuleLoader {
   }
 
   fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {
-    self.source_maps.get(file_name).map(Cow::Owned)
+    self
+      .source_maps
+      .get(file_name)
+      .map(|map| Cow::Owned(map.json))
   }
 }
 
@@ -266,7 +270,11 @@ fn javascript(
   .map_err(|e| JsErrorBox::new("SyntaxError", e.to_string()))?
   .into_source();
   if let Some(map) = emitted.source_map {
-    maps.insert(specifier.to_string(), map.into_bytes());
+    let map = CellMap {
+      json: map.into_bytes(),
+      boxed: None,
+    };
+    maps.insert(specifier.to_string(), map);
   }
   Ok(emitted.text)
 }

@@ -22,6 +22,7 @@ pub use platform::spawn_isolate_thread;
 pub use safe_point::SafePoint;
 pub use safe_point::at_safe_point;
 pub use stack::CELL_URL_PREFIX;
+pub use stack::CellMap;
 pub use worker::JsWorker;
 pub use worker::JsWorkerOptions;
 

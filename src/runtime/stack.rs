@@ -16,12 +16,24 @@ pub const CELL_URL_PREFIX: &str = "file:///cell-";
 /// How many cells and modules keep their source map, so that late errors still point at the right line.
 const MAX_SOURCE_MAPS: usize = 256;
 
+/// The source map of a cell or module.
+#[derive(Debug, Clone)]
+pub struct CellMap {
+  pub json: Vec<u8>,
+  /// Where the text that was mapped has [`BOX_WIDTH`] columns more than what the user wrote, from
+  /// there to the end of the line; both from 0.
+  pub boxed: Option<(u32, u32)>,
+}
+
+/// Columns that putting the value of a cell into a box takes: `[(`.
+pub const BOX_WIDTH: u32 = 2;
+
 /// The source maps of what was transpiled here, by script name.
 #[derive(Default)]
-pub struct SourceMaps(RefCell<VecDeque<(String, Vec<u8>)>>);
+pub struct SourceMaps(RefCell<VecDeque<(String, CellMap)>>);
 
 impl SourceMaps {
-  pub fn insert(&self, name: String, map: Vec<u8>) {
+  pub fn insert(&self, name: String, map: CellMap) {
     let mut maps = self.0.borrow_mut();
     if maps.len() == MAX_SOURCE_MAPS {
       maps.pop_front();
@@ -29,7 +41,7 @@ impl SourceMaps {
     maps.push_back((name, map));
   }
 
-  pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+  pub fn get(&self, name: &str) -> Option<CellMap> {
     let maps = self.0.borrow();
     maps
       .iter()
@@ -40,9 +52,17 @@ impl SourceMaps {
 
   /// The original position of a generated one; both count from 1.
   fn original(&self, name: &str, line: u32, column: u32) -> Option<(u32, u32)> {
-    let map = SourceMap::from_slice(&self.get(name)?).ok()?;
+    let CellMap { json, boxed } = self.get(name)?;
+    let map = SourceMap::from_slice(&json).ok()?;
     let token = map.lookup_token(line.checked_sub(1)?, column.checked_sub(1)?)?;
-    Some((token.get_src_line() + 1, token.get_src_col() + 1))
+    let (line, mut column) = token.get_src();
+    if let Some((boxed_line, start)) = boxed
+      && line == boxed_line
+      && column > start
+    {
+      column = start.max(column.saturating_sub(BOX_WIDTH));
+    }
+    Some((line + 1, column + 1))
   }
 }
 

@@ -99,7 +99,7 @@ impl JsWorker {
     features.set_exit_cb(Box::new(|_, _| {}));
     let sys = KernelSys {
       fs: Arc::new(KernelFs::new()),
-      env: KernelEnv::default(),
+      env: KernelEnv::new(options.owner),
     };
     let services = SharedServices {
       sink: options.sink,
@@ -170,7 +170,8 @@ impl JsWorker {
       .configure(config.scratch.clone(), mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
     let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
-    self.services.sys.env.replace(config.env.clone());
+    let isolate = self.worker.js_runtime.v8_isolate();
+    self.services.sys.env.replace(config.env.clone(), isolate);
     self.services.heap.set(config.max_heap_bytes);
     *self
       .services

@@ -104,3 +104,83 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     stderr(&output)
   );
 }
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+  let port = shared_server().port().to_string();
+  let dir = tempfile::tempdir().expect("a folder");
+  let data = dir.path().to_str().expect("a path");
+  let env = [("ENGINE_PORT", "1"), ("ENGINE_HOST", "192.0.2.1")];
+  let output = run(
+    &[
+      "serve",
+      "--port",
+      &port,
+      "--host",
+      "127.0.0.1",
+      "--data-dir",
+      data,
+    ],
+    &env,
+  );
+  let text = stderr(&output);
+  assert!(
+    text.contains(&format!("port {port} of 127.0.0.1")),
+    "{text}"
+  );
+}
+
+#[test]
+fn variables_and_the_bare_port_of_the_original_are_understood() {
+  let port = shared_server().port().to_string();
+  let dir = tempfile::tempdir().expect("a folder");
+  let data = dir.path().to_str().expect("a path");
+  for (args, env) in [
+    (
+      &["serve"][..],
+      &[("ENGINE_PORT", port.as_str()), ("ENGINE_DATA_DIR", data)][..],
+    ),
+    (&["serve", &port], &[("ENGINE_DATA_DIR", data)]),
+    (&[&port], &[("ENGINE_DATA_DIR", data)]),
+    (&["--port", &port], &[("ENGINE_DATA_DIR", data)]),
+  ] {
+    let output = run(args, env);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+    assert!(text.contains(&format!("port {port}")), "{args:?}: {text}");
+  }
+}
+
+#[test]
+fn an_address_that_is_not_of_this_machine_is_named() {
+  let dir = tempfile::tempdir().expect("a folder");
+  let data = dir.path().to_str().expect("a path");
+  let args = [
+    "serve",
+    "--host",
+    "192.0.2.1",
+    "--port",
+    "0",
+    "--no-auth",
+    "--data-dir",
+    data,
+  ];
+  let output = run(&args, &[]);
+  assert_eq!(output.status.code(), Some(1));
+  assert!(stderr(&output).contains("192.0.2.1"), "{}", stderr(&output));
+  assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+}
+
+#[test]
+fn a_mount_root_that_does_not_exist_is_named() {
+  let output = run(
+    &["serve", "--port", "0", "--data-dir", "/tmp"],
+    &[("KERNEL_MOUNT_ROOTS", "/no/such/folder")],
+  );
+  assert_ne!(output.status.code(), Some(0));
+  let text = stderr(&output);
+  assert!(
+    text.contains("KERNEL_MOUNT_ROOTS") && text.contains("/no/such/folder"),
+    "{text}"
+  );
+}

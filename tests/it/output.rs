@@ -81,6 +81,20 @@ async fn output_past_the_limit_is_cut_with_a_notice() {
 }
 
 #[tokio::test]
+async fn nothing_follows_the_notice() {
+  let limits = json!({"limits": {"outputBytes": 10_000}});
+  let kernel = shared_server().client().create(limits).await;
+  let code = "console.log('a'.repeat(9000)); console.log('b'.repeat(5000)); console.log('c')";
+  let events = kernel.execute(code).await;
+  assert_eq!(events.types(), ["stream", "stream"], "{events:?}");
+  assert!(events.stderr().contains("truncated"));
+  assert!(
+    !events.stdout().contains('c'),
+    "a hole in the middle of the output"
+  );
+}
+
+#[tokio::test]
 async fn an_error_is_kept_past_the_limit() {
   let kernel = shared_server()
     .client()

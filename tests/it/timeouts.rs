@@ -1,5 +1,7 @@
 //! Stalled executions, kernels nobody uses, and the events that tell of them.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use serde_json::json;
 
@@ -86,16 +88,105 @@ async fn a_kernel_at_work_is_not_unused() {
 async fn a_ping_counts_as_use() {
   let client = shared_server().client();
   let kernel = client.create(json!({"inactivityTimeout": 600_000})).await;
-  let before = kernel.info().await["timeUntilShutdown"]
-    .as_u64()
-    .expect("a time");
-  eventually("time passes", || async {
-    kernel.info().await["timeUntilShutdown"].as_u64() < Some(before)
-  })
-  .await;
-  let waited = kernel.info().await["timeUntilShutdown"].as_u64();
+  let left = || async {
+    let info = kernel.info().await;
+    info["timeUntilShutdown"].as_u64().expect("a time")
+  };
+  eventually("half a second passes", || async { left().await < 599_500 }).await;
   kernel.client.post_empty(&kernel.path("/ping")).await.ok();
-  assert!(kernel.info().await["timeUntilShutdown"].as_u64() > waited);
+  // Counted anew: more is left than there was, whatever the ping took.
+  let after = left().await;
+  assert!(after > 599_500, "{after}");
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_pinged_stays() {
+  let client = shared_server().client();
+  let mut watch = client.events().await;
+  let kernel = client.create(json!({"inactivityTimeout": 3000})).await;
+  let start = std::time::Instant::now();
+  while start.elapsed() < Duration::from_secs(5) {
+    kernel.client.post_empty(&kernel.path("/ping")).await.ok();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+  }
+  event_of(&mut watch, &kernel.id, "kernel_terminated").await;
+}
+
+#[tokio::test]
+async fn an_endless_await_stalls_too() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"maxExecutionTime": 300})).await;
+  let events = kernel
+    .execute("let kept = 1; await new Promise(() => {})")
+    .await;
+  assert_eq!(
+    events.types(),
+    ["execute_error", "execute_error"],
+    "{events:?}"
+  );
+  assert_eq!(events.ename(), Some("ExecutionStalledError"));
+  assert_eq!(kernel.execute("kept").await.result(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_prompt_nobody_answers_stalls_too() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"maxExecutionTime": 300})).await;
+  let events = kernel.execute("prompt('anybody?')").await;
+  assert_eq!(
+    events.types(),
+    ["input_request", "execute_error", "execute_error"],
+    "{events:?}"
+  );
+  assert_eq!(kernel.execute("1").await.result(), Some("1"));
+}
+
+#[tokio::test]
+async fn waiting_in_the_queue_is_not_stalling() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"maxExecutionTime": 5000})).await;
+  let pause = "await new Promise(r => setTimeout(r, 1500)); 'done'";
+  let mut sessions = Vec::new();
+  for _ in 0..5 {
+    sessions.push(kernel.submit(pause).await);
+  }
+  for session in &sessions {
+    assert_eq!(kernel.result(session).await.result(), Some("\"done\""));
+  }
+}
+
+#[tokio::test]
+async fn a_stalled_cell_lets_the_next_one_run() {
+  let client = shared_server().client();
+  let kernel = client.create(json!({"maxExecutionTime": 500})).await;
+  let stalled = kernel.submit("while (true) {}").await;
+  let next = kernel.submit("'next'").await;
+  assert_eq!(kernel.result(&next).await.result(), Some("\"next\""));
+  assert_eq!(
+    kernel.result(&stalled).await.ename(),
+    Some("ExecutionStalledError")
+  );
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_timeouts() {
+  let client = shared_server().client();
+  let kernel = client
+    .create(json!({"maxExecutionTime": 500, "inactivityTimeout": 600_000}))
+    .await;
+  kernel.restart().await.ok();
+  let events = kernel.execute("while (true) {}").await;
+  assert_eq!(events.ename(), Some("ExecutionStalledError"));
+  assert!(kernel.info().await["timeUntilShutdown"].is_u64());
+}
+
+#[tokio::test]
+async fn a_dead_kernel_nobody_uses_is_removed_too() {
+  let client = shared_server().client();
+  let mut watch = client.events().await;
+  let kernel = client.create(json!({"inactivityTimeout": 1500})).await;
+  kernel.execute("Deno.exit(1)").await;
+  event_of(&mut watch, &kernel.id, "kernel_terminated").await;
 }
 
 #[tokio::test]

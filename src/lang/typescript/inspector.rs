@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 
+use super::CallError;
+
 /// Objects a cell made the inspector hold; released when the cell ends.
 pub const CELL_GROUP: &str = "cell";
 
@@ -110,6 +112,14 @@ impl Evaluation {
   pub fn parse(response: Value) -> Result<Self, String> {
     serde_json::from_value(response).map_err(|e| format!("unexpected answer of the inspector: {e}"))
   }
+
+  /// The value of code of ours, where an exception is a fault.
+  pub fn returned(self) -> Result<RemoteObject, CallError> {
+    match self.exception {
+      Some(exception) => Err(CallError::Protocol(exception.description)),
+      None => Ok(self.result),
+    }
+  }
 }
 
 fn exception<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<RemoteObject>, D::Error> {
@@ -140,10 +150,6 @@ pub struct RemoteObject {
 }
 
 impl RemoteObject {
-  pub fn is_undefined(&self) -> bool {
-    self.kind == "undefined"
-  }
-
   /// The same value as an argument of `Runtime.callFunctionOn`.
   pub fn as_argument(&self) -> Value {
     match (&self.object_id, &self.unserializable_value, &self.value) {

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::task::Waker;
 use std::time::Duration;
+use std::time::Instant;
 
 use deno_core::v8;
 use futures::task::AtomicWaker;
@@ -18,13 +19,12 @@ use crate::protocol::ExecutionId;
 use crate::runtime::SafePoint;
 use crate::runtime::at_safe_point;
 
-/// How long JavaScript may take to come to a safe point. What takes longer (a regular expression,
-/// `Atomics.wait`, native code) is not loading anything.
-const SAFE_POINT_WAIT: Duration = Duration::from_millis(15);
+/// How long the isolate may take to come to a safe point in user code. JavaScript, regular
+/// expressions and waits come to one at once; native code that does not could not be terminated
+/// either.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before a second look at an isolate that loads itself.
 const LOADING_PAUSE: Duration = Duration::from_millis(2);
-/// How often to look again; after that it is terminated all the same.
-const MAX_LOOKS: usize = 500;
 
 /// A termination stays pending while no JavaScript is on the stack and would then kill whatever
 /// runs next. So it is asked for, noticed and withdrawn under one lock.
@@ -137,28 +137,20 @@ impl Interrupt for Interrupter {
 impl Shared {
   /// Terminates what runs, once that does no harm, or returns when the interrupt was noticed anyway.
   fn deliver(self: &Arc<Self>) {
-    for _ in 0..MAX_LOOKS {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
       self.lock().seen = None;
       let shared = self.clone();
       at_safe_point(&self.isolate, move |point| shared.came_to(point));
       let (state, _) = self
         .changed
-        .wait_timeout_while(self.lock(), SAFE_POINT_WAIT, |s| {
-          s.pending && s.seen.is_none()
-        })
+        .wait_timeout_while(self.lock(), left, |s| s.pending && s.seen.is_none())
         .unwrap_or_else(PoisonError::into_inner);
-      match state.seen {
-        _ if !state.pending => return,
-        Some(SafePoint::RunsCode) => return,
-        Some(SafePoint::LoadsItself) => {
-          drop(state);
-          std::thread::sleep(LOADING_PAUSE);
-        }
-        None => {
-          self.isolate.terminate_execution();
-          return;
-        }
+      if !state.pending || state.seen == Some(SafePoint::RunsCode) {
+        return;
       }
+      drop(state);
+      std::thread::sleep(LOADING_PAUSE);
     }
     let state = self.lock();
     if state.pending {

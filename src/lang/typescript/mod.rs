@@ -100,15 +100,10 @@ impl TypeScript {
       .inspector
       .take(id)
       .unwrap_or_else(|| Err("no answer".into()));
-    match response
+    response
       .and_then(Evaluation::parse)
       .map_err(CallError::Protocol)?
-    {
-      Evaluation {
-        exception: Some(e), ..
-      } => Err(CallError::Protocol(e.description)),
-      Evaluation { result, .. } => Ok(result),
-    }
+      .returned()
   }
 
   /// Posts a message and drives the event loop until its answer is there.
@@ -165,12 +160,21 @@ impl TypeScript {
     }
   }
 
-  /// Calls a method of the prelude's host object.
+  /// Calls a method of the prelude's host object that does not throw.
   async fn call_host(
     &mut self,
     method: &str,
     arguments: &[Value],
   ) -> Result<RemoteObject, CallError> {
+    self.evaluate_on_host(method, arguments).await?.returned()
+  }
+
+  /// Calls a method of the prelude's host object.
+  async fn evaluate_on_host(
+    &mut self,
+    method: &str,
+    arguments: &[Value],
+  ) -> Result<Evaluation, CallError> {
     let params = json!({
       "objectId": self.host.object_id,
       "functionDeclaration": format!("function(...a){{return this.{method}(...a)}}"),
@@ -180,12 +184,7 @@ impl TypeScript {
       "returnByValue": matches!(method, "members" | "inspectValue"),
     });
     let response = self.call("Runtime.callFunctionOn", &params).await?;
-    match Evaluation::parse(response).map_err(CallError::Protocol)? {
-      Evaluation {
-        exception: Some(e), ..
-      } => Err(CallError::Protocol(e.description)),
-      Evaluation { result, .. } => Ok(result),
-    }
+    Evaluation::parse(response).map_err(CallError::Protocol)
   }
 
   async fn run(&mut self, code: &str) -> Result<Outcome, CallError> {
@@ -211,21 +210,14 @@ impl TypeScript {
     if let Some(exception) = evaluation.exception {
       return self.report(&exception).await;
     }
-    if !cell.shows_value || evaluation.result.is_undefined() {
+    if !cell.shows_value {
       return Ok(Outcome::Ok);
     }
-    let params = json!({
-      "objectId": self.host.object_id,
-      "functionDeclaration": "function(v,n){return this.result(v,n)}",
-      "arguments": [evaluation.result.as_argument(), { "value": self.cells }],
-      "awaitPromise": true,
-      "objectGroup": inspector::CELL_GROUP,
-    });
-    let response = self.call("Runtime.callFunctionOn", &params).await?;
-    match Evaluation::parse(response)
-      .map_err(CallError::Protocol)?
-      .exception
-    {
+    let arguments = [
+      evaluation.result.as_argument(),
+      json!({ "value": self.cells }),
+    ];
+    match self.evaluate_on_host("result", &arguments).await?.exception {
       Some(exception) => self.report(&exception).await,
       None => Ok(Outcome::Ok),
     }

@@ -252,14 +252,36 @@ struct Edit {
   text: String,
 }
 
+impl Edit {
+  fn insert(at: usize, text: &str) -> Self {
+    Self {
+      over: at..at,
+      text: text.to_owned(),
+    }
+  }
+}
+
+/// What makes a box of an expression, also of `a, b`.
+const BOX: (&str, &str) = ("[(", ")]");
+
 /// The cell as a script may hold it, or `None` when nothing has to change. Lines stay where they are.
-pub fn as_script(parsed: &ParsedSource, code: &str, declared: &Declared) -> Option<String> {
+/// What lies at `boxed` is put into an array.
+pub fn as_script(
+  parsed: &ParsedSource,
+  code: &str,
+  declared: &Declared,
+  boxed: Option<&Range<usize>>,
+) -> Option<String> {
   let mut edits: Vec<Edit> = items(parsed)
     .flat_map(|item| {
       let import = unwrap_export(item).into_iter();
       import.chain(declare_anew(item, code, declared))
     })
     .collect();
+  if let Some(Range { start, end }) = boxed.cloned() {
+    edits.push(Edit::insert(start, BOX.0));
+    edits.push(Edit::insert(end, BOX.1));
+  }
   if edits.is_empty() {
     return None;
   }
@@ -337,16 +359,9 @@ fn declare_anew(item: &ModuleItem, code: &str, declared: &Declared) -> Vec<Edit>
     }];
   }
   let as_value = |whole: Range<usize>, keyword: &str, ident: &Ident| {
-    let before = format!("{keyword} {} = ", ident.sym);
     vec![
-      Edit {
-        over: whole.start..whole.start,
-        text: before,
-      },
-      Edit {
-        over: whole.end..whole.end,
-        text: ";".to_owned(),
-      },
+      Edit::insert(whole.start, &format!("{keyword} {} = ", ident.sym)),
+      Edit::insert(whole.end, ";"),
     ]
   };
   match declaration_of(item) {

@@ -1,6 +1,7 @@
 //! From the TypeScript of a cell to the script the inspector evaluates, with a map back to what the
 //! user wrote.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use deno_ast::MediaType;
@@ -22,13 +23,16 @@ use super::rewrite::Declaration;
 use super::rewrite::Declared;
 use super::rewrite::items;
 use crate::protocol::ErrorReport;
+use crate::runtime::CellMap;
 
 /// A cell, ready for `Runtime.evaluate`.
 #[derive(Debug)]
 pub struct PreparedCell {
   pub javascript: String,
-  pub source_map: Option<Vec<u8>>,
-  /// Whether the last statement is an expression, whose value the user wants to see.
+  pub source_map: Option<CellMap>,
+  /// Whether the last statement is an expression, whose value the user wants to see. The script's
+  /// value is then a box, an array of that one value: the inspector would copy a long text, out of
+  /// the isolate and in again, but only refers to an array.
   pub shows_value: bool,
 }
 
@@ -48,15 +52,16 @@ pub fn prepare(
     .map_err(|e| ErrorReport::new("Error", format!("not a cell name: {name}: {e}")))?;
   let cell = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
   let ParsedCell {
-    parsed,
+    source,
+    script,
     new,
-    shows_value,
+    boxed,
   } = cell;
-  if let Some((name, at)) = declared.assigned_constant(&parsed, &new) {
-    return Err(constant_error(&parsed, &name, at.start));
+  if let Some((name, at)) = declared.assigned_constant(&source, &new) {
+    return Err(constant_error(&source, &name, at.start));
   }
-  let enums = rewrite::enum_names(&parsed);
-  let emitted = parsed
+  let enums = rewrite::enum_names(&source);
+  let emitted = script
     .transpile(
       &deno_ast::TranspileOptions::default(),
       &deno_ast::TranspileModuleOptions {
@@ -71,28 +76,44 @@ pub fn prepare(
     .map_err(|e| ErrorReport::new("SyntaxError", e.to_string()))?
     .into_source();
   // An empty first line in the mappings stands for the prologue.
-  let source_map = emitted.source_map.map(|m| {
-    m.replacen(r#""mappings":""#, r#""mappings":";"#, 1)
-      .into_bytes()
+  let source_map = emitted.source_map.map(|map| CellMap {
+    json: map
+      .replacen(r#""mappings":""#, r#""mappings":";"#, 1)
+      .into_bytes(),
+    boxed: boxed.as_ref().map(|value| position_of(code, value.start)),
   });
   let text = fresh_enums(emitted.text, &enums, declared);
   declared.add(new);
   Ok(PreparedCell {
     javascript: format!("{PROLOGUE}{text}\n//# sourceURL={name}"),
     source_map,
-    shows_value,
+    shows_value: boxed.is_some(),
   })
 }
 
-/// A cell as a script may hold it.
-struct ParsedCell {
-  parsed: ParsedSource,
-  /// What it declares.
-  new: Vec<(String, Declaration)>,
-  shows_value: bool,
+/// Line and column of a byte, both from 0; columns count UTF-16 code units, as source maps do.
+fn position_of(code: &str, byte: usize) -> (u32, u32) {
+  let before = code.get(..byte).unwrap_or_default();
+  let line = before.rsplit('\n').next().unwrap_or_default();
+  let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+  (
+    count(before.matches('\n').count()),
+    count(line.encode_utf16().count()),
+  )
 }
 
-/// Parses a cell as a script may hold it, and tells what it declares.
+struct ParsedCell {
+  /// As the user wrote it.
+  source: ParsedSource,
+  /// As a script may hold it.
+  script: ParsedSource,
+  /// What it declares.
+  new: Vec<(String, Declaration)>,
+  /// Where the expression lies whose value is shown, in bytes of the source.
+  boxed: Option<Range<usize>>,
+}
+
+/// Parses a cell, makes a script of it, and tells what it declares.
 fn parse_cell(
   code: &str,
   name: &ModuleSpecifier,
@@ -105,32 +126,49 @@ fn parse_cell(
   let trimmed = code.trim();
   if trimmed.starts_with('{')
     && trimmed.ends_with('}')
-    && let Ok(parsed) = parse(format!("({code}\n)"), name)
-    && matches!(last_statement(&parsed), Some(ModuleItem::Stmt(Stmt::Expr(e))) if is_object(&e.expr))
+    && let Ok(script) = parse(format!("[({code}\n)]"), name)
+    && is_boxed_object(&script)
   {
     return Ok(ParsedCell {
-      parsed,
+      source: script.clone(),
+      script,
       new: Vec::new(),
-      shows_value: true,
+      boxed: Some(0..code.len()),
     });
   }
-  let parsed = parse(code.to_owned(), name)?;
-  let new = rewrite::declarations(&parsed);
-  // As the user wrote it: an import becomes an expression, but has no value to show.
-  let shows_value = match last_statement(&parsed) {
-    Some(ModuleItem::Stmt(Stmt::Expr(_)))
-    | Some(ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(_))) => true,
-    Some(_) | None => false,
+  let source = parse(code.to_owned(), name)?;
+  let new = rewrite::declarations(&source);
+  // An import becomes an expression, but has no value to show.
+  let boxed = match last_statement(&source) {
+    Some(ModuleItem::Stmt(Stmt::Expr(statement))) => Some(rewrite::bytes(&*statement.expr)),
+    Some(ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export))) => {
+      Some(rewrite::bytes(&*export.expr))
+    }
+    Some(_) | None => None,
   };
-  let parsed = match rewrite::as_script(&parsed, code, declared) {
+  let script = match rewrite::as_script(&source, code, declared, boxed.as_ref()) {
     Some(script) => parse(script, name)?,
-    None => parsed,
+    None => source.clone(),
   };
   Ok(ParsedCell {
-    parsed,
+    source,
+    script,
     new,
-    shows_value,
+    boxed,
   })
+}
+
+/// Whether a cell is nothing but `[({ … })]`.
+fn is_boxed_object(parsed: &ParsedSource) -> bool {
+  let mut items = items(parsed);
+  let (Some(ModuleItem::Stmt(Stmt::Expr(statement))), None) = (items.next(), items.next()) else {
+    return false;
+  };
+  let Expr::Array(list) = &*statement.expr else {
+    return false;
+  };
+  matches!(&list.elems[..], [Some(only)]
+    if matches!(&*only.expr, Expr::Paren(p) if matches!(*p.expr, Expr::Object(_))))
 }
 
 /// TypeScript merges an enum into one of the same name; here that would be the one of an earlier
@@ -173,10 +211,6 @@ fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
     )],
     evalue,
   }
-}
-
-fn is_object(expr: &Expr) -> bool {
-  matches!(expr, Expr::Paren(p) if matches!(*p.expr, Expr::Object(_)))
 }
 
 /// As TypeScript, and when that fails as TSX; the first error is the one to show.
@@ -386,7 +420,7 @@ mod tests {
 
   #[test]
   fn a_hashbang_is_a_comment() {
-    assert!(javascript("#!/usr/bin/env deno\n1").ends_with("1;"));
+    assert!(javascript("#!/usr/bin/env deno\nlet a = 1").ends_with("let a = 1;"));
   }
 
   #[test]

@@ -19,6 +19,7 @@ pub use self::process::children_of;
 pub use self::process::exists;
 pub use self::process::kill;
 pub use self::server::Server;
+pub use self::server::ServerBuilder;
 pub use self::server::binary;
 pub use self::streams::Lines;
 pub use self::streams::Sse;

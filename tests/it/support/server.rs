@@ -42,7 +42,9 @@ type Log = Arc<Mutex<Vec<String>>>;
 /// How to start one. It sees nothing of the tests' environment.
 pub struct ServerBuilder {
   command: Command,
+  /// Where it keeps its files, unless told otherwise.
   dir: TempDir,
+  data_dir: Option<PathBuf>,
 }
 
 impl ServerBuilder {
@@ -51,11 +53,20 @@ impl ServerBuilder {
     self
   }
 
+  /// Lets it keep its files in a folder that outlives it.
+  pub fn data_dir(mut self, path: &Path) -> Self {
+    self.data_dir = Some(path.to_owned());
+    self
+  }
+
   /// # Panics
   /// When the server does not come up.
   pub fn start(mut self) -> Server {
+    let data_dir = self.data_dir.as_deref().unwrap_or(self.dir.path());
     self
       .command
+      .arg("--data-dir")
+      .arg(data_dir)
       .stdin(Stdio::null())
       .stdout(Stdio::null())
       .stderr(Stdio::piped());
@@ -79,11 +90,12 @@ impl Server {
   pub fn builder() -> ServerBuilder {
     let dir = TempDir::new().expect("a temporary directory");
     let mut command = Command::new(binary());
-    command
-      .env_clear()
-      .args(["serve", "--port", "0", "--data-dir"])
-      .arg(dir.path());
-    ServerBuilder { command, dir }
+    command.env_clear().args(["serve", "--port", "0"]);
+    ServerBuilder {
+      command,
+      dir,
+      data_dir: None,
+    }
   }
 
   /// A client for this server. It belongs to the runtime it is used in: make one for each test.
