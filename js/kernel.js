@@ -6,12 +6,15 @@
 
 import { core, internals, primordials } from "ext:core/mod.js";
 
-const { op_kernel_cell, op_kernel_emit, op_kernel_input } = core.ops;
+const { op_kernel_cell, op_kernel_emit, op_kernel_input, op_timer_now, op_timer_schedule } = core.ops;
+const { __processTimers: processTimers } = core;
 
 // Taken before any cell can replace them.
 const {
   ArrayIsArray,
   JSONStringify,
+  MathAbs,
+  MathMax,
   ObjectFreeze,
   ObjectEntries,
   ObjectDefineProperty,
@@ -27,6 +30,7 @@ const $display = SymbolFor("Jupyter.display");
 const HTML_ESCAPES = { __proto__: null, "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 const MAX_TABLE_RECORDS = 50;
 const MAX_TABLE_ROWS = 10;
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Longest text a result shows of one string, in UTF-16 code units. */
 const MAX_SHOWN_STRING = 1 << 20;
 
@@ -286,16 +290,16 @@ function watchTimers(name) {
 
 /**
  * Stops the timers of an interrupted cell: its loop would otherwise go on with the next one. And a
- * termination inside a timer has kept Deno from setting its clock again, so that later timers of
- * the same duration would never fire; any timer with a duration of its own sets it. Several, for one
- * of these durations may itself be stuck.
+ * termination may have kept Deno from setting its clock again: then no timer would ever fire.
  */
 function recoverTimers() {
   if (cellTimers.cell !== 0 && cellTimers.cell === op_kernel_cell()) {
     for (const timer of cellTimers.pending) cellTimers.clear(timer);
     cellTimers.pending = new Set();
   }
-  for (const ms of [1, 3, 7, 11, 13]) core.createTimer(() => {}, ms, undefined, false, false, true);
+  // Nothing is due that early: this only tells when the next one is.
+  const next = MathAbs(processTimers(-Infinity));
+  op_timer_schedule(MathMax(0, next - op_timer_now()));
 }
 
 /** The error of a web worker does not cross over to its owner, only what it says and where. */
@@ -339,6 +343,8 @@ const host = {
     }
     ObjectDefineProperty(globalThis, "_", { value: undefined, writable: true, configurable: true, enumerable: false });
     ObjectDefineProperty(globalThis, "_error", { value: undefined, writable: true, configurable: true, enumerable: false });
+    // With one timer that always waits, a termination can never make Deno believe that none does.
+    core.createSystemInterval(() => {}, MAX_TIMER_MS, true);
     watchTimers("setTimeout");
     watchTimers("setInterval");
     reportUncaught("error", "", (event) => event.error ?? workerError(event));

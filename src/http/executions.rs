@@ -169,10 +169,10 @@ pub struct CursorBody {
 }
 
 impl CursorBody {
-  fn cursor(&self) -> usize {
-    self
-      .cursor_pos
-      .unwrap_or_else(|| self.code.encode_utf16().count())
+  fn into_parts(self) -> (String, usize) {
+    let end = || self.code.encode_utf16().count();
+    let cursor = self.cursor_pos.unwrap_or_else(end);
+    (self.code, cursor)
   }
 }
 
@@ -186,11 +186,8 @@ pub async fn complete(
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CursorBody>,
 ) -> ApiResult<Json<Value>> {
-  let cursor = body.cursor();
-  let question = Question::Complete {
-    code: body.code,
-    cursor,
-  };
+  let (code, cursor) = body.into_parts();
+  let question = Question::Complete { code, cursor };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
 }
 
@@ -204,11 +201,8 @@ pub async fn inspect(
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CursorBody>,
 ) -> ApiResult<Json<Value>> {
-  let cursor = body.cursor();
-  let question = Question::Inspect {
-    code: body.code,
-    cursor,
-  };
+  let (code, cursor) = body.into_parts();
+  let question = Question::Inspect { code, cursor };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
 }
 

@@ -18,6 +18,7 @@ use deno_core::ModuleSpecifier;
 use deno_core::ModuleType;
 use deno_core::RequestedModuleType;
 use deno_core::ResolutionKind;
+use deno_core::SourceCodeCacheInfo;
 use deno_core::error::ModuleLoaderError;
 use deno_error::JsErrorBox;
 use deno_error::JsErrorClass;
@@ -30,6 +31,7 @@ use deno_runtime::deno_web::BlobStoreTrait;
 use data_url::DataUrl;
 
 use super::fs::KernelFs;
+use super::safe_point::LoadMark;
 use super::stack::CELL_URL_PREFIX;
 use super::stack::CellMap;
 use super::stack::SourceMaps;
@@ -56,13 +58,15 @@ impl LoaderServices {
 pub struct KernelModuleLoader {
   services: LoaderServices,
   source_maps: Rc<SourceMaps>,
+  load_mark: LoadMark,
 }
 
 impl KernelModuleLoader {
-  pub fn new(services: LoaderServices, source_maps: Rc<SourceMaps>) -> Self {
+  pub fn new(services: LoaderServices, source_maps: Rc<SourceMaps>, load_mark: LoadMark) -> Self {
     Self {
       services,
       source_maps,
+      load_mark,
     }
   }
 
@@ -125,6 +129,16 @@ impl ModuleLoader for KernelModuleLoader {
         &maps,
       )
     }))
+  }
+
+  /// Deno asks for the code cache of its own modules, right before it loads them. There is none.
+  fn get_code_cache(
+    &self,
+    _specifier: &ModuleSpecifier,
+    _source: &str,
+  ) -> Option<SourceCodeCacheInfo> {
+    self.load_mark.set();
+    None
   }
 
   fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {

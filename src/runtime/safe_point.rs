@@ -3,7 +3,11 @@
 //! Deno loads much of itself when it is first used. A termination in the middle of that leaves the
 //! half-loaded part broken for good, so whoever terminates must know.
 
+use std::cell::Cell;
 use std::ffi::c_void;
+use std::rc::Rc;
+use std::time::Duration;
+use std::time::Instant;
 
 use deno_core::JsRuntime;
 use deno_core::v8;
@@ -52,19 +56,46 @@ unsafe extern "C" fn interrupted(isolate: v8::UnsafeRawIsolatePtr, data: *mut c_
   });
 }
 
-/// The context whose stack is looked at; kept with the isolate.
-struct MainContext(v8::Global<v8::Context>);
+/// When a module of Deno's own last began to load. `import("node:http")` loads such modules from
+/// within native code, right below the user's frame: the stack does not tell.
+#[derive(Clone, Default)]
+pub struct LoadMark(Rc<Cell<Option<Instant>>>);
+
+/// How long one module of Deno's own may take, its dependencies not counted.
+const LOAD_TIME: Duration = Duration::from_millis(250);
+
+impl LoadMark {
+  pub fn set(&self) {
+    self.0.set(Some(Instant::now()));
+  }
+
+  fn is_recent(&self) -> bool {
+    self.0.get().is_some_and(|at| at.elapsed() < LOAD_TIME)
+  }
+}
+
+/// What is looked at; kept with the isolate.
+struct Watched {
+  context: v8::Global<v8::Context>,
+  load_mark: LoadMark,
+}
 
 /// Must have been called on an isolate before [`at_safe_point`] is.
-pub fn install(runtime: &mut JsRuntime) {
-  let context = MainContext(runtime.main_context());
-  runtime.v8_isolate().set_slot(context);
+pub fn install(runtime: &mut JsRuntime, load_mark: LoadMark) {
+  let context = runtime.main_context();
+  runtime
+    .v8_isolate()
+    .set_slot(Watched { context, load_mark });
 }
 
 fn loads_itself(isolate: &mut v8::Isolate) -> bool {
-  let Some(context) = isolate.get_slot::<MainContext>().map(|c| c.0.clone()) else {
+  let Some(Watched { context, load_mark }) = isolate.get_slot() else {
     return false;
   };
+  if load_mark.is_recent() {
+    return true;
+  }
+  let context = context.clone();
   // SAFETY: called from a V8 callback, where the isolate is entered.
   v8::callback_scope!(unsafe scope, isolate);
   let context = v8::Local::new(scope, context);
@@ -72,6 +103,10 @@ fn loads_itself(isolate: &mut v8::Isolate) -> bool {
   let Some(trace) = v8::StackTrace::current_stack_trace(scope, MAX_FRAMES) else {
     return false;
   };
+  // User code has a frame; without any, native code is between two calls.
+  if trace.get_frame_count() == 0 {
+    return true;
+  }
   (0..trace.get_frame_count())
     .filter_map(|i| Some((i, trace.get_frame(scope, i)?)))
     .any(|(i, frame)| {

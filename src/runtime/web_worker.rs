@@ -15,6 +15,7 @@ use sys_traits::impls::RealSys;
 use super::limits::HeapLimit;
 use super::loader::KernelModuleLoader;
 use super::loader::LoaderServices;
+use super::safe_point::LoadMark;
 use super::worker::SharedServices;
 use super::worker::bootstrap_options;
 use super::worker::format_js_error;
@@ -29,6 +30,7 @@ pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
         ..services.loader.clone()
       },
       Rc::default(),
+      LoadMark::default(),
     );
     let worker_services =
       WebWorkerServiceOptions::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys> {

@@ -40,6 +40,7 @@ use super::loader::KernelModuleLoader;
 use super::loader::LoaderServices;
 use super::permissions;
 use super::safe_point;
+use super::safe_point::LoadMark;
 use super::stack;
 use super::stack::SourceMaps;
 use super::sys::KernelSys;
@@ -121,9 +122,15 @@ impl JsWorker {
         stderr: StdioPipe::file(options.stderr),
       },
     };
-    let mut worker = bootstrap(&services, source_maps.clone());
+    let load_mark = LoadMark::default();
+    let loader = KernelModuleLoader::new(
+      services.loader.clone(),
+      source_maps.clone(),
+      load_mark.clone(),
+    );
+    let mut worker = bootstrap(&services, loader);
     stack::install(&mut worker.js_runtime, source_maps.clone());
-    safe_point::install(&mut worker.js_runtime);
+    safe_point::install(&mut worker.js_runtime, load_mark);
     services
       .heap
       .watch(&mut worker.js_runtime, services.sink.clone());
@@ -203,7 +210,7 @@ impl JsWorker {
   }
 }
 
-fn bootstrap(services: &SharedServices, source_maps: Rc<SourceMaps>) -> MainWorker {
+fn bootstrap(services: &SharedServices, loader: KernelModuleLoader) -> MainWorker {
   let main_module = ModuleSpecifier::parse("file:///kernel.ts").expect("a constant URL");
   MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
     &main_module,
@@ -213,10 +220,7 @@ fn bootstrap(services: &SharedServices, source_maps: Rc<SourceMaps>) -> MainWork
       deno_rt_native_addon_loader: None,
       feature_checker: services.features.clone(),
       fs: services.loader.fs.clone(),
-      module_loader: Rc::new(KernelModuleLoader::new(
-        services.loader.clone(),
-        source_maps,
-      )),
+      module_loader: Rc::new(loader),
       node_services: None,
       npm_process_state_provider: None,
       permissions: services.loader.permissions(),

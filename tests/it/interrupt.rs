@@ -69,6 +69,21 @@ interrupts! {
 }
 
 #[tokio::test]
+async fn a_part_of_deno_that_is_loading_is_whole_afterwards() {
+  for module in ["node:http", "node:crypto", "node:stream", "node:http"] {
+    let kernel = kernel().await;
+    let import = format!("Object.keys(await import('{module}')).length > 10");
+    let endless = format!("console.log('running'); await 0; {import}; while (true) {{}}");
+    kernel.submit_running(&endless).await;
+    kernel.interrupt().await.ok();
+    let again = kernel.execute(&import).await;
+    assert_eq!(again.result(), Some("true"), "{module}: {again:?}");
+    let timer = "await new Promise(r => setTimeout(() => r(3), 5))";
+    assert_eq!(kernel.execute(timer).await.result(), Some("3"), "{module}");
+  }
+}
+
+#[tokio::test]
 async fn a_loop_that_sleeps_does_not_go_on_behind_the_users_back() {
   let kernel = kernel().await;
   let code = "globalThis.turns = 0; console.log('running'); \
