@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [--help]
 #
-# Prepares this clone for cargo: checks the build tools and points cargo at the prebuilt V8. Running it
-# again changes nothing; scripts/start-server.sh and scripts/test.sh run it first.
+# Prepares this clone for cargo: checks the build tools, and points cargo at the prebuilt V8 and at what
+# Python kernels start from. Running it again changes nothing; scripts/start-server.sh and
+# scripts/test.sh run it first.
 #
-# Build tools: Rust (see rust-version in Cargo.toml), a C compiler, make, libclang. On Debian and
-# Ubuntu, as root, the last three are installed with apt-get when they are missing.
+# Build tools: Rust (see rust-version in Cargo.toml), a C compiler, make, libclang, npm, pip. On Debian
+# and Ubuntu, as root, all but Rust are installed with apt-get when they are missing.
 #
 # Environment:
 #   DENO_APP_ENGINE_CACHE   where V8 and builds are kept (default: ~/.cache/deno-app-engine)
@@ -59,6 +60,7 @@ at_least() {
 }
 
 has_cc() { has "${CC:-cc}"; }
+has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 
 # One crate (libnghttp2) makes its bindings while it builds: that takes libclang and clang's own
 # headers. The places are those that bindgen looks in.
@@ -87,6 +89,8 @@ missing_packages() {
   has_cc || packages+=(gcc libc6-dev)
   has make || packages+=(make)
   has_libclang || packages+=(libclang-dev)
+  has npm || packages+=(npm)
+  has_pip || packages+=(python3-pip)
   printf '%s' "${packages[*]-}"
 }
 
@@ -99,8 +103,8 @@ check_tools() {
     missing=$(missing_packages)
   fi
   [[ -z $missing ]] || die "build tools are missing. Debian, Ubuntu: sudo apt-get install $missing." \
-    "Fedora: sudo dnf install gcc make clang-devel. macOS: xcode-select --install."
-  say 'C compiler, make and libclang: found'
+    "Fedora: sudo dnf install gcc make clang-devel npm python3-pip. macOS: xcode-select --install; brew install node python."
+  say 'C compiler, make, libclang, npm and pip: found'
 }
 
 # ---- V8 --------------------------------------------------------------------------------------------
@@ -137,16 +141,24 @@ toml_escape() {
   printf '%s' "${text//\"/\\\"}"
 }
 
-config_line() { printf 'RUSTY_V8_ARCHIVE = "%s"\n' "$(toml_escape "$V8_CACHED")"; }
-config_text() { printf '%s\n[env]\n%s\n' "$CONFIG_MARK" "$(config_line)"; }
+# What cargo must know, a line each: NAME = "value".
+settings=()
+set_for_cargo() { settings+=("$1 = \"$(toml_escape "$2")\""); }
+config_text() {
+  printf '%s\n[env]\n' "$CONFIG_MARK"
+  printf '%s\n' "${settings[@]}"
+}
 
 config_is_ours() { [[ -f $CONFIG && $(head -n 1 "$CONFIG") == "$CONFIG_MARK" ]]; }
 
 write_config() {
   if [[ -f $CONFIG ]] && ! config_is_ours; then
-    grep -q '^ *RUSTY_V8_ARCHIVE' "$CONFIG" ||
-      die ".cargo/config.toml is not from this script, so it stays as it is. Add to it, under [env]:"$'\n'"$(config_line)"
-    say 'cargo: .cargo/config.toml is your own and names a V8 archive'
+    local setting
+    for setting in "${settings[@]}"; do
+      grep -q "^ *${setting%% =*}" "$CONFIG" ||
+        die ".cargo/config.toml is not from this script, so it stays as it is. Add to it, under [env]:"$'\n'"$setting"
+    done
+    say 'cargo: .cargo/config.toml is your own and has all that is needed'
   elif [[ -f $CONFIG && $(cat "$CONFIG") == "$(config_text)" ]]; then
     say 'cargo: .cargo/config.toml in place'
   else
@@ -165,9 +177,8 @@ set_up_v8() {
     say "V8: RUSTY_V8_ARCHIVE is set, $RUSTY_V8_ARCHIVE is used"
   elif [[ $target == "$V8_TARGET" ]]; then
     place_archive
-    write_config
+    set_for_cargo RUSTY_V8_ARCHIVE "$V8_CACHED"
   else
-    if config_is_ours; then rm -f "$CONFIG"; fi
     say "V8: no archive for $target here, the v8 crate downloads its own"
   fi
 }
@@ -175,3 +186,6 @@ set_up_v8() {
 check_rust
 check_tools
 set_up_v8
+python_files=$("$ROOT/scripts/pyodide/prepare.sh")
+set_for_cargo PYODIDE_DIST_DIR "$python_files"
+write_config

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::kernel::KernelManager;
+use crate::kernel::Language;
+use crate::lang::pyodide::distribution;
+use crate::runtime::PackageFolders;
+use crate::runtime::PythonFiles;
 use crate::settings::Settings;
 
 pub struct Engine {
@@ -23,7 +27,8 @@ impl Engine {
     remove_leftovers(&scratch);
     let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
     std::fs::create_dir_all(&scratch)?;
-    let kernels = KernelManager::new(settings.kernels.clone(), scratch);
+    let python = python_files(&settings);
+    let kernels = KernelManager::new(settings.kernels.clone(), scratch, python);
     Ok(Arc::new(Self {
       settings,
       kernels,
@@ -35,6 +40,25 @@ impl Engine {
   pub async fn shut_down(&self) {
     self.kernels.shut_down().await;
   }
+}
+
+/// Pyodide's files, unpacked when an operator allows Python at all; or why there are none.
+fn python_files(settings: &Settings) -> Result<PythonFiles, String> {
+  let allowed = settings.kernels.allowed_kernel_types.0.iter();
+  if !allowed
+    .into_iter()
+    .any(|kind| kind.language == Language::Python)
+  {
+    return Err("Python kernels are not allowed on this server".into());
+  }
+  let folder = settings.data_dir.join("pyodide");
+  Ok(PythonFiles {
+    assets: distribution::unpack(&folder)?,
+    packages: PackageFolders {
+      local: settings.kernels.pyodide_packages_dir.clone(),
+      cache: folder.join("packages"),
+    },
+  })
 }
 
 /// Removes what servers that no longer live have left: their folders are named by process id.

@@ -119,6 +119,10 @@ pub struct KernelArgs {
   /// Host folders that kernels may mount, separated like PATH [default: none].
   #[arg(long, env = "KERNEL_MOUNT_ROOTS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
   pub kernel_mount_roots: Vec<PathBuf>,
+
+  /// Folder with packages of the Pyodide distribution, looked in before the CDN.
+  #[arg(long, env = "PYODIDE_PACKAGES_DIR", value_name = "DIR")]
+  pub pyodide_packages_dir: Option<PathBuf>,
 }
 
 const PATH_SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };

@@ -2,6 +2,7 @@
 
 mod serve;
 
+use std::ffi::OsString;
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
@@ -14,6 +15,8 @@ use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
 
+use crate::host::HostSpec;
+use crate::kernel::HOST_COMMAND;
 use crate::settings::ServeArgs;
 
 /// Runs TypeScript and JavaScript for others, each kernel in a process of its own, behind one HTTP API.
@@ -40,17 +43,15 @@ enum Command {
   Serve(Box<ServeArgs>),
   /// The inside of a kernel process; the server starts it.
   #[command(hide = true)]
-  KernelHost,
+  KernelHost { spec: Vec<OsString> },
 }
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
   // A kernel process starts often and parses nothing.
-  if std::env::args_os()
-    .nth(1)
-    .is_some_and(|arg| arg == "kernel-host")
-  {
-    return crate::host::run_process();
+  let mut args = std::env::args_os().skip(1);
+  if args.next().is_some_and(|arg| arg == HOST_COMMAND) {
+    return run_kernel_host(args);
   }
   let cli = match Cli::command()
     .try_get_matches()
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
   let args = match cli.command {
     None => cli.serve,
     Some(Command::Serve(args)) => *args,
-    Some(Command::KernelHost) => return crate::host::run_process(),
+    Some(Command::KernelHost { spec }) => return run_kernel_host(spec),
   };
   start_logging();
   match serve::run(args) {
@@ -70,6 +71,16 @@ pub fn main() -> ExitCode {
     Err(error) => {
       let _ = writeln!(io::stderr(), "error: {error}");
       ExitCode::FAILURE
+    }
+  }
+}
+
+fn run_kernel_host(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+  match HostSpec::from_args(args) {
+    Some(spec) => spec.run_process(),
+    None => {
+      let _ = writeln!(io::stderr(), "error: the server starts kernel hosts");
+      ExitCode::from(2)
     }
   }
 }

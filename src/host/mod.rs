@@ -4,6 +4,7 @@
 
 mod capture;
 mod outbox;
+mod spec;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -19,10 +20,10 @@ use tokio::sync::mpsc;
 use self::capture::Capture;
 use self::outbox::Ending;
 use self::outbox::Outbox;
+pub use self::spec::HostSpec;
 use crate::lang::Cell;
 use crate::lang::Interrupt;
 use crate::lang::Language;
-use crate::lang::TypeScript;
 use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::HostConfig;
@@ -47,9 +48,14 @@ enum Job {
   },
 }
 
+/// Boots a language on its own thread.
+trait Boot<L: Language>: AsyncFnOnce(JsWorkerOptions) -> io::Result<L> + Send + 'static {}
+impl<L: Language, F: AsyncFnOnce(JsWorkerOptions) -> io::Result<L> + Send + 'static> Boot<L> for F {}
+
 /// The body of the hidden `kernel-host` command: the socket to the server is file descriptor 0.
-pub fn run_process() -> ExitCode {
-  match process_socket().and_then(|(socket, capture)| serve(socket, capture, Ending::Process)) {
+fn run_process<L: Language>(boot: impl Boot<L>) -> ExitCode {
+  let run = |(socket, capture)| serve(socket, capture, Ending::Process, boot);
+  match process_socket().and_then(run) {
     // Other threads may still run user code: nothing of theirs may run on the way out.
     Ok(()) => exit_now(0),
     Err(error) => {
@@ -64,12 +70,12 @@ pub fn run_process() -> ExitCode {
 ///
 /// # Errors
 /// When the threads or pipes cannot be made.
-pub fn run_thread(socket: UnixStream) -> io::Result<()> {
+fn run_thread<L: Language>(socket: UnixStream, boot: impl Boot<L>) -> io::Result<()> {
   let capture = Capture::pipes()?;
   std::thread::Builder::new()
     .name("kernel-control".into())
     .spawn(move || {
-      if let Err(error) = serve(socket, capture, Ending::Thread) {
+      if let Err(error) = serve(socket, capture, Ending::Thread, boot) {
         tracing::error!("kernel host: {error}");
       }
     })?;
@@ -121,7 +127,12 @@ fn exit_now(code: i32) -> ! {
 }
 
 /// Boots the language and reads requests until the server closes the socket.
-fn serve(mut socket: UnixStream, capture: Capture, ending: Ending) -> io::Result<()> {
+fn serve<L: Language>(
+  mut socket: UnixStream,
+  capture: Capture,
+  ending: Ending,
+  boot: impl Boot<L>,
+) -> io::Result<()> {
   let (stdout, stderr) = (capture.stdout.try_clone()?, capture.stderr.try_clone()?);
   let outbox = Arc::new(Outbox::new(socket.try_clone()?, capture.reader, ending));
   outbox::pump_captured_output(&outbox)?;
@@ -131,7 +142,7 @@ fn serve(mut socket: UnixStream, capture: Capture, ending: Ending) -> io::Result
   let owner = (outbox.clone(), interrupt.clone());
   crate::runtime::spawn_isolate_thread("kernel", move || {
     let (outbox, interrupt) = owner;
-    let run = AssertUnwindSafe(|| own_language(&outbox, stdout, stderr, &interrupt, queue));
+    let run = AssertUnwindSafe(|| own_language(&outbox, stdout, stderr, &interrupt, queue, boot));
     match catch_unwind(run) {
       Ok(Ok(())) => outbox.close(),
       Ok(Err(error)) => outbox.end(&format!("the kernel could not start: {error}")),
@@ -183,12 +194,13 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 /// The isolate's thread: boots, then works through the queue; background work of user code goes on
 /// between the jobs.
-fn own_language(
+fn own_language<L: Language>(
   outbox: &Arc<Outbox>,
   stdout: std::fs::File,
   stderr: std::fs::File,
   interrupt: &OnceLock<Arc<dyn Interrupt>>,
   mut queue: mpsc::UnboundedReceiver<Job>,
+  boot: impl Boot<L>,
 ) -> io::Result<()> {
   let runtime = tokio::runtime::Builder::new_current_thread()
     .enable_all()
@@ -196,12 +208,13 @@ fn own_language(
     .max_blocking_threads(16)
     .build()?;
   runtime.block_on(async {
-    let mut language = TypeScript::boot(JsWorkerOptions {
+    let mut language = boot(JsWorkerOptions {
       sink: outbox.clone(),
       stdout,
       stderr,
       owner: outbox.process_owner(),
-    })?;
+    })
+    .await?;
     let _ = interrupt.set(language.interrupter());
     outbox.send(&Reply::Ready);
     let mut worked = true;

@@ -27,6 +27,7 @@ use tokio_util::codec::FramedRead;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::Mode;
+use crate::host::HostSpec;
 use crate::protocol;
 use crate::protocol::HostConfig;
 use crate::protocol::MAX_FRAME_BYTES;
@@ -78,13 +79,13 @@ impl HostConnection {
   ///
   /// # Errors
   /// When it cannot be started or does not come up in time.
-  pub async fn launch(mode: Mode) -> io::Result<Self> {
+  pub async fn launch(mode: Mode, spec: &HostSpec) -> io::Result<Self> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = match mode {
-      Mode::Worker => Some(spawn_process(theirs).await?),
+      Mode::Worker => Some(spawn_process(theirs, spec).await?),
       Mode::MainThread => {
-        crate::host::run_thread(theirs)?;
+        spec.clone().run_thread(theirs)?;
         None
       }
     };
@@ -244,7 +245,7 @@ type SpawnJob = (
 
 /// Starts the process from one thread that never ends: the kernel's death signal is bound to the
 /// thread that started it, and the runtime's threads come and go.
-async fn spawn_process(socket: StdUnixStream) -> io::Result<Child> {
+async fn spawn_process(socket: StdUnixStream, spec: &HostSpec) -> io::Result<Child> {
   static SPAWNER: OnceLock<Option<std_mpsc::Sender<SpawnJob>>> = OnceLock::new();
   let spawner = SPAWNER.get_or_init(|| {
     let (tx, rx) = std_mpsc::channel::<SpawnJob>();
@@ -260,6 +261,7 @@ async fn spawn_process(socket: StdUnixStream) -> io::Result<Child> {
   let mut command = Command::new(own_binary()?);
   command
     .arg(HOST_COMMAND)
+    .args(spec.to_args())
     // Nothing of the server's environment is for kernels.
     .env_clear()
     // One isolate, few threads: glibc's arena a core would only spread the heap out.

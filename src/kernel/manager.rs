@@ -28,7 +28,9 @@ use super::options::Approved;
 use super::pool::Pool;
 use super::pool::PoolStats;
 use super::supervisor;
+use crate::host::HostSpec;
 use crate::protocol::ErrorReport;
+use crate::runtime::PythonFiles;
 use crate::settings::KernelArgs;
 
 /// Engine events a slow watcher may lag behind before it misses some.
@@ -39,7 +41,7 @@ pub struct KernelManager {
   /// Kernels' own folders are made here, and removed with the server.
   scratch_root: PathBuf,
   kernels: RwLock<HashMap<KernelId, Entry>>,
-  pool: Arc<Pool>,
+  pools: Pools,
   events: broadcast::Sender<EngineEvent>,
   me: Weak<Self>,
 }
@@ -61,25 +63,20 @@ pub struct ManagerStats {
 
 impl KernelManager {
   /// Starts filling the pool at once, in the background.
-  pub fn new(settings: KernelArgs, scratch_root: PathBuf) -> Arc<Self> {
-    let preloads_v8 = settings
-      .preload()
-      .iter()
-      .any(|kind| kind.mode == Mode::Worker && kind.language != Language::Python);
-    let size = if settings.kernel_pool_enabled && preloads_v8 {
-      usize::from(settings.kernel_pool_size)
-    } else {
-      0
-    };
+  pub fn new(
+    settings: KernelArgs,
+    scratch_root: PathBuf,
+    python: Result<PythonFiles, String>,
+  ) -> Arc<Self> {
     let manager = Arc::new_cyclic(|me| Self {
-      pool: Pool::new(size, settings.kernel_pool_auto_refill),
+      pools: Pools::new(&settings, python),
       settings,
       scratch_root,
       kernels: RwLock::default(),
       events: broadcast::channel(EVENT_BUFFER).0,
       me: me.clone(),
     });
-    manager.pool.fill();
+    manager.pools.fill();
     tokio::spawn(supervisor::watch_memory(manager.me.clone()));
     manager
   }
@@ -125,7 +122,7 @@ impl KernelManager {
       total: kernels.len(),
       busy: with(Status::Busy),
       dead: with(Status::Dead),
-      pool: self.pool.stats(),
+      pool: self.pools.stats(),
     }
   }
 
@@ -191,11 +188,7 @@ impl KernelManager {
         list.join(", ")
       )));
     }
-    if kind.language == Language::Python {
-      return Err(KernelError::Unsupported(
-        "Python kernels are not in this version yet: create one with lang \"typescript\" or \"javascript\"".into(),
-      ));
-    }
+    self.pools.of(kind.language)?;
     Ok(())
   }
 
@@ -228,15 +221,14 @@ impl KernelManager {
           approved.host.scratch.display()
         ))
       })?;
-    let pooled = (kind.mode == Mode::Worker)
-      .then(|| self.pool.take())
-      .flatten();
+    let pool = self.pools.of(kind.language)?;
+    let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
     let mut waiting = pooled;
     loop {
       let (mut host, fresh) = match waiting.take() {
         Some(host) => (host, false),
         None => {
-          let host = HostConnection::launch(kind.mode).await;
+          let host = HostConnection::launch(kind.mode, pool.spec()).await;
           (
             host.map_err(|e| KernelError::Host(format!("the kernel could not be started: {e}")))?,
             true,
@@ -247,7 +239,7 @@ impl KernelManager {
         Ok(()) => return Ok(host),
         Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
         // A blank host may have died while it waited; a new one has no excuse.
-        Err(None) if !fresh => waiting = self.pool.take(),
+        Err(None) if !fresh => waiting = pool.take(),
         Err(None) => {
           let end = host.end().await;
           return Err(KernelError::Host(format!(
@@ -330,7 +322,7 @@ impl KernelManager {
 
   /// Ends every kernel and the pool.
   pub async fn shut_down(&self) {
-    self.pool.close();
+    self.pools.close();
     let kernels = std::mem::take(&mut *self.write());
     let ends = kernels.into_values().filter_map(|entry| match entry {
       Entry::Ready(kernel) => Some(async move { kernel.remove("the server stops", None).await }),
@@ -346,6 +338,66 @@ impl KernelManager {
 
   fn write(&self) -> RwLockWriteGuard<'_, HashMap<KernelId, Entry>> {
     self.kernels.write().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// The pools of blank hosts: one for each runtime, not for each language.
+struct Pools {
+  javascript: Arc<Pool>,
+  /// Or why there are no Python kernels.
+  python: Result<Arc<Pool>, String>,
+}
+
+impl Pools {
+  fn new(settings: &KernelArgs, python: Result<PythonFiles, String>) -> Self {
+    let preload = settings.preload();
+    let pool = |spec, python: bool| {
+      let wanted = preload
+        .iter()
+        .any(|kind| kind.mode == Mode::Worker && (kind.language == Language::Python) == python);
+      let size = if settings.kernel_pool_enabled && wanted {
+        usize::from(settings.kernel_pool_size)
+      } else {
+        0
+      };
+      Pool::new(spec, size, settings.kernel_pool_auto_refill)
+    };
+    Self {
+      javascript: pool(HostSpec::JavaScript, false),
+      python: python.map(|files| pool(HostSpec::Pyodide(files), true)),
+    }
+  }
+
+  fn of(&self, language: Language) -> Result<&Arc<Pool>, KernelError> {
+    match language {
+      Language::TypeScript | Language::JavaScript => Ok(&self.javascript),
+      Language::Python => self
+        .python
+        .as_ref()
+        .map_err(|reason| KernelError::Unsupported(reason.clone())),
+    }
+  }
+
+  fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
+    std::iter::once(&self.javascript).chain(&self.python)
+  }
+
+  fn fill(&self) {
+    self.all().for_each(Pool::fill);
+  }
+
+  fn close(&self) {
+    self.all().for_each(|pool| pool.close());
+  }
+
+  fn stats(&self) -> PoolStats {
+    self
+      .all()
+      .map(|pool| pool.stats())
+      .fold(PoolStats::default(), |sum, pool| PoolStats {
+        available: sum.available + pool.available,
+        total: sum.total + pool.total,
+      })
   }
 }
 

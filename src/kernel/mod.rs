@@ -24,6 +24,7 @@ pub use self::execution::LogReader;
 pub use self::handle::Interrupted;
 pub use self::handle::Kernel;
 pub use self::handle::Status;
+pub use self::host::HOST_COMMAND;
 pub use self::manager::KernelManager;
 pub use self::options::CreateKernel;
 pub use self::options::Filesystem;

@@ -9,8 +9,10 @@ use std::sync::PoisonError;
 
 use super::Mode;
 use super::host::HostConnection;
+use crate::host::HostSpec;
 
 pub struct Pool {
+  spec: HostSpec,
   size: usize,
   auto_refill: bool,
   state: Mutex<State>,
@@ -24,7 +26,7 @@ struct State {
 }
 
 /// How full the pool is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PoolStats {
   pub available: usize,
   pub total: usize,
@@ -32,8 +34,9 @@ pub struct PoolStats {
 
 impl Pool {
   /// A pool of `size` hosts; 0 is a pool that never has one.
-  pub fn new(size: usize, auto_refill: bool) -> Arc<Self> {
+  pub fn new(spec: HostSpec, size: usize, auto_refill: bool) -> Arc<Self> {
     Arc::new(Self {
+      spec,
       size,
       auto_refill,
       state: Mutex::default(),
@@ -62,7 +65,7 @@ impl Pool {
     let pool = self.clone();
     tokio::spawn(async move {
       loop {
-        let launched = HostConnection::launch(Mode::Worker).await;
+        let launched = HostConnection::launch(Mode::Worker, &pool.spec).await;
         let mut state = pool.lock();
         match launched {
           Ok(host) if !state.closed => state.ready.push_back(host),
@@ -86,6 +89,10 @@ impl Pool {
     let mut state = self.lock();
     state.closed = true;
     state.ready.clear();
+  }
+
+  pub fn spec(&self) -> &HostSpec {
+    &self.spec
   }
 
   pub fn stats(&self) -> PoolStats {

@@ -1,5 +1,7 @@
 //! Languages: what turns a cell into events. One trait, so that a host need not know which it runs.
 
+mod event_loop;
+pub mod pyodide;
 mod typescript;
 
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use self::pyodide::Pyodide;
 pub use self::typescript::TypeScript;
 use crate::protocol::ExecutionId;
 use crate::protocol::HostConfig;

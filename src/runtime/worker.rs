@@ -93,6 +93,17 @@ impl JsWorker {
   /// # Errors
   /// When the null device cannot be opened.
   pub fn boot(options: JsWorkerOptions) -> std::io::Result<Self> {
+    Self::boot_with(options, Vec::new())
+  }
+
+  /// The same with more extensions than every kernel has.
+  ///
+  /// # Errors
+  /// When the null device cannot be opened.
+  pub fn boot_with(
+    options: JsWorkerOptions,
+    more_extensions: Vec<deno_core::Extension>,
+  ) -> std::io::Result<Self> {
     let blobs = Arc::new(BlobStore::default());
     let source_maps = Rc::<SourceMaps>::default();
     let mut features = FeatureChecker::default();
@@ -128,7 +139,7 @@ impl JsWorker {
       source_maps.clone(),
       load_mark.clone(),
     );
-    let mut worker = bootstrap(&services, loader);
+    let mut worker = bootstrap(&services, loader, more_extensions);
     stack::install(&mut worker.js_runtime, source_maps.clone());
     safe_point::install(&mut worker.js_runtime, load_mark);
     services
@@ -210,7 +221,11 @@ impl JsWorker {
   }
 }
 
-fn bootstrap(services: &SharedServices, loader: KernelModuleLoader) -> MainWorker {
+fn bootstrap(
+  services: &SharedServices,
+  loader: KernelModuleLoader,
+  more_extensions: Vec<deno_core::Extension>,
+) -> MainWorker {
   let main_module = ModuleSpecifier::parse("file:///kernel.ts").expect("a constant URL");
   MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
     &main_module,
@@ -233,7 +248,9 @@ fn bootstrap(services: &SharedServices, loader: KernelModuleLoader) -> MainWorke
     },
     WorkerOptions {
       bootstrap: bootstrap_options(WorkerExecutionMode::Jupyter),
-      extensions: vec![services.extension()],
+      extensions: std::iter::once(services.extension())
+        .chain(more_extensions)
+        .collect(),
       startup_snapshot: deno_snapshots::CLI_SNAPSHOT,
       residual_lazy_js_sources: deno_snapshots::RESIDUAL_LAZY_JS,
       residual_lazy_esm_sources: deno_snapshots::RESIDUAL_LAZY_ESM,

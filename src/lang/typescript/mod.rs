@@ -15,9 +15,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deno_core::PollEventLoopOptions;
-use deno_core::error::CoreError;
-use deno_core::error::CoreErrorKind;
 use serde_json::Value;
 use serde_json::json;
 
@@ -28,6 +25,7 @@ use self::interrupt::Interrupter;
 use super::Cell;
 use super::Interrupt;
 use super::Language;
+use super::event_loop;
 use crate::protocol::ErrorReport;
 use crate::protocol::HostConfig;
 use crate::protocol::KernelEvent;
@@ -70,7 +68,7 @@ enum CallError {
 impl TypeScript {
   /// # Errors
   /// When the runtime cannot be booted.
-  pub fn boot(options: JsWorkerOptions) -> io::Result<Self> {
+  pub async fn boot(options: JsWorkerOptions) -> io::Result<Self> {
     let sink = options.sink.clone();
     let mut js = JsWorker::boot(options)?;
     let inspector = Inspector::connect(&mut js.worker);
@@ -137,27 +135,10 @@ impl TypeScript {
     .await
   }
 
-  /// Polls the event loop once and reports what it throws. `Ready(true)` when nothing is left to do,
-  /// `Ready(false)` when an error was reported and more may follow.
   fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
+    let muted = self.interrupter.is_pending();
     let runtime = &mut self.js.worker.js_runtime;
-    match runtime.poll_event_loop(cx, PollEventLoopOptions::default()) {
-      Poll::Pending => Poll::Pending,
-      Poll::Ready(Ok(())) => Poll::Ready(true),
-      Poll::Ready(Err(error)) => {
-        if !self.interrupter.is_pending() {
-          self.sink.emit(KernelEvent::stderr(uncaught_text(&error)));
-          // An uncaught error leaves the isolate terminating; the kernel goes on.
-          self
-            .js
-            .worker
-            .js_runtime
-            .v8_isolate()
-            .cancel_terminate_execution();
-        }
-        Poll::Ready(false)
-      }
-    }
+    event_loop::poll(runtime, &*self.sink, muted, cx)
   }
 
   /// Calls a method of the prelude's host object that does not throw.
@@ -333,23 +314,5 @@ impl Language for TypeScript {
       isolate.low_memory_notification();
       self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
     }
-  }
-}
-
-fn uncaught_text(error: &CoreError) -> String {
-  match error.as_kind() {
-    CoreErrorKind::Js(error) => {
-      let stack = error.stack.as_deref().unwrap_or_default();
-      let frames: String = stack
-        .lines()
-        .filter(|l| l.trim_start().starts_with("at "))
-        .fold(String::new(), |mut text, line| {
-          text.push('\n');
-          text.push_str(line);
-          text
-        });
-      format!("{}{frames}\n", error.exception_message)
-    }
-    _ => format!("Uncaught {error}\n"),
   }
 }

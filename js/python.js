@@ -1,0 +1,102 @@
+// The part of a Python kernel that lives in JavaScript: boots Pyodide and carries cells, events,
+// prompts and packages between the host and the Python package `engine_kernel`.
+//
+// Evaluated while the runtime boots, so it captures its ops; nothing of it is reachable from Python.
+
+import { core, internals } from "ext:core/mod.js";
+import { addSitePackages, becomeBrowserWorker, bootPyodide, pythonGlobals } from "ext:python/pyodide_boot.js";
+
+const {
+  op_kernel_emit,
+  op_kernel_input,
+  op_python_asset,
+  op_python_interrupt_buffer,
+  op_python_keep_package,
+  op_python_package,
+  op_python_package_places,
+} = core.ops;
+
+const CDN = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/";
+
+/** A package of the distribution: from this machine, else with the kernel's own permissions from the CDN. */
+function packageSource(lockFile, fetch) {
+  const sums = new Map(Object.values(lockFile.packages).map((p) => [p.file_name, p.sha256]));
+  return async (name) => {
+    const sum = sums.get(name);
+    if (sum === undefined) throw new Error(`${name} is not in pyodide-lock.json`);
+    let bytes = op_python_package(name, sum);
+    if (!bytes) {
+      try {
+        const response = await fetch(CDN + name);
+        if (!response.ok) throw new Error(`status ${response.status}`);
+        bytes = await response.bytes();
+        op_python_keep_package(name, sum, bytes);
+      } catch (error) {
+        throw new Error(`${name} could not be had. Tried: ${op_python_package_places()}, ${CDN}${name} (${error.message})`);
+      }
+    }
+    return new Response(bytes);
+  };
+}
+
+let pyodide;
+let kernel;
+
+const host = {
+  emit: (kind, data) => op_kernel_emit(kind, data),
+  input: (prompt, password) => op_kernel_input(prompt, password),
+};
+
+/** What C code and Python's original streams print. */
+function capture(isError) {
+  const decoder = new TextDecoder();
+  return {
+    write(buffer) {
+      const text = decoder.decode(buffer, { stream: true });
+      if (text !== "") core.print(text, isError);
+      return buffer.length;
+    },
+    isatty: false,
+  };
+}
+
+internals.python = {
+  becomeBrowserWorker() {
+    delete internals.kernel;
+    becomeBrowserWorker();
+  },
+
+  async boot({ loadPyodide }, { default: createPyodideModule }, useSnapshot) {
+    const snapshot = useSnapshot ? op_python_asset("snapshot.bin") : undefined;
+    const lockFile = JSON.parse(core.decode(op_python_asset("pyodide-lock.json")));
+    pyodide = await bootPyodide({
+      loadPyodide,
+      createPyodideModule,
+      asset: op_python_asset,
+      lockFile,
+      packages: packageSource(lockFile, globalThis.fetch),
+      jsglobals: pythonGlobals(),
+      snapshot,
+    });
+    const path = addSitePackages(pyodide, op_python_asset("site-packages.zip"));
+    if (!snapshot) pyodide.runPython(`import sys; sys.path.append(${JSON.stringify(path)})`);
+    pyodide.setStdin({ error: true });
+    pyodide.setStdout(capture(false));
+    pyodide.setStderr(capture(true));
+    pyodide.setInterruptBuffer(new Int32Array(op_python_interrupt_buffer()));
+    kernel = pyodide.runPython("from engine_kernel import _pyodide; _pyodide.kernel()");
+    kernel.attach(host);
+  },
+
+  configure(env, cwd) {
+    const variables = pyodide.toPy(env);
+    kernel.configure(variables, cwd);
+    variables.destroy();
+  },
+
+  execute: async (code) => await kernel.execute(code),
+  cancel: () => kernel.cancel(),
+  complete: (code, cursor) => kernel.complete(code, cursor),
+  inspect: (code, cursor) => kernel.inspect(code, cursor),
+  isComplete: (code) => kernel.is_complete(code),
+};

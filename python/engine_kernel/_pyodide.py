@@ -1,0 +1,156 @@
+"""The kernel in Pyodide: packages from the distribution, pip through micropip.
+
+Nothing here may touch JavaScript before `attach`: a memory snapshot is taken of the built kernel.
+"""
+
+import asyncio
+import functools
+import importlib
+import importlib.resources
+import importlib.util
+import json
+import re
+import sys
+import traceback
+
+from . import pip_arguments
+from .frontend import Host
+from .kernel import Kernel
+from .shell import KernelShell
+
+_PIP_CALL = re.compile(r"^([ \t]*)(get_ipython\(\)\.run_line_magic\(['\"]pip['\"],)", re.MULTILINE)
+
+
+class PyodideShell(KernelShell):
+    def transform_cell(self, raw_cell: str) -> str:
+        """Lets `%pip` wait for downloads, which no magic can do by itself."""
+        return _PIP_CALL.sub(r"\1await \2", super().transform_cell(raw_cell))
+
+    def system(self, cmd: str) -> None:
+        raise OSError(f"WebAssembly has no processes, so this cannot run: {cmd.strip()}")
+
+    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> None:
+        self.system(cmd)
+
+    async def pip(self, line: str) -> None:
+        import micropip
+
+        wanted = pip_arguments.parse(line)
+        if not wanted.requirements:
+            sys.stderr.write("%pip install: nothing to install\n")
+            return
+        before = _installed()
+        await micropip.install(
+            wanted.requirements,
+            keep_going=True,
+            deps=wanted.dependencies,
+            pre=wanted.pre,
+            reinstall=wanted.upgrade,
+            verbose=1 if wanted.verbose else None,
+        )
+        importlib.invalidate_caches()
+        if not wanted.quiet:
+            news = sorted(_installed() - before)
+            done = f"Successfully installed {' '.join(news)}" if news else "Nothing new to install"
+            sys.stdout.write(f"{done}\n")
+
+
+class PyodideKernel(Kernel):
+    shell_class = PyodideShell
+
+    def __init__(self) -> None:
+        _load_themes()
+        super().__init__()
+        _warm_up(self._shell)
+
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        loop = asyncio.get_event_loop()
+        loop._keyboard_interrupt_handler = lambda: None
+        loop._system_exit_handler = _report_exit
+
+    async def _prepare(self, code: str) -> None:
+        """Loads what the cell imports from the Pyodide distribution."""
+        if "import" not in code:
+            return
+        missing = _missing_imports(self._shell.transform_cell(code))
+        if missing:
+            await _load_packages(missing)
+
+
+def _report_exit(code: object) -> None:
+    sys.stderr.write(f"A background task called sys.exit({code!r}); the kernel goes on\n")
+
+
+def _installed() -> set[str]:
+    import micropip
+
+    return {f"{name}-{package.version}" for name, package in micropip.list().items()}
+
+
+def _missing_imports(code: str) -> list[str]:
+    from pyodide.code import find_imports
+
+    return [name for name in find_imports(code) if not _importable(name)]
+
+
+def _importable(name: str) -> bool:
+    if name in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+async def _load_packages(modules: list[str]) -> None:
+    """Failures are told and no more: the import that follows raises the error of the cell."""
+    import pyodide_js
+
+    complaints: list[str] = []
+    try:
+        await pyodide_js.loadPackagesFromImports(
+            "\n".join(f"import {module}" for module in modules),
+            messageCallback=lambda _message: None,
+            errorCallback=complaints.append,
+        )
+    except Exception as error:
+        complaints.append(traceback.format_exception_only(error)[-1].strip())
+    importlib.invalidate_caches()
+    lost = [module for module in modules if not _importable(module)]
+    if lost and complaints:
+        sys.stderr.write(f"Could not load {', '.join(lost)}: {'; '.join(complaints)}\n")
+
+
+def _load_themes() -> None:
+    """IPython reads its themes from files, but lies in an archive here."""
+    from IPython.utils import PyColorize
+
+    folder = importlib.resources.files("IPython.utils") / "themes"
+    for name, file in PyColorize._BUILTIN_THEMES.items():
+        text = (folder / PyColorize._theme_filename(file)).read_text(encoding="utf-8")
+        PyColorize.theme_table._by_name[name] = PyColorize.Theme.from_dict(json.loads(text))
+
+
+def _warm_up(shell: KernelShell) -> None:
+    """Imports what first cells need, so that the snapshot has it."""
+    for module in (
+        "IPython.core.magics",
+        "pyodide.code",
+    ):
+        importlib.import_module(module)
+    load_magics = getattr(shell.magics_manager, "load_all_lazy_magics", None)
+    if load_magics is not None:
+        load_magics()
+    shell.transform_cell("%time 1")
+    shell.display_formatter.format([1])
+    try:
+        exec(compile("1 / 0", "<warm-up>", "exec"), {})
+    except ZeroDivisionError as error:
+        shell.showtraceback((type(error), error, error.__traceback__))
+
+
+@functools.cache
+def kernel() -> PyodideKernel:
+    """The one kernel of this interpreter; a memory snapshot holds it."""
+    return PyodideKernel()

@@ -1,0 +1,126 @@
+"""The kernel that a host drives."""
+
+import asyncio
+import builtins
+import contextvars
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import CodeType
+
+from . import errors, intelligence, prompts
+from .frontend import ErrorReport, Frontend, Host
+from .interrupts import Cell, Interrupts, interruptible
+from .shell import KernelShell
+from .streams import OutputStream, whole_print
+
+_INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+
+class Kernel:
+    """A Python kernel. What a platform does in its own way is left to subclasses."""
+
+    shell_class: type[KernelShell] = KernelShell
+    descriptors: tuple[int | None, int | None] = (None, None)
+
+    def __init__(self) -> None:
+        self._frontend = Frontend()
+        self._shell = self.shell_class.instance(frontend=self._frontend)
+        self._interrupts = Interrupts(self._code_around_users())
+        self._context = contextvars.copy_context()
+        self._cell: Cell | None = None
+
+    def attach(self, host: Host) -> None:
+        """Connects the kernel with its host and takes over the process's input and output."""
+        self._frontend.connect(host)
+        stdout, stderr = self.descriptors
+        sys.stdout = OutputStream(self._frontend, "stdout", stdout)
+        sys.stderr = OutputStream(self._frontend, "stderr", stderr)
+        builtins.print = whole_print()
+        prompts.install(self._frontend)
+
+    def configure(self, env: Mapping[str, str], cwd: str) -> None:
+        """Makes a blank kernel somebody's: their environment, folder and random numbers."""
+        os.environ.clear()
+        os.environ.update(env)
+        os.environ.setdefault("MPLBACKEND", _INLINE_BACKEND)
+        if hasattr(time, "tzset"):
+            time.tzset()
+        os.chdir(cwd)
+        self._shell.history_manager.dir_hist[:] = [os.getcwd()]
+        if sys.path[:1] != [""]:
+            sys.path.insert(0, "")
+        random.seed()
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()
+
+    async def execute(self, code: str) -> str:
+        """Runs a cell; its events are out when this returns. Never raises."""
+        cell = Cell()
+        options = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+        self._interrupts.watch(cell, asyncio.current_task())
+        return await asyncio.Task(
+            self._run(code, cell),
+            loop=asyncio.get_running_loop(),
+            context=self._context,
+            **options,
+        )
+
+    def cancel(self) -> bool:
+        """Interrupts the cell that is parked in an await."""
+        if self._cell is None:
+            return False
+        self._cell.cancel()
+        return True
+
+    def complete(self, code: str, cursor: int) -> str:
+        try:
+            reply = interruptible(intelligence.complete, self._shell, code, cursor)
+        except BaseException:
+            reply = intelligence.nothing_to_complete(code, cursor)
+        return intelligence.encoded(reply)
+
+    def inspect(self, code: str, cursor: int) -> str:
+        try:
+            reply = interruptible(intelligence.inspect, self._shell, code, cursor)
+        except BaseException:
+            reply = {"found": False, "data": {}, "metadata": {}, "status": "ok"}
+        return intelligence.encoded(reply)
+
+    def is_complete(self, code: str) -> str:
+        try:
+            reply = interruptible(intelligence.is_complete, self._shell, code)
+        except BaseException:
+            reply = {"status": "unknown"}
+        return intelligence.encoded(reply)
+
+    async def _prepare(self, code: str) -> None:
+        """What a platform does before a cell runs."""
+
+    async def _run(self, code: str, cell: Cell) -> str:
+        cell.task = asyncio.current_task()
+        self._cell = cell
+        try:
+            await self._prepare(code)
+            report = await self._shell.run(code, cell)
+        except BaseException as error:
+            report = self._last_report(error, cell)
+        finally:
+            self._cell = self._shell.cell = None
+            self._interrupts.release()
+        if report is None:
+            return "ok"
+        self._frontend.error(report)
+        return "interrupted" if report["ename"] == "KeyboardInterrupt" else "error"
+
+    def _last_report(self, error: BaseException, cell: Cell) -> ErrorReport:
+        """An error that got past the shell: an interrupt of our own code, or a defect of it."""
+        if cell.stopped(error):
+            return errors.bare(KeyboardInterrupt(errors.INTERRUPTED))
+        return errors.bare(error)
+
+    def _code_around_users(self) -> "map[CodeType]":
+        functions: list[Callable] = [self.shell_class.run_code]
+        return map(lambda function: function.__code__, functions)

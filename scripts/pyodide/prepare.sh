@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Usage: scripts/pyodide/prepare.sh [--help]
+#
+# Prepares what a Python kernel in V8 starts from, and prints the folder it lies in: the Pyodide
+# distribution, the packages of wheels/requirements.txt and python/ in one archive, and a memory
+# snapshot of an interpreter that has imported them; each gzipped, for embedding in the binary.
+# scripts/setup.sh runs this; with nothing changed it does nothing.
+
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+
+case ${1:-} in
+  '') ;;
+  -h | --help)
+    print_usage "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+  *) die "unknown argument '$1' (see scripts/pyodide/prepare.sh --help)" ;;
+esac
+
+# One release of Pyodide belongs to one CPython and one ABI: see js/python.js for its CDN.
+readonly PYODIDE=pyodide@314.0.7
+readonly PYODIDE_SHA256=66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0
+# Any recent Deno makes the snapshot; it is not part of the engine.
+readonly DENO_VERSION=2.9.6
+readonly WHEELS=$ROOT/wheels/requirements.txt
+
+# The npm package with Deno's binary for this machine, and its sum.
+deno_package() {
+  case $(uname -s)-$(uname -m) in
+    Linux-x86_64) printf '@deno/linux-x64-glibc@%s %s' "$DENO_VERSION" \
+      a6596af07f3570b4f1ffa6783bfee9942aac14a719a601baa6bf5b71bf0105e2 ;;
+    Linux-aarch64) printf '@deno/linux-arm64-glibc@%s' "$DENO_VERSION" ;;
+    Darwin-arm64) printf '@deno/darwin-arm64@%s' "$DENO_VERSION" ;;
+    Darwin-x86_64) printf '@deno/darwin-x64@%s' "$DENO_VERSION" ;;
+    *) die "no Deno for $(uname -s) $(uname -m) to make the Python snapshot with" ;;
+  esac
+}
+
+sha256_of() {
+  if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1
+}
+
+# Everything the result depends on.
+inputs() {
+  printf '%s\n%s\n' "$PYODIDE_SHA256" "$DENO_VERSION"
+  cd "$ROOT"
+  find python wheels js/pyodide_boot.js scripts/pyodide -type f ! -path '*/__pycache__/*' | LC_ALL=C sort |
+    while read -r file; do
+      printf '%s\n' "$file"
+      cat "$file"
+    done
+}
+
+# npm_package NAME@VERSION SHA256 FOLDER: unpacks a package from the npm registry there. Without a sum,
+# npm's own check against the registry is the only one.
+npm_package() {
+  local package=$1 sum=$2 folder=$3 file
+  mkdir -p "$folder"
+  file=$folder/$(cd "$folder" && npm pack "$package" --silent 2>/dev/null | tail -n 1)
+  [[ -f $file ]] || die "npm could not fetch $package: is the registry within reach (npm ping)?"
+  [[ -z $sum || $(sha256_of "$file") == "$sum" ]] || die "$package is not the file it should be (sha256 $sum)"
+  tar -xzf "$file" -C "$folder" --strip-components 1
+  rm -f "$file"
+}
+
+prepare() {
+  local target=$1 work deno
+  work=$(mktemp -d "$CACHE_DIR/pyodide/.work.XXXXXX")
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$work'" EXIT
+  step 'Python: fetching Pyodide, Deno and wheels'
+  npm_package "$PYODIDE" "$PYODIDE_SHA256" "$work/pyodide"
+  read -r -a deno <<<"$(deno_package)"
+  npm_package "${deno[0]}" "${deno[1]:-}" "$work/deno"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary=:all: --python-version 3.14 -r "$WHEELS" -d "$work/wheels" >&2 ||
+    die 'pip could not fetch the wheels of wheels/requirements.txt'
+  step 'Python: making the memory snapshot'
+  mkdir "$work/out"
+  DENO_DIR=$work/deno_dir "$work/deno/deno" run --quiet --no-remote --allow-read --allow-write \
+    "$ROOT/scripts/pyodide/make.mjs" "$work/pyodide" "$work/wheels" "$ROOT/python" "$work/out" >&2
+  local name
+  for name in pyodide.mjs pyodide.asm.mjs pyodide.asm.wasm python_stdlib.zip pyodide-lock.json; do
+    cp "$work/pyodide/$name" "$work/out/"
+  done
+  gzip -9 -n "$work"/out/*
+  # Another set-up may have been faster.
+  mv "$work/out" "$target" 2>/dev/null || [[ -d $target ]]
+}
+
+mkdir -p "$CACHE_DIR/pyodide"
+target=$CACHE_DIR/pyodide/$(inputs | { if has sha256sum; then sha256sum; else shasum -a 256; fi; } | cut -c1-16)
+if [[ -d $target ]]; then
+  say 'Python: prepared'
+else
+  need npm 'Debian, Ubuntu: sudo apt-get install npm.'
+  need python3 'Debian, Ubuntu: sudo apt-get install python3-pip.'
+  prepare "$target"
+fi
+printf '%s\n' "$target"

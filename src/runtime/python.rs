@@ -1,0 +1,214 @@
+//! What a Python kernel in V8 has besides the extension of every kernel: the files of Pyodide, its
+//! packages, and the buffer that interrupts it.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering;
+
+use deno_core::ExtensionFileSource;
+use deno_core::OpState;
+use deno_core::op2;
+use deno_core::v8;
+use deno_error::JsErrorBox;
+
+/// Files of Pyodide on this machine.
+#[derive(Debug, Clone)]
+pub struct PythonFiles {
+  /// The distribution, unpacked.
+  pub assets: PathBuf,
+  pub packages: PackageFolders,
+}
+
+/// Packages of the distribution on this machine. Each is checked against the sum that
+/// `pyodide-lock.json` has for it, every time.
+#[derive(Debug, Clone)]
+pub struct PackageFolders {
+  /// The operator's own, never written to.
+  pub local: Option<PathBuf>,
+  /// What was downloaded before.
+  pub cache: PathBuf,
+}
+
+impl PackageFolders {
+  fn find(&self, name: &str, sha256: &str) -> Option<Vec<u8>> {
+    let name = plain_name(name)?;
+    let folders = self.local.iter().chain(std::iter::once(&self.cache));
+    folders
+      .filter_map(|folder| std::fs::read(folder.join(name)).ok())
+      .find(|bytes| sha256_of(bytes) == sha256)
+  }
+
+  fn keep(&self, name: &str, sha256: &str, bytes: &[u8]) -> Result<(), String> {
+    if sha256_of(bytes) != sha256 {
+      return Err(format!(
+        "{name} is not the file that pyodide-lock.json names: its sha256 is {}, not {sha256}",
+        sha256_of(bytes)
+      ));
+    }
+    let name = plain_name(name).ok_or_else(|| format!("not a file name: {name}"))?;
+    // A cache that cannot be written is a slow one, nothing worse.
+    let _ = std::fs::create_dir_all(&self.cache);
+    let half = self
+      .cache
+      .join(format!("{}.{}.part", name.display(), std::process::id()));
+    if std::fs::write(&half, bytes).is_ok() {
+      let _ = std::fs::rename(&half, self.cache.join(name));
+    }
+    Ok(())
+  }
+
+  fn places(&self) -> String {
+    let local = match &self.local {
+      Some(folder) => format!("{} (PYODIDE_PACKAGES_DIR)", folder.display()),
+      None => "no local folder (PYODIDE_PACKAGES_DIR is not set)".to_owned(),
+    };
+    format!("{local}, the cache {}", self.cache.display())
+  }
+}
+
+/// The name as a path of one component.
+fn plain_name(name: &str) -> Option<&Path> {
+  let path = Path::new(name);
+  (path.file_name() == Some(path.as_os_str())).then_some(path)
+}
+
+fn sha256_of(bytes: &[u8]) -> String {
+  use sha2::Digest;
+  sha2::Sha256::digest(bytes)
+    .iter()
+    .map(|byte| format!("{byte:02x}"))
+    .collect()
+}
+
+deno_core::extension!(
+  python,
+  ops = [
+    op_python_asset,
+    op_python_interrupt_buffer,
+    op_python_keep_package,
+    op_python_package,
+    op_python_package_places,
+  ],
+  esm_entry_point = "ext:python/python.js",
+  options = { files: PythonFiles, interrupt: InterruptBuffer },
+  state = |state, options| {
+    state.put(options.files);
+    state.put(options.interrupt);
+  },
+  // Given as text, not as a file name: a bare name would be read from the build machine's disk.
+  customizer = |extension: &mut deno_core::Extension| {
+    extension.esm_files.to_mut().extend([
+      ExtensionFileSource::new(
+        "ext:python/pyodide_boot.js",
+        deno_core::ascii_str_include!("../../js/pyodide_boot.js"),
+      ),
+      ExtensionFileSource::new(
+        "ext:python/python.js",
+        deno_core::ascii_str_include!("../../js/python.js"),
+      ),
+    ]);
+  },
+);
+
+pub fn extension(files: PythonFiles, interrupt: InterruptBuffer) -> deno_core::Extension {
+  python::init(files, interrupt)
+}
+
+/// A word that Pyodide looks at every few bytecodes; 2 (`SIGINT`) raises KeyboardInterrupt and sets it
+/// back to 0. <https://pyodide.org/en/stable/usage/keyboard-interrupts.html>
+#[derive(Clone)]
+pub struct InterruptBuffer(Arc<AtomicI32>);
+
+const SIGINT: i32 = 2;
+
+impl Default for InterruptBuffer {
+  fn default() -> Self {
+    Self(Arc::new(AtomicI32::new(0)))
+  }
+}
+
+impl InterruptBuffer {
+  pub fn raise(&self) {
+    self.0.store(SIGINT, Ordering::SeqCst);
+  }
+
+  /// Takes a signal back; `false` when Python has seen it already, or there was none.
+  pub fn withdraw(&self) -> bool {
+    self.0.swap(0, Ordering::SeqCst) == SIGINT
+  }
+
+  /// The word as memory that JavaScript shares.
+  fn backing_store(&self) -> v8::UniqueRef<v8::BackingStore> {
+    unsafe extern "C" fn release(
+      _data: *mut std::ffi::c_void,
+      _length: usize,
+      word: *mut std::ffi::c_void,
+    ) {
+      // SAFETY: `word` is the reference leaked below, released once.
+      drop(unsafe { Arc::from_raw(word.cast::<AtomicI32>()) });
+    }
+    let word = Arc::into_raw(self.0.clone()).cast_mut();
+    // SAFETY: the memory lives until `release` drops the reference that keeps it; both sides only
+    // use it atomically.
+    unsafe {
+      v8::SharedArrayBuffer::new_backing_store_from_ptr(
+        word.cast(),
+        std::mem::size_of::<AtomicI32>(),
+        release,
+        word.cast(),
+      )
+    }
+  }
+}
+
+#[op2]
+fn op_python_interrupt_buffer<'s>(
+  state: &mut OpState,
+  scope: &mut v8::PinScope<'s, '_>,
+) -> v8::Local<'s, v8::SharedArrayBuffer> {
+  let store = state.borrow::<InterruptBuffer>().backing_store();
+  v8::SharedArrayBuffer::with_backing_store(scope, &store.make_shared())
+}
+
+/// A file of the distribution.
+#[op2]
+#[buffer]
+fn op_python_asset(state: &mut OpState, #[string] name: &str) -> Result<Vec<u8>, JsErrorBox> {
+  let path = state.borrow::<PythonFiles>().assets.join(name);
+  std::fs::read(&path)
+    .map_err(|e| JsErrorBox::generic(format!("{} cannot be read: {e}", path.display())))
+}
+
+/// A package of the distribution, when it is on this machine.
+#[op2]
+#[buffer]
+fn op_python_package(
+  state: &mut OpState,
+  #[string] name: &str,
+  #[string] sha256: &str,
+) -> Option<Vec<u8>> {
+  state.borrow::<PythonFiles>().packages.find(name, sha256)
+}
+
+/// Keeps a package that was downloaded, for all kernels.
+#[op2(fast)]
+fn op_python_keep_package(
+  state: &mut OpState,
+  #[string] name: &str,
+  #[string] sha256: &str,
+  #[buffer] bytes: &[u8],
+) -> Result<(), JsErrorBox> {
+  let packages = &state.borrow::<PythonFiles>().packages;
+  packages
+    .keep(name, sha256, bytes)
+    .map_err(JsErrorBox::generic)
+}
+
+/// Where packages were looked for, in words.
+#[op2]
+#[string]
+fn op_python_package_places(state: &mut OpState) -> String {
+  state.borrow::<PythonFiles>().packages.places()
+}
