@@ -62,7 +62,7 @@ export function becomeBrowserWorker() {
  * @param lockFile   pyodide-lock.json, parsed
  * @param packages   async (fileName) => Response of a package of the distribution
  * @param jsglobals  what Python sees as `js`
- * @param snapshot   bytes of a memory snapshot to start from
+ * @param snapshot   what a memory snapshot has besides the memory: `{ head, size, map(memory) }`
  * @param options    more options of loadPyodide
  */
 export async function bootPyodide(
@@ -87,10 +87,10 @@ export async function bootPyodide(
       indexURL: INDEX_URL,
       packageBaseUrl: INDEX_URL,
       lockFileContents: lockFile,
-      createPyodideModule: snapshot ? growing(createPyodideModule, snapshot.length) : createPyodideModule,
+      createPyodideModule: snapshot ? withMemory(createPyodideModule, snapshot) : createPyodideModule,
       jsglobals,
       env: { HOME: "/home/pyodide" },
-      ...(snapshot ? { _loadSnapshot: snapshot } : {}),
+      ...(snapshot ? { _loadSnapshot: snapshot.head } : {}),
       ...options,
     });
   } finally {
@@ -98,11 +98,12 @@ export async function bootPyodide(
   }
 }
 
-/** The memory comes from the module at its initial size; a larger snapshot needs it grown first. */
-function growing(createPyodideModule, size) {
+/** Pyodide would copy the memory out of the snapshot; it finds it there already. */
+function withMemory(createPyodideModule, { size, map }) {
   return async (settings) => {
     const module = await createPyodideModule(settings);
     if (module.HEAPU8.length < size) module.growMemory(size);
+    map(module.HEAPU8);
     return module;
   };
 }

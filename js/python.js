@@ -12,6 +12,7 @@ const {
   op_python_asset,
   op_python_interrupt_buffer,
   op_python_keep_package,
+  op_python_map_memory,
   op_python_package,
   op_python_package_places,
 } = core.ops;
@@ -67,7 +68,13 @@ internals.python = {
   },
 
   async boot({ loadPyodide }, { default: createPyodideModule }, useSnapshot) {
-    const snapshot = useSnapshot ? op_python_asset("snapshot.bin") : undefined;
+    const snapshot = useSnapshot
+      ? {
+        head: op_python_asset("snapshot.head"),
+        size: op_python_asset("snapshot.memory").length,
+        map: (memory) => op_python_map_memory("snapshot.memory", memory),
+      }
+      : undefined;
     const lockFile = JSON.parse(core.decode(op_python_asset("pyodide-lock.json")));
     pyodide = await bootPyodide({
       loadPyodide,

@@ -1,10 +1,13 @@
 """The kernel in an embedded CPython: processes, pip and forks."""
 
 import importlib
+import io
 import os
 import shlex
 import subprocess
 import sys
+
+from IPython.utils.text import LSString, SList
 
 from . import processes
 from .frontend import Host, OrphanHost
@@ -15,14 +18,24 @@ from .shell import KernelShell
 class CPythonShell(KernelShell):
     def system(self, cmd: str) -> None:
         command = self.var_expand(cmd, depth=1)
-        code = processes.run(command)
+        self._finish(command, processes.run(command, sys.stdout, sys.stderr))
+
+    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> SList | LSString:
+        command = self.var_expand(cmd, depth=depth + 1)
+        output = io.StringIO()
+        self._finish(command, processes.run(command, output, output))
+        text = output.getvalue()
+        return SList(text.splitlines()) if split else LSString(text)
+
+    def pip(self, line: str) -> None:
+        command = [sys.executable, "-m", "pip", *shlex.split(line)]
+        self._finish(shlex.join(command), processes.run(command, sys.stdout, sys.stderr))
+        importlib.invalidate_caches()
+
+    def _finish(self, command: str, code: int) -> None:
         self.user_ns["_exit_code"] = code
         if code and self.system_raise_on_error:
             raise subprocess.CalledProcessError(code, command)
-
-    def pip(self, line: str) -> None:
-        processes.run([sys.executable, "-m", "pip", *shlex.split(line)])
-        importlib.invalidate_caches()
 
 
 class CPythonKernel(Kernel):

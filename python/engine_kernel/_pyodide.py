@@ -9,9 +9,14 @@ import importlib
 import importlib.resources
 import importlib.util
 import json
+import json
+import os
 import re
 import sys
 import traceback
+
+import IPython
+from IPython.utils import PyColorize
 
 from . import pip_arguments
 from .frontend import Host
@@ -59,7 +64,7 @@ class PyodideKernel(Kernel):
     shell_class = PyodideShell
 
     def __init__(self) -> None:
-        _load_themes()
+        PyColorize.Theme.from_file = classmethod(_theme_from_zip)
         super().__init__()
         _warm_up(self._shell)
 
@@ -120,6 +125,13 @@ async def _load_packages(modules: list[str]) -> None:
     lost = [module for module in modules if not _importable(module)]
     if lost and complaints:
         sys.stderr.write(f"Could not load {', '.join(lost)}: {'; '.join(complaints)}\n")
+
+
+def _theme_from_zip(
+    theme: type[PyColorize.Theme], path: os.PathLike[str]
+) -> PyColorize.Theme:
+    """Reads one of IPython's themes, which may be in a zip as all of IPython is."""
+    return theme.from_dict(json.loads(IPython.__loader__.get_data(os.fspath(path))))
 
 
 def _load_themes() -> None:

@@ -38,10 +38,15 @@ def interruption(shell: "KernelShell", tb: TracebackType | None) -> ErrorReport:
     return report(shell, KeyboardInterrupt(INTERRUPTED).with_traceback(tb))
 
 
-def bare(error: BaseException) -> ErrorReport:
-    """Describes an error without running code of its traceback."""
-    name, value = type(error).__name__, without_ansi(_value(error))
-    return {"ename": name, "evalue": value, "traceback": [f"{name}: {value}"]}
+def bare(error: BaseException, value: str = "") -> ErrorReport:
+    """Names an error without running any code of its class."""
+    name = type(error).__name__
+    return {"ename": name, "evalue": value, "traceback": [f"{name}: {value}" if value else name]}
+
+
+def bare_interruption() -> ErrorReport:
+    """An interrupt of code that has no place to show."""
+    return bare(KeyboardInterrupt(), INTERRUPTED)
 
 
 def _value(error: BaseException) -> str:
@@ -90,4 +95,4 @@ def _fallback(error: BaseException) -> list[str]:
             type(error), error, _users_part(error.__traceback__)
         )
     except Exception:
-        return bare(error)["traceback"]
+        return [type(error).__name__]

@@ -118,8 +118,11 @@ class Kernel:
     def _last_report(self, error: BaseException, cell: Cell) -> ErrorReport:
         """An error that got past the shell: an interrupt of our own code, or a defect of it."""
         if cell.stopped(error):
-            return errors.bare(KeyboardInterrupt(errors.INTERRUPTED))
-        return errors.bare(error)
+            return errors.bare_interruption()
+        try:
+            return interruptible(errors.report, self._shell, error)
+        except BaseException:
+            return errors.bare(error)
 
     def _code_around_users(self) -> "map[CodeType]":
         functions: list[Callable] = [self.shell_class.run_code]

@@ -4,7 +4,6 @@ import codecs
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from typing import IO, TextIO
@@ -14,7 +13,7 @@ _GRACE_SECONDS = 2.0
 _LEFTOVER_SECONDS = 0.5
 
 
-def run(command: str | Sequence[str]) -> int:
+def run(command: str | Sequence[str], stdout: TextIO, stderr: TextIO) -> int:
     """Runs a shell command or a program, and returns its exit code (negative for a signal).
 
     An interrupt of the cell interrupts the program and everything it started.
@@ -28,7 +27,7 @@ def run(command: str | Sequence[str]) -> int:
         start_new_session=True,
         bufsize=0,
     )
-    pumps = [_pump(process.stdout, sys.stdout), _pump(process.stderr, sys.stderr)]
+    pumps = [_pump(process.stdout, stdout), _pump(process.stderr, stderr)]
     try:
         process.wait()
     except BaseException:

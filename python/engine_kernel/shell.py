@@ -169,6 +169,8 @@ class KernelShell(InteractiveShell):
             if self.cell is not None and self.cell.stopped(error):
                 return interruptible(errors.interruption, self, error.__traceback__)
             return interruptible(errors.report, self, error)
+        except KeyboardInterrupt:
+            return errors.bare_interruption()
         except BaseException:
             return errors.bare(error)
 

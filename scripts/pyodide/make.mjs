@@ -83,7 +83,10 @@ _pyodide.kernel()
 const zip = await sitePackages();
 writeFileSync(`${outDir}/site-packages.zip`, zip);
 const memory = await snapshot(zip);
-writeFileSync(`${outDir}/snapshot.bin`, memory);
-console.log(`site-packages.zip: ${zip.length} bytes, snapshot.bin: ${memory.length} bytes`);
+// The memory in a file of its own, so that kernels can map it. The second word tells where it begins.
+const [, start] = new Uint32Array(memory.buffer, memory.byteOffset, 2);
+writeFileSync(`${outDir}/snapshot.head`, memory.subarray(0, start));
+writeFileSync(`${outDir}/snapshot.memory`, memory.subarray(start));
+console.log(`Python: ${zip.length >> 10} KiB of packages, ${(memory.length - start) >> 10} KiB of memory`);
 // Interpreters leave timers behind.
 exit(0);

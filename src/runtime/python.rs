@@ -1,6 +1,8 @@
 //! What a Python kernel in V8 has besides the extension of every kernel: the files of Pyodide, its
 //! packages, and the buffer that interrupts it.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use deno_core::OpState;
 use deno_core::op2;
 use deno_core::v8;
 use deno_error::JsErrorBox;
+use memmap2::MmapOptions;
 
 /// Files of Pyodide on this machine.
 #[derive(Debug, Clone)]
@@ -88,6 +91,7 @@ deno_core::extension!(
     op_python_asset,
     op_python_interrupt_buffer,
     op_python_keep_package,
+    op_python_map_memory,
     op_python_package,
     op_python_package_places,
   ],
@@ -172,13 +176,62 @@ fn op_python_interrupt_buffer<'s>(
   v8::SharedArrayBuffer::with_backing_store(scope, &store.make_shared())
 }
 
-/// A file of the distribution.
+/// A file of the distribution, mapped: kernels share its pages.
 #[op2]
-#[buffer]
-fn op_python_asset(state: &mut OpState, #[string] name: &str) -> Result<Vec<u8>, JsErrorBox> {
+fn op_python_asset<'s>(
+  state: &mut OpState,
+  scope: &mut v8::PinScope<'s, '_>,
+  #[string] name: &str,
+) -> Result<v8::Local<'s, v8::Uint8Array>, JsErrorBox> {
   let path = state.borrow::<PythonFiles>().assets.join(name);
-  std::fs::read(&path)
-    .map_err(|e| JsErrorBox::generic(format!("{} cannot be read: {e}", path.display())))
+  let unreadable =
+    |e: std::io::Error| JsErrorBox::generic(format!("{} cannot be read: {e}", path.display()));
+  let file = File::open(&path).map_err(unreadable)?;
+  // SAFETY: the engine unpacked the file for itself and never changes it; writes of JavaScript stay
+  // in this process.
+  let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(unreadable)?;
+  let length = map.len();
+  let store = v8::ArrayBuffer::new_backing_store_from_bytes(Box::new(map)).make_shared();
+  let buffer = v8::ArrayBuffer::with_backing_store(scope, &store);
+  v8::Uint8Array::new(scope, buffer, 0, length)
+    .ok_or_else(|| JsErrorBox::generic(format!("{} is too large", path.display())))
+}
+
+/// Makes `memory`, that of WebAssembly, what `name` holds: mapped, so that only pages that change take
+/// memory of this kernel.
+#[op2(fast)]
+fn op_python_map_memory(
+  state: &mut OpState,
+  #[string] name: &str,
+  #[buffer] memory: &mut [u8],
+) -> Result<(), JsErrorBox> {
+  let path = state.borrow::<PythonFiles>().assets.join(name);
+  map_over(&path, memory)
+    .map_err(|e| JsErrorBox::generic(format!("{} cannot be mapped: {e}", path.display())))
+}
+
+fn map_over(path: &Path, memory: &mut [u8]) -> std::io::Result<()> {
+  let file = File::open(path)?;
+  let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+  if length > memory.len() {
+    return Err(std::io::Error::other("it is larger than the memory"));
+  }
+  // SAFETY: WebAssembly memory begins at a page of its own, and `length` bytes of it are ours to
+  // overwrite. V8 unmaps it by address, whatever it is mapped to.
+  let mapped = unsafe {
+    libc::mmap(
+      memory.as_mut_ptr().cast(),
+      length,
+      libc::PROT_READ | libc::PROT_WRITE,
+      libc::MAP_PRIVATE | libc::MAP_FIXED,
+      file.as_raw_fd(),
+      0,
+    )
+  };
+  if mapped == libc::MAP_FAILED {
+    return Err(std::io::Error::last_os_error());
+  }
+  Ok(())
 }
 
 /// A package of the distribution, when it is on this machine.

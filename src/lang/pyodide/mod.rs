@@ -86,7 +86,7 @@ impl Pyodide {
         .map_err(io::Error::other)?;
       arguments.push(module);
     }
-    let snapshot = assets.join("snapshot.bin").exists();
+    let snapshot = assets.join("snapshot.memory").exists();
     arguments.push(pyodide.to_v8(&json!(snapshot)));
     pyodide
       .call("boot", &arguments)
