@@ -10,10 +10,17 @@ use std::path::PathBuf;
 fn main() {
   println!("cargo::rerun-if-changed=build.rs");
   println!("cargo::rerun-if-env-changed=PYODIDE_DIST_DIR");
-  let files = match env::var_os("PYODIDE_DIST_DIR").map(PathBuf::from) {
+  let dist = env::var_os("PYODIDE_DIST_DIR").map(PathBuf::from);
+  // The folder is named after what it was made from.
+  let id = dist
+    .as_deref()
+    .and_then(Path::file_name)
+    .unwrap_or_default();
+  println!("cargo::rustc-env=PYODIDE_DIST_ID={}", id.display());
+  let files = match &dist {
     Some(folder) => {
       println!("cargo::rerun-if-changed={}", folder.display());
-      compressed_files(&folder)
+      compressed_files(folder)
     }
     None => {
       println!(

@@ -5,6 +5,7 @@
 
 import { core, internals } from "ext:core/mod.js";
 import { addSitePackages, becomeBrowserWorker, bootPyodide, pythonGlobals } from "ext:python/pyodide_boot.js";
+import { mountFileSystem } from "ext:python/python_mount.js";
 
 const {
   op_kernel_emit,
@@ -40,6 +41,7 @@ function packageSource(lockFile, fetch) {
   };
 }
 
+let deno;
 let pyodide;
 let kernel;
 
@@ -64,6 +66,7 @@ function capture(isError) {
 internals.python = {
   becomeBrowserWorker() {
     delete internals.kernel;
+    deno = globalThis.Deno;
     becomeBrowserWorker();
   },
 
@@ -95,7 +98,13 @@ internals.python = {
     kernel.attach(host);
   },
 
-  configure(env, cwd) {
+  configure(env, cwd, mountPoints) {
+    const { FS } = pyodide;
+    FS.mkdirTree(cwd);
+    for (const root of mountPoints) {
+      FS.mkdirTree(root);
+      FS.mount(mountFileSystem(FS, deno), { root }, root);
+    }
     const variables = pyodide.toPy(env);
     kernel.configure(variables, cwd);
     variables.destroy();

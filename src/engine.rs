@@ -42,7 +42,7 @@ impl Engine {
   }
 }
 
-/// Pyodide's files, unpacked when an operator allows Python at all; or why there are none.
+/// Pyodide's files, or why there are no Python kernels.
 fn python_files(settings: &Settings) -> Result<PythonFiles, String> {
   let allowed = settings.kernels.allowed_kernel_types.0.iter();
   if !allowed
@@ -53,7 +53,7 @@ fn python_files(settings: &Settings) -> Result<PythonFiles, String> {
   }
   let folder = settings.data_dir.join("pyodide");
   Ok(PythonFiles {
-    assets: distribution::unpack(&folder)?,
+    assets: distribution::path_in(&folder)?,
     packages: PackageFolders {
       local: settings.kernels.pyodide_packages_dir.clone(),
       cache: folder.join("packages"),

@@ -131,6 +131,8 @@ pub struct HostConfig {
   pub scratch: PathBuf,
   pub mounts: Vec<MountConfig>,
   pub permissions: HostPermissions,
+  /// PEM file with certificate authorities to trust besides the usual ones.
+  pub certificates: Option<PathBuf>,
   /// Largest JavaScript heap, in bytes.
   pub max_heap_bytes: usize,
 }

@@ -120,6 +120,10 @@ pub struct KernelArgs {
   #[arg(long, env = "KERNEL_MOUNT_ROOTS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
   pub kernel_mount_roots: Vec<PathBuf>,
 
+  /// PEM file with certificate authorities that kernels trust besides the usual ones.
+  #[arg(long = "cert", env = "DENO_CERT", value_name = "FILE")]
+  pub deno_cert: Option<PathBuf>,
+
   /// Folder with packages of the Pyodide distribution, looked in before the CDN.
   #[arg(long, env = "PYODIDE_PACKAGES_DIR", value_name = "DIR")]
   pub pyodide_packages_dir: Option<PathBuf>,
@@ -155,6 +159,8 @@ pub enum SettingsError {
   NoDataDir,
   #[error("KERNEL_MOUNT_ROOTS: `{0}` is not a directory")]
   MountRoot(PathBuf),
+  #[error("DENO_CERT: `{0}` is not a file")]
+  Certificates(PathBuf),
 }
 
 impl Settings {
@@ -180,6 +186,13 @@ impl Settings {
         .ok()
         .filter(|path| path.is_dir())
         .ok_or_else(|| SettingsError::MountRoot(root.clone()))?;
+    }
+    if let Some(path) = &mut kernels.deno_cert {
+      *path = path
+        .canonicalize()
+        .ok()
+        .filter(|path| path.is_file())
+        .ok_or_else(|| SettingsError::Certificates(path.clone()))?;
     }
     Ok(Self {
       host: args.host,

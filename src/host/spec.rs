@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use crate::lang::Pyodide;
 use crate::lang::TypeScript;
+use crate::lang::pyodide::distribution;
 use crate::runtime::PackageFolders;
 use crate::runtime::PythonFiles;
 
@@ -21,6 +22,23 @@ pub enum HostSpec {
 }
 
 impl HostSpec {
+  /// What the server does before it starts such a host.
+  ///
+  /// # Errors
+  /// When the files of the language cannot be put in place.
+  pub async fn prepare(&self) -> io::Result<()> {
+    match self {
+      Self::JavaScript => Ok(()),
+      Self::Pyodide(files) => {
+        let assets = files.assets.clone();
+        tokio::task::spawn_blocking(move || distribution::unpack(&assets))
+          .await
+          .map_err(io::Error::other)?
+          .map_err(|e| io::Error::other(format!("Python cannot be unpacked: {e}")))
+      }
+    }
+  }
+
   /// The arguments after the hidden command.
   pub fn to_args(&self) -> Vec<OsString> {
     match self {

@@ -80,6 +80,7 @@ impl HostConnection {
   /// # Errors
   /// When it cannot be started or does not come up in time.
   pub async fn launch(mode: Mode, spec: &HostSpec) -> io::Result<Self> {
+    spec.prepare().await?;
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = match mode {

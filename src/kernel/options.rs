@@ -183,6 +183,7 @@ impl CreateKernel {
         scratch: scratch.to_owned(),
         mounts,
         permissions,
+        certificates: settings.deno_cert.clone(),
         max_heap_bytes: usize::try_from(heap << 20).unwrap_or(usize::MAX),
       },
       memory_bytes: memory << 20,

@@ -1,6 +1,7 @@
 //! Everything that knows `deno_runtime`, `deno_core` and V8. It never knows of HTTP or kernels'
 //! lives: it offers a configured worker and handles to steer it.
 
+mod certificates;
 mod extension;
 mod fs;
 mod limits;

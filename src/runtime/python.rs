@@ -109,6 +109,10 @@ deno_core::extension!(
         deno_core::ascii_str_include!("../../js/pyodide_boot.js"),
       ),
       ExtensionFileSource::new(
+        "ext:python/python_mount.js",
+        deno_core::ascii_str_include!("../../js/python_mount.js"),
+      ),
+      ExtensionFileSource::new(
         "ext:python/python.js",
         deno_core::ascii_str_include!("../../js/python.js"),
       ),

@@ -45,7 +45,7 @@ pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
         node_services: None,
         npm_process_state_provider: None,
         permissions: args.permissions,
-        root_cert_store_provider: None,
+        root_cert_store_provider: Some(services.roots.clone()),
         shared_array_buffer_store: Some(services.shared_buffers.clone()),
         bundle_provider: None,
       };

@@ -31,6 +31,7 @@ use sys_traits::impls::RealSys;
 use super::HeapLimit;
 use super::Mount;
 use super::SharedSink;
+use super::certificates::TrustedRoots;
 use super::extension;
 use super::extension::KernelEnv;
 use super::extension::ProcessOwner;
@@ -71,6 +72,7 @@ pub struct SharedServices {
   pub shared_buffers: SharedArrayBufferStore,
   pub wasm_modules: CompiledWasmModuleStore,
   pub stdio: Stdio,
+  pub roots: Arc<TrustedRoots>,
 }
 
 impl SharedServices {
@@ -132,6 +134,7 @@ impl JsWorker {
         stdout: StdioPipe::file(options.stdout),
         stderr: StdioPipe::file(options.stderr),
       },
+      roots: Arc::default(),
     };
     let load_mark = LoadMark::default();
     let loader = KernelModuleLoader::new(
@@ -187,6 +190,9 @@ impl JsWorker {
       .fs
       .configure(config.scratch.clone(), mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
+    if let Some(path) = &config.certificates {
+      self.services.roots.add_file(path)?;
+    }
     let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
     let isolate = self.worker.js_runtime.v8_isolate();
     self.services.sys.env.replace(config.env.clone(), isolate);
@@ -239,7 +245,7 @@ fn bootstrap(
       node_services: None,
       npm_process_state_provider: None,
       permissions: services.loader.permissions(),
-      root_cert_store_provider: None,
+      root_cert_store_provider: Some(services.roots.clone()),
       fetch_dns_resolver: Default::default(),
       shared_array_buffer_store: Some(services.shared_buffers.clone()),
       compiled_wasm_module_store: Some(services.wasm_modules.clone()),

@@ -182,16 +182,6 @@ async fn a_type_that_is_not_allowed_names_the_allowed_ones() {
 }
 
 #[tokio::test]
-async fn python_is_said_to_be_missing() {
-  for body in [json!({"lang": "python"}), json!({"lang": "py"}), json!({})] {
-    client()
-      .try_create(&body)
-      .await
-      .refused(501, &["Python", "typescript"]);
-  }
-}
-
-#[tokio::test]
 async fn limits_over_the_servers_are_refused() {
   refuses_creation(&[
     (

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::json;
 
 use crate::support::Events;
-use crate::support::kernel;
+use crate::support::shared_server;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -183,10 +184,10 @@ impl Expect {
 }
 
 /// Runs every entry of a file, and names those that went wrong.
-async fn run(file: &str, json: &str) {
+async fn run(language: &str, file: &str, json: &str) {
   let entries: Vec<Entry> = serde_json::from_str(json).unwrap_or_else(|e| panic!("{file}: {e}"));
   let failures: Vec<String> = futures::stream::iter(&entries)
-    .map(run_entry)
+    .map(|entry| run_entry(language, entry))
     .buffer_unordered(2)
     .filter_map(std::future::ready)
     .collect()
@@ -200,8 +201,11 @@ async fn run(file: &str, json: &str) {
   );
 }
 
-async fn run_entry(entry: &Entry) -> Option<String> {
-  let kernel = kernel().await;
+async fn run_entry(language: &str, entry: &Entry) -> Option<String> {
+  let kernel = shared_server()
+    .client()
+    .create(json!({ "lang": language }))
+    .await;
   let mut wrong = Vec::new();
   for (number, cell) in entry.cells.iter().enumerate() {
     let code = match &cell.code {
@@ -223,7 +227,7 @@ macro_rules! tables {
   ($($test:ident: $file:literal;)*) => {$(
     #[tokio::test]
     async fn $test() {
-      run($file, include_str!(concat!("../cells/", $file))).await;
+      run("typescript", $file, include_str!(concat!("../cells/", $file))).await;
     }
   )*};
 }
@@ -239,4 +243,10 @@ tables! {
   values_are_recognised_by_what_they_can_do: "detectors.json";
   the_platform_of_deno_is_there: "platform.json";
   work_in_the_background_goes_on: "background.json";
+}
+
+#[tokio::test]
+async fn python_cells_do_what_ipython_does() {
+  let table = include_str!("../cells/python.json");
+  run("python", "python.json", table).await;
 }

@@ -100,6 +100,7 @@ async fn a_pooled_kernel_is_claimed_in_any_configuration() {
   let dir = TempDir::new().expect("a folder");
   std::fs::write(dir.path().join("f"), "mounted").expect("is written");
   let server = Server::builder()
+    .env("KERNEL_POOL_ENABLED", "true")
     .env("KERNEL_POOL_PRELOAD_CONFIGS", "worker-typescript")
     .env("KERNEL_POOL_SIZE", "2")
     .env("KERNEL_MOUNT_ROOTS", dir.path())
@@ -160,6 +161,7 @@ async fn a_pooled_kernel_is_claimed_in_any_configuration() {
 #[tokio::test]
 async fn a_blank_kernel_that_died_is_not_handed_out() {
   let server = Server::builder()
+    .env("KERNEL_POOL_ENABLED", "true")
     .env("KERNEL_POOL_PRELOAD_CONFIGS", "worker-javascript")
     .start();
   let client = server.client();

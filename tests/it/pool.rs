@@ -22,7 +22,9 @@ async fn is_full(client: &Client, size: u64) {
 }
 
 fn pooled() -> crate::support::ServerBuilder {
-  Server::builder().env("KERNEL_POOL_PRELOAD_CONFIGS", "worker-typescript")
+  Server::builder()
+    .env("KERNEL_POOL_ENABLED", "true")
+    .env("KERNEL_POOL_PRELOAD_CONFIGS", "worker-typescript")
 }
 
 #[tokio::test]

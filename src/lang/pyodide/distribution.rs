@@ -4,35 +4,40 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use flate2::read::GzDecoder;
-use sha2::Digest;
-use sha2::Sha256;
 
 /// Name and gzipped content of each file, made by `build.rs`; empty in a build without Python.
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pyodide_files.rs"));
 
-/// Unpacks the distribution below `folder`, unless an earlier start has. The path names its content,
-/// so that another version gets another folder.
+/// Names the content, so that another version gets another folder.
+const ID: &str = env!("PYODIDE_DIST_ID");
+
+/// Where below `folder` the distribution lies, or will.
 ///
 /// # Errors
-/// A sentence for whoever asks for a Python kernel.
-pub fn unpack(folder: &Path) -> Result<PathBuf, String> {
+/// In a build without Python; a sentence for whoever asks for a Python kernel.
+pub fn path_in(folder: &Path) -> Result<PathBuf, String> {
   if FILES.is_empty() {
     return Err(
       "this engine was built without Python: build it again after scripts/setup.sh has run".into(),
     );
   }
-  let target = folder.join(content_id());
-  if target.is_dir() {
-    return Ok(target);
-  }
-  unpack_to(&target)
-    .map_err(|e| format!("Python cannot be unpacked to {}: {e}", target.display()))?;
-  Ok(target)
+  Ok(folder.join(ID))
 }
 
-fn unpack_to(target: &Path) -> io::Result<()> {
+/// Unpacks the distribution, unless it is there. Blocks for about a second when it is not.
+///
+/// # Errors
+/// When the disk is full or cannot be written.
+pub fn unpack(target: &Path) -> io::Result<()> {
+  static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+  let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+  if target.is_dir() {
+    return Ok(());
+  }
   tracing::info!("unpacking Python to {}", target.display());
   // Seen by nobody until it is whole.
   let half = target.with_extension(std::process::id().to_string());
@@ -46,16 +51,4 @@ fn unpack_to(target: &Path) -> io::Result<()> {
     Err(_) if target.is_dir() => fs::remove_dir_all(&half),
     other => other,
   }
-}
-
-fn content_id() -> String {
-  let mut hash = Sha256::new();
-  for (name, compressed) in FILES {
-    hash.update(name);
-    hash.update(compressed);
-  }
-  hash.finalize()[..8]
-    .iter()
-    .map(|byte| format!("{byte:02x}"))
-    .collect()
 }

@@ -36,6 +36,9 @@ use crate::runtime::python_extension;
 /// Pyodide's two modules, evaluated once the global object looks as they expect it.
 const MODULES: [&str; 2] = ["pyodide.mjs", "pyodide.asm.mjs"];
 
+/// In memory, unless a folder is mounted there, which is the default of mounts.
+const WORKING_DIRECTORY: &str = "/home/pyodide";
+
 pub struct Pyodide {
   js: JsWorker,
   /// The object of `js/python.js`.
@@ -168,8 +171,12 @@ impl Language for Pyodide {
   async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
     self.js.configure(config)?;
     let env = self.to_v8(&json!(config.env));
-    let cwd = self.to_v8(&json!("/home/pyodide"));
-    self.call_now("configure", &[env, cwd]).map(|_| ())
+    let cwd = self.to_v8(&json!(WORKING_DIRECTORY));
+    let mount_points: Vec<_> = config.mounts.iter().map(|m| &m.mount_point).collect();
+    let mount_points = self.to_v8(&json!(mount_points));
+    self
+      .call_now("configure", &[env, cwd, mount_points])
+      .map(|_| ())
   }
 
   async fn execute(&mut self, cell: Cell) -> Outcome {

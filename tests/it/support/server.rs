@@ -90,7 +90,11 @@ impl Server {
   pub fn builder() -> ServerBuilder {
     let dir = TempDir::new().expect("a temporary directory");
     let mut command = Command::new(binary());
-    command.env_clear().args(["serve", "--port", "0"]);
+    command
+      .env_clear()
+      .args(["serve", "--port", "0"])
+      // Blank kernels that no test takes would only slow it down.
+      .env("KERNEL_POOL_ENABLED", "false");
     ServerBuilder {
       command,
       dir,
