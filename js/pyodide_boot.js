@@ -87,7 +87,7 @@ export async function bootPyodide(
       indexURL: INDEX_URL,
       packageBaseUrl: INDEX_URL,
       lockFileContents: lockFile,
-      createPyodideModule: snapshot ? withMemory(createPyodideModule, snapshot) : createPyodideModule,
+      createPyodideModule: (settings) => createModule(createPyodideModule, settings, snapshot),
       jsglobals,
       env: { HOME: "/home/pyodide" },
       ...(snapshot ? { _loadSnapshot: snapshot.head } : {}),
@@ -98,14 +98,19 @@ export async function bootPyodide(
   }
 }
 
-/** Pyodide would copy the memory out of the snapshot; it finds it there already. */
-function withMemory(createPyodideModule, { size, map }) {
-  return async (settings) => {
-    const module = await createPyodideModule(settings);
-    if (module.HEAPU8.length < size) module.growMemory(size);
-    map(module.HEAPU8);
-    return module;
+async function createModule(createPyodideModule, settings, snapshot) {
+  const { onExit: note } = settings;
+  settings.onExit = (code) => {
+    note(code);
+    onExit?.(code);
   };
+  const module = await createPyodideModule(settings);
+  if (snapshot) {
+    // Pyodide would copy the memory out of the snapshot; it finds it there already.
+    if (module.HEAPU8.length < snapshot.size) module.growMemory(snapshot.size);
+    snapshot.map(module.HEAPU8);
+  }
+  return module;
 }
 
 /** Puts the packages that come with the engine on Python's path. */

@@ -11,11 +11,13 @@ const {
   op_kernel_emit,
   op_kernel_input,
   op_python_asset,
+  op_python_fatal,
   op_python_interrupt_buffer,
   op_python_keep_package,
   op_python_map_memory,
   op_python_package,
   op_python_package_places,
+  op_python_sleep,
 } = core.ops;
 
 const CDN = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/";
@@ -48,6 +50,7 @@ let kernel;
 const host = {
   emit: (kind, data) => op_kernel_emit(kind, data),
   input: (prompt, password) => op_kernel_input(prompt, password),
+  sleep: (seconds) => op_python_sleep(seconds),
 };
 
 /** What C code and Python's original streams print. */
@@ -90,11 +93,13 @@ internals.python = {
     });
     const path = addSitePackages(pyodide, op_python_asset("site-packages.zip"));
     if (!snapshot) pyodide.runPython(`import sys; sys.path.append(${JSON.stringify(path)})`);
+    pyodide._api.on_fatal = ({ status, message }) =>
+      op_python_fatal(status === undefined ? `failed: ${message}` : `exited with code ${status}`);
     pyodide.setStdin({ error: true });
     pyodide.setStdout(capture(false));
     pyodide.setStderr(capture(true));
     pyodide.setInterruptBuffer(new Int32Array(op_python_interrupt_buffer()));
-    kernel = pyodide.runPython("from engine_kernel import _pyodide; _pyodide.kernel()");
+    kernel = pyodide.pyimport("engine_kernel._pyodide").kernel();
     kernel.attach(host);
   },
 

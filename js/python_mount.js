@@ -49,13 +49,16 @@ const ERRNO = {
 };
 
 export function mountFileSystem(FS, deno) {
-  /** Runs an operation and tells its error as C would. */
+  /** Runs an operation and tells its error as C would. Some of Deno's read its global meanwhile. */
   const errno = (operation) => {
+    globalThis.Deno = deno;
     try {
       return operation();
     } catch (error) {
       if (error instanceof FS.ErrnoError) throw error;
       throw new FS.ErrnoError(ERRNO[error.code] ?? ERRNO[CODES[error.name]] ?? ERRNO.EIO);
+    } finally {
+      delete globalThis.Deno;
     }
   };
 

@@ -6,14 +6,15 @@ Nothing here may touch JavaScript before `attach`: a memory snapshot is taken of
 import asyncio
 import functools
 import importlib
-import importlib.resources
 import importlib.util
-import json
 import json
 import os
 import re
 import sys
+import time
 import traceback
+from collections.abc import Callable
+from typing import Protocol
 
 import IPython
 from IPython.utils import PyColorize
@@ -23,6 +24,7 @@ from .frontend import Host
 from .kernel import Kernel
 from .shell import KernelShell
 
+_POLLING_STEPS = 1000
 _PIP_CALL = re.compile(r"^([ \t]*)(get_ipython\(\)\.run_line_magic\(['\"]pip['\"],)", re.MULTILINE)
 
 
@@ -68,11 +70,12 @@ class PyodideKernel(Kernel):
         super().__init__()
         _warm_up(self._shell)
 
-    def attach(self, host: Host) -> None:
+    def attach(self, host: "PyodideHost") -> None:
         super().attach(host)
         loop = asyncio.get_event_loop()
         loop._keyboard_interrupt_handler = lambda: None
-        loop._system_exit_handler = _report_exit
+        loop._system_exit_handler = lambda _code: None
+        time.sleep = _interruptible_sleep(host)
 
     async def _prepare(self, code: str) -> None:
         """Loads what the cell imports from the Pyodide distribution."""
@@ -83,8 +86,32 @@ class PyodideKernel(Kernel):
             await _load_packages(missing)
 
 
-def _report_exit(code: object) -> None:
-    sys.stderr.write(f"A background task called sys.exit({code!r}); the kernel goes on\n")
+@functools.cache
+def kernel() -> PyodideKernel:
+    """The kernel of this interpreter. A memory snapshot made after the first call has it built."""
+    return PyodideKernel()
+
+
+class PyodideHost(Host, Protocol):
+    """What the JavaScript around Pyodide offers besides."""
+
+    def sleep(self, seconds: float) -> bool:
+        """Blocks the thread; `True` when an interrupt ended it early."""
+
+
+def _interruptible_sleep(host: PyodideHost) -> Callable[[float], None]:
+    """Pyodide's own lets the event loop run meanwhile, where an interrupt cannot reach the sleeper."""
+
+    @functools.wraps(time.sleep)
+    def sleep(seconds: float, /) -> None:
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        if host.sleep(float(seconds)):
+            # Pyodide looks for interrupts only every so many bytecodes.
+            for _ in range(_POLLING_STEPS):
+                pass
+
+    return sleep
 
 
 def _installed() -> set[str]:
@@ -134,16 +161,6 @@ def _theme_from_zip(
     return theme.from_dict(json.loads(IPython.__loader__.get_data(os.fspath(path))))
 
 
-def _load_themes() -> None:
-    """IPython reads its themes from files, but lies in an archive here."""
-    from IPython.utils import PyColorize
-
-    folder = importlib.resources.files("IPython.utils") / "themes"
-    for name, file in PyColorize._BUILTIN_THEMES.items():
-        text = (folder / PyColorize._theme_filename(file)).read_text(encoding="utf-8")
-        PyColorize.theme_table._by_name[name] = PyColorize.Theme.from_dict(json.loads(text))
-
-
 def _warm_up(shell: KernelShell) -> None:
     """Imports what first cells need, so that the snapshot has it."""
     for module in (
@@ -159,10 +176,4 @@ def _warm_up(shell: KernelShell) -> None:
     try:
         exec(compile("1 / 0", "<warm-up>", "exec"), {})
     except ZeroDivisionError as error:
-        shell.showtraceback((type(error), error, error.__traceback__))
-
-
-@functools.cache
-def kernel() -> PyodideKernel:
-    """The one kernel of this interpreter; a memory snapshot holds it."""
-    return PyodideKernel()
+        shell.report(error)

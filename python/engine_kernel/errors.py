@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from .shell import KernelShell
 
 INTERRUPTED = "Execution interrupted by user"
-_PLUMBING = tuple(
-    os.path.join(os.path.dirname(path), "") for path in (__file__, IPython.__file__)
-)
+_OWN = os.path.join(os.path.dirname(__file__), "")
+_PLUMBING = (_OWN, os.path.join(os.path.dirname(IPython.__file__), ""))
 
 
 def report(shell: "KernelShell", error: BaseException) -> ErrorReport:
@@ -56,9 +55,18 @@ def _value(error: BaseException) -> str:
 
 
 def _users_part(tb: TracebackType | None) -> TracebackType | None:
+    """The stack from the first frame of the cell on, without the frames of this package."""
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_PLUMBING):
         tb = tb.tb_next
-    return tb
+    kept = []
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(_OWN):
+            kept.append(tb)
+        tb = tb.tb_next
+    part = None
+    for entry in reversed(kept):
+        part = TracebackType(part, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return part
 
 
 def _render(

@@ -7,7 +7,7 @@ kernel's own code nobody could catch it, so the handler looks at the stack first
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from types import CodeType, FrameType
 from typing import ParamSpec, TypeVar
 
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOOP_CALLBACK: CodeType = asyncio.Handle._run.__code__
-_LOOP_MODULES = frozenset({"asyncio", "selectors"})
+_LOOP_MODULES = frozenset({"asyncio", "pyodide", "selectors"})
 
 
 class Cell:
@@ -32,7 +32,9 @@ class Cell:
     def cancel(self) -> None:
         """Wakes the cell up from what it awaits. Any thread may ask."""
         self.interrupted = True
-        if self.task is not None:
+        if self.task is None:
+            self.interrupt_due = True
+        else:
             self.task.get_loop().call_soon_threadsafe(self.task.cancel)
 
     def raise_if_due(self) -> None:
@@ -53,45 +55,51 @@ def interruptible(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     return function(*args, **kwargs)
 
 
+async def interruptible_await(awaitable: Awaitable[R], /) -> R:
+    """Awaits what a SIGINT may end while it runs; the caller catches the KeyboardInterrupt."""
+    return await awaitable
+
+
+_ENTRY_POINTS = frozenset({interruptible.__code__, interruptible_await.__code__})
+
+
 class Interrupts:
     """The SIGINT handler of a kernel."""
 
-    def __init__(self, entry_points: Iterator[CodeType]) -> None:
-        """`entry_points` run user code and catch everything that comes out of it."""
-        self._entry_points = frozenset(entry_points) | {interruptible.__code__}
+    def __init__(self) -> None:
         self._cell: Cell | None = None
         self._host_task: asyncio.Task | None = None
 
     def watch(self, cell: Cell, host_task: asyncio.Task | None) -> None:
-        """Directs interrupts to a cell. `host_task` is never disturbed."""
+        """Directs interrupts to a cell until the next. `host_task` is never disturbed."""
         self._cell = cell
         self._host_task = host_task
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._on_sigint)
 
-    def release(self) -> None:
-        self._cell = None
-
     def _on_sigint(self, _signal: int, frame: FrameType | None) -> None:
-        place = self._enclosing(frame)
-        if place in self._entry_points:
+        place = _enclosing(frame)
+        if place in _ENTRY_POINTS:
             raise KeyboardInterrupt
         cell, task = self._cell, _current_task()
         if cell is not None:
-            if task is cell.task:
+            if task is not None and task is cell.task:
                 cell.interrupt_due = True
                 return
             cell.cancel()
+            if cell.task is None:
+                return
         if place is _LOOP_CALLBACK and task is not self._host_task and _may_cancel(task, frame):
             raise asyncio.CancelledError
 
-    def _enclosing(self, frame: FrameType | None) -> CodeType | None:
-        """The innermost code around `frame` that would catch what is raised there."""
-        while frame is not None and frame.f_back is not None:
-            frame = frame.f_back
-            if frame.f_code in self._entry_points or frame.f_code is _LOOP_CALLBACK:
-                return frame.f_code
-        return None
+
+def _enclosing(frame: FrameType | None) -> CodeType | None:
+    """The innermost code around `frame` that would catch what is raised there."""
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code in _ENTRY_POINTS or frame.f_code is _LOOP_CALLBACK:
+            return frame.f_code
+    return None
 
 
 def _current_task() -> asyncio.Task | None:

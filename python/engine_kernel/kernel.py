@@ -7,8 +7,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
-from types import CodeType
+from collections.abc import Mapping
 
 from . import errors, intelligence, prompts
 from .frontend import ErrorReport, Frontend, Host
@@ -28,7 +27,7 @@ class Kernel:
     def __init__(self) -> None:
         self._frontend = Frontend()
         self._shell = self.shell_class.instance(frontend=self._frontend)
-        self._interrupts = Interrupts(self._code_around_users())
+        self._interrupts = Interrupts()
         self._context = contextvars.copy_context()
         self._cell: Cell | None = None
 
@@ -107,9 +106,8 @@ class Kernel:
             report = await self._shell.run(code, cell)
         except BaseException as error:
             report = self._last_report(error, cell)
-        finally:
-            self._cell = self._shell.cell = None
-            self._interrupts.release()
+        self._cell = self._shell.cell = None
+        cell.errors.clear()
         if report is None:
             return "ok"
         self._frontend.error(report)
@@ -123,7 +121,3 @@ class Kernel:
             return interruptible(errors.report, self._shell, error)
         except BaseException:
             return errors.bare(error)
-
-    def _code_around_users(self) -> "map[CodeType]":
-        functions: list[Callable] = [self.shell_class.run_code]
-        return map(lambda function: function.__code__, functions)

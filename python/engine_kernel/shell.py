@@ -1,28 +1,10 @@
 """IPython's shell without files, terminals and colours, its output going to the frontend."""
 
 import sys
-from contextlib import contextmanager
-from collections.abc import Iterator
 
 from traitlets import Any, Type, default
 from traitlets.config import Config
-
-
-@contextmanager
-def _jedi_left_out() -> Iterator[None]:
-    """Older IPythons import jedi with the completer, which costs every kernel 10 MB."""
-    hidden = "jedi" not in sys.modules
-    if hidden:
-        sys.modules["jedi"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["jedi"]
-
-
-with _jedi_left_out():
-    from IPython.core import completer, interactiveshell
+from IPython.core import interactiveshell
 from IPython.core.autocall import ExitAutocall
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
@@ -30,7 +12,7 @@ from IPython.core.profiledir import ProfileDir
 from . import errors
 from .display import EventDisplayHook, EventDisplayPublisher
 from .frontend import ErrorReport, Frontend
-from .interrupts import Cell, interruptible
+from .interrupts import Cell, interruptible, interruptible_await
 from .magics import KernelMagics
 
 
@@ -122,9 +104,9 @@ class KernelShell(InteractiveShell):
             if self.cell is not None:
                 self.cell.raise_if_due()
             if async_:
-                await eval(code_obj, self.user_global_ns, self.user_ns)
+                await interruptible_await(eval(code_obj, self.user_global_ns, self.user_ns))
             else:
-                exec(code_obj, self.user_global_ns, self.user_ns)
+                interruptible(exec, code_obj, self.user_global_ns, self.user_ns)
         except self.custom_exceptions as error:
             if result is not None:
                 result.error_in_exec = error
@@ -157,14 +139,15 @@ class KernelShell(InteractiveShell):
             return
         cell = self.cell
         if cell is None:
-            self._write_report(self._report(error))
+            self._write_report(self.report(error))
         else:
-            cell.errors.append((error, self._report(error)))
+            cell.errors.append((error, self.report(error)))
 
     def showsyntaxerror(self, filename=None, running_compiled_code=False):
         self.showtraceback()
 
-    def _report(self, error: BaseException) -> ErrorReport:
+    def report(self, error: BaseException) -> ErrorReport:
+        """Describes an error, or the interrupt that it stands for."""
         try:
             if self.cell is not None and self.cell.stopped(error):
                 return interruptible(errors.interruption, self, error.__traceback__)
@@ -178,7 +161,7 @@ class KernelShell(InteractiveShell):
         """The one report that stands for the cell: of the error that ended it, if any did."""
         shown = cell.errors
         if error is not None and all(error is not other for other, _ in shown):
-            shown.append((error, self._report(error)))
+            shown.append((error, self.report(error)))
         if not shown:
             return None
         verdict = next((entry for entry in shown if entry[0] is error), shown[-1])

@@ -75,7 +75,9 @@ async function snapshot(zip) {
 import sys
 sys.path.append(${JSON.stringify(path)})
 from engine_kernel import _pyodide
+import gc
 _pyodide.kernel()
+gc.collect()
 `);
   return pyodide.makeMemorySnapshot();
 }

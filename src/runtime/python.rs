@@ -6,8 +6,12 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use deno_core::ExtensionFileSource;
 use deno_core::OpState;
@@ -15,6 +19,8 @@ use deno_core::op2;
 use deno_core::v8;
 use deno_error::JsErrorBox;
 use memmap2::MmapOptions;
+
+use super::SharedSink;
 
 /// Files of Pyodide on this machine.
 #[derive(Debug, Clone)]
@@ -89,11 +95,13 @@ deno_core::extension!(
   python,
   ops = [
     op_python_asset,
+    op_python_fatal,
     op_python_interrupt_buffer,
     op_python_keep_package,
     op_python_map_memory,
     op_python_package,
     op_python_package_places,
+    op_python_sleep,
   ],
   esm_entry_point = "ext:python/python.js",
   options = { files: PythonFiles, interrupt: InterruptBuffer },
@@ -126,25 +134,38 @@ pub fn extension(files: PythonFiles, interrupt: InterruptBuffer) -> deno_core::E
 
 /// A word that Pyodide looks at every few bytecodes; 2 (`SIGINT`) raises KeyboardInterrupt and sets it
 /// back to 0. <https://pyodide.org/en/stable/usage/keyboard-interrupts.html>
-#[derive(Clone)]
-pub struct InterruptBuffer(Arc<AtomicI32>);
+#[derive(Clone, Default)]
+pub struct InterruptBuffer {
+  word: Arc<AtomicI32>,
+  /// Wakes a sleep, which looks at nothing.
+  bell: Arc<(Mutex<()>, Condvar)>,
+}
 
 const SIGINT: i32 = 2;
 
-impl Default for InterruptBuffer {
-  fn default() -> Self {
-    Self(Arc::new(AtomicI32::new(0)))
-  }
-}
-
 impl InterruptBuffer {
   pub fn raise(&self) {
-    self.0.store(SIGINT, Ordering::SeqCst);
+    self.word.store(SIGINT, Ordering::SeqCst);
+    let _held = self.bell.0.lock().unwrap_or_else(PoisonError::into_inner);
+    self.bell.1.notify_all();
   }
 
   /// Takes a signal back; `false` when Python has seen it already, or there was none.
   pub fn withdraw(&self) -> bool {
-    self.0.swap(0, Ordering::SeqCst) == SIGINT
+    self.word.swap(0, Ordering::SeqCst) == SIGINT
+  }
+
+  /// Blocks the thread until `duration` has passed or a signal comes; whether one came.
+  fn sleep(&self, duration: Duration) -> bool {
+    let held = self.bell.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let signalled = || self.word.load(Ordering::SeqCst) != 0;
+    drop(
+      self
+        .bell
+        .1
+        .wait_timeout_while(held, duration, |()| !signalled()),
+    );
+    signalled()
   }
 
   /// The word as memory that JavaScript shares.
@@ -157,7 +178,7 @@ impl InterruptBuffer {
       // SAFETY: `word` is the reference leaked below, released once.
       drop(unsafe { Arc::from_raw(word.cast::<AtomicI32>()) });
     }
-    let word = Arc::into_raw(self.0.clone()).cast_mut();
+    let word = Arc::into_raw(self.word.clone()).cast_mut();
     // SAFETY: the memory lives until `release` drops the reference that keeps it; both sides only
     // use it atomically.
     unsafe {
@@ -178,6 +199,24 @@ fn op_python_interrupt_buffer<'s>(
 ) -> v8::Local<'s, v8::SharedArrayBuffer> {
   let store = state.borrow::<InterruptBuffer>().backing_store();
   v8::SharedArrayBuffer::with_backing_store(scope, &store.make_shared())
+}
+
+/// Far beyond the life of a kernel, and within what the clock can count to.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1 << 32);
+
+/// `time.sleep`; whether a signal ended it. Nothing else of the kernel runs meanwhile, as in any Python.
+#[op2(fast)]
+fn op_python_sleep(state: &mut OpState, seconds: f64) -> bool {
+  let duration = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_SLEEP);
+  let buffer = state.borrow::<InterruptBuffer>().clone();
+  buffer.sleep(duration.min(LONGEST_SLEEP))
+}
+
+/// Python cannot go on: it has ended itself, or has failed.
+#[op2(fast)]
+fn op_python_fatal(state: &mut OpState, #[string] reason: &str) {
+  let sink = state.borrow::<SharedSink>().clone();
+  sink.fatal(reason);
 }
 
 /// A file of the distribution, mapped: kernels share its pages.
@@ -268,4 +307,39 @@ fn op_python_keep_package(
 #[string]
 fn op_python_package_places(state: &mut OpState) -> String {
   state.borrow::<PythonFiles>().packages.places()
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  const SUM: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+  #[test]
+  fn a_package_is_taken_only_with_its_own_sum() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folders = PackageFolders {
+      local: Some(dir.path().join("local")),
+      cache: dir.path().join("cache"),
+    };
+    assert_eq!(folders.find("a.whl", SUM), None);
+    let error = folders
+      .keep("a.whl", SUM, b"other")
+      .expect_err("another sum");
+    assert!(error.contains("a.whl") && error.contains(SUM), "{error}");
+    folders.keep("a.whl", SUM, b"hello").expect("is kept");
+    assert_eq!(folders.find("a.whl", SUM), Some(b"hello".to_vec()));
+    std::fs::write(folders.cache.join("a.whl"), "changed").expect("is written");
+    assert_eq!(folders.find("a.whl", SUM), None);
+    std::fs::create_dir(dir.path().join("local")).expect("is made");
+    std::fs::write(dir.path().join("local/a.whl"), "hello").expect("is written");
+    assert_eq!(folders.find("a.whl", SUM), Some(b"hello".to_vec()));
+  }
+
+  #[test]
+  fn a_package_name_is_no_path() {
+    for name in ["../a.whl", "/etc/passwd", "a/b.whl", "", ".."] {
+      assert_eq!(plain_name(name), None, "{name}");
+    }
+  }
 }

@@ -22,6 +22,7 @@ mod openapi;
 mod output;
 mod permissions;
 mod pool;
+mod python;
 mod shutdown;
 mod streaming;
 mod support;
