@@ -191,7 +191,7 @@ impl JsWorker {
       .configure(config.scratch.clone(), mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
     if let Some(path) = &config.certificates {
-      self.services.roots.add_file(path)?;
+      self.services.roots.add_file(path.clone());
     }
     let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
     let isolate = self.worker.js_runtime.v8_isolate();
