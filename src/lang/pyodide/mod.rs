@@ -90,7 +90,7 @@ impl Pyodide {
       arguments.push(module);
     }
     let snapshot = assets.join("snapshot.memory").exists();
-    arguments.push(pyodide.to_v8(&json!(snapshot)));
+    arguments.push(pyodide.v8_value(&json!(snapshot)));
     pyodide
       .call("boot", &arguments)
       .await
@@ -98,7 +98,7 @@ impl Pyodide {
     Ok(pyodide)
   }
 
-  fn to_v8(&mut self, value: &Value) -> v8::Global<v8::Value> {
+  fn v8_value(&mut self, value: &Value) -> v8::Global<v8::Value> {
     deno_core::scope!(scope, &mut self.js.worker.js_runtime);
     let local = serde_v8::to_v8(scope, value).unwrap_or_else(|_| v8::undefined(scope).into());
     v8::Global::new(scope, local)
@@ -170,10 +170,10 @@ impl Language for Pyodide {
 
   async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
     self.js.configure(config)?;
-    let env = self.to_v8(&json!(config.env));
-    let cwd = self.to_v8(&json!(WORKING_DIRECTORY));
+    let env = self.v8_value(&json!(config.env));
+    let cwd = self.v8_value(&json!(WORKING_DIRECTORY));
     let mount_points: Vec<_> = config.mounts.iter().map(|m| &m.mount_point).collect();
-    let mount_points = self.to_v8(&json!(mount_points));
+    let mount_points = self.v8_value(&json!(mount_points));
     self
       .call_now("configure", &[env, cwd, mount_points])
       .map(|_| ())
@@ -181,7 +181,7 @@ impl Language for Pyodide {
 
   async fn execute(&mut self, cell: Cell) -> Outcome {
     self.interrupter.begin(cell.execution_id);
-    let code = self.to_v8(&json!(cell.code));
+    let code = self.v8_value(&json!(cell.code));
     let result = self.call("execute", &[code]).await;
     self.interrupter.end();
     match result.map(|value| self.text_of(&value)) {
@@ -204,7 +204,7 @@ impl Language for Pyodide {
       Question::Inspect { code, cursor } => ("inspect", vec![json!(code), json!(cursor)]),
       Question::IsComplete { code } => ("isComplete", vec![json!(code)]),
     };
-    let arguments: Vec<_> = arguments.iter().map(|a| self.to_v8(a)).collect();
+    let arguments: Vec<_> = arguments.iter().map(|a| self.v8_value(a)).collect();
     match self.call_now(method, &arguments) {
       Ok(answer) => serde_json::from_str(&self.text_of(&answer)).unwrap_or_default(),
       Err(message) => json!({ "status": "error", "ename": "Error", "evalue": message }),
