@@ -13,6 +13,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use deno_core::serde_v8;
 use deno_core::v8;
+use kernel_host::host::Surroundings;
+use kernel_host::sink::SharedSink;
 use serde_json::Value;
 use serde_json::json;
 
@@ -28,9 +30,7 @@ use crate::protocol::Outcome;
 use crate::protocol::Question;
 use crate::runtime::InterruptBuffer;
 use crate::runtime::JsWorker;
-use crate::runtime::JsWorkerOptions;
 use crate::runtime::PythonFiles;
-use crate::runtime::SharedSink;
 use crate::runtime::python_extension;
 
 /// Pyodide's two modules, evaluated once the global object looks as they expect it.
@@ -52,7 +52,7 @@ impl Pyodide {
   ///
   /// # Errors
   /// When the files are not there or do not fit together.
-  pub async fn boot(options: JsWorkerOptions, files: PythonFiles) -> io::Result<Self> {
+  pub async fn boot(options: Surroundings, files: PythonFiles) -> io::Result<Self> {
     let sink = options.sink.clone();
     let buffer = InterruptBuffer::default();
     let assets = files.assets.clone();
@@ -90,7 +90,7 @@ impl Pyodide {
       arguments.push(module);
     }
     let snapshot = assets.join("snapshot.memory").exists();
-    arguments.push(pyodide.to_v8(&json!(snapshot)));
+    arguments.push(pyodide.v8_value(&json!(snapshot)));
     pyodide
       .call("boot", &arguments)
       .await
@@ -98,7 +98,7 @@ impl Pyodide {
     Ok(pyodide)
   }
 
-  fn to_v8(&mut self, value: &Value) -> v8::Global<v8::Value> {
+  fn v8_value(&mut self, value: &Value) -> v8::Global<v8::Value> {
     deno_core::scope!(scope, &mut self.js.worker.js_runtime);
     let local = serde_v8::to_v8(scope, value).unwrap_or_else(|_| v8::undefined(scope).into());
     v8::Global::new(scope, local)
@@ -170,10 +170,10 @@ impl Language for Pyodide {
 
   async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
     self.js.configure(config)?;
-    let env = self.to_v8(&json!(config.env));
-    let cwd = self.to_v8(&json!(WORKING_DIRECTORY));
+    let env = self.v8_value(&json!(config.env));
+    let cwd = self.v8_value(&json!(WORKING_DIRECTORY));
     let mount_points: Vec<_> = config.mounts.iter().map(|m| &m.mount_point).collect();
-    let mount_points = self.to_v8(&json!(mount_points));
+    let mount_points = self.v8_value(&json!(mount_points));
     self
       .call_now("configure", &[env, cwd, mount_points])
       .map(|_| ())
@@ -181,7 +181,7 @@ impl Language for Pyodide {
 
   async fn execute(&mut self, cell: Cell) -> Outcome {
     self.interrupter.begin(cell.execution_id);
-    let code = self.to_v8(&json!(cell.code));
+    let code = self.v8_value(&json!(cell.code));
     let result = self.call("execute", &[code]).await;
     self.interrupter.end();
     match result.map(|value| self.text_of(&value)) {
@@ -204,7 +204,7 @@ impl Language for Pyodide {
       Question::Inspect { code, cursor } => ("inspect", vec![json!(code), json!(cursor)]),
       Question::IsComplete { code } => ("isComplete", vec![json!(code)]),
     };
-    let arguments: Vec<_> = arguments.iter().map(|a| self.to_v8(a)).collect();
+    let arguments: Vec<_> = arguments.iter().map(|a| self.v8_value(a)).collect();
     match self.call_now(method, &arguments) {
       Ok(answer) => serde_json::from_str(&self.text_of(&answer)).unwrap_or_default(),
       Err(message) => json!({ "status": "error", "ename": "Error", "evalue": message }),
