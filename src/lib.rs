@@ -8,6 +8,7 @@ mod host;
 mod http;
 mod kernel;
 mod lang;
-mod protocol;
 mod runtime;
 mod settings;
+
+use kernel_host::protocol;

@@ -124,6 +124,20 @@ pub struct KernelArgs {
   #[arg(long = "cert", env = "DENO_CERT", value_name = "FILE")]
   pub deno_cert: Option<PathBuf>,
 
+  /// Interpreter of CPython kernels: a path, or a name looked for in PATH. These kernels are not
+  /// sandboxed; allow them with ALLOWED_KERNEL_TYPES for people you trust.
+  #[arg(
+    long,
+    env = "CPYTHON_EXECUTABLE",
+    value_name = "FILE",
+    default_value = "python3"
+  )]
+  pub cpython_executable: PathBuf,
+
+  /// More interpreters that a kernel may ask for with `python`, separated like PATH.
+  #[arg(long, env = "CPYTHON_OTHERS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
+  pub cpython_others: Vec<PathBuf>,
+
   /// Folder with packages of the Pyodide distribution, looked in before the CDN.
   #[arg(long, env = "PYODIDE_PACKAGES_DIR", value_name = "DIR")]
   pub pyodide_packages_dir: Option<PathBuf>,

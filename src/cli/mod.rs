@@ -15,8 +15,7 @@ use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
 
-use crate::host::HostSpec;
-use crate::kernel::HOST_COMMAND;
+use crate::host::HOST_COMMAND;
 use crate::settings::ServeArgs;
 
 /// Runs TypeScript and JavaScript for others, each kernel in a process of its own, behind one HTTP API.
@@ -76,13 +75,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run_kernel_host(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-  match HostSpec::from_args(args) {
-    Some(spec) => spec.run_process(),
-    None => {
-      let _ = writeln!(io::stderr(), "error: the server starts kernel hosts");
-      ExitCode::from(2)
-    }
-  }
+  crate::host::run_command(args).unwrap_or_else(|| {
+    let _ = writeln!(io::stderr(), "error: the server starts kernel hosts");
+    ExitCode::from(2)
+  })
 }
 
 /// Shows clap's message; when the wrong value came from the environment, it says from which variable.

@@ -1,6 +1,7 @@
 //! `/api/kernels`: their lives.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Json;
@@ -107,10 +108,13 @@ pub struct CreateBody {
   /// `worker` or `main_thread`.
   #[schema(default = "worker")]
   mode: Option<String>,
-  /// `typescript`, `javascript` or `python`, or their short forms.
+  /// `typescript`, `javascript`, `python` or `cpython`, or their short forms.
   #[schema(default = "python")]
   #[serde(alias = "language")]
   lang: Option<String>,
+  /// Interpreter of a `cpython` kernel, one of those that the operator offers.
+  #[schema(value_type = Option<String>)]
+  python: Option<PathBuf>,
   /// Environment variables; null becomes an empty string.
   #[serde(default)]
   #[schema(value_type = BTreeMap<String, String>)]
@@ -158,6 +162,7 @@ impl CreateBody {
       mode: mode.map_err(|e| parse("mode", e))?,
       language: language.map_err(|e| parse("lang", e))?,
       env,
+      python: self.python,
       filesystem: self.filesystem,
       permissions: self.permissions,
       inactivity_timeout: milliseconds("inactivityTimeout", self.inactivity_timeout)?,

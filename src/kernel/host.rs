@@ -1,28 +1,20 @@
 //! The server's end of a kernel host: starting it, talking to it, and learning how it ended.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
 use futures::StreamExt;
-use rustix::process::Pid;
-use rustix::process::Signal;
+use kernel_host::lang::cpython::start::HostProcess;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::process::Child;
-use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use tokio_util::codec::FramedRead;
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -34,9 +26,6 @@ use crate::protocol::MAX_FRAME_BYTES;
 use crate::protocol::Reply;
 use crate::protocol::Request;
 
-/// The hidden command that turns this binary into a kernel process.
-pub const HOST_COMMAND: &str = "kernel-host";
-
 /// Longest a host may take to boot, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +36,7 @@ const EXIT_GRACE: Duration = Duration::from_millis(50);
 pub struct HostConnection {
   pub handle: HostHandle,
   replies: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
-  child: Option<Child>,
+  child: Option<HostProcess>,
   /// What the host said before it ended.
   last_words: Option<String>,
   killed: bool,
@@ -80,13 +69,12 @@ impl HostConnection {
   /// # Errors
   /// When it cannot be started or does not come up in time.
   pub async fn launch(mode: Mode, spec: &HostSpec) -> io::Result<Self> {
-    spec.prepare().await?;
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = match mode {
-      Mode::Worker => Some(spawn_process(theirs, spec).await?),
+      Mode::Worker => Some(spec.start(theirs).await?),
       Mode::MainThread => {
-        spec.clone().run_thread(theirs)?;
+        spec.start_on_thread(theirs).await?;
         None
       }
     };
@@ -103,7 +91,7 @@ impl HostConnection {
       handle: HostHandle {
         requests,
         kill: Arc::default(),
-        pid: child.as_ref().and_then(Child::id),
+        pid: child.as_ref().and_then(HostProcess::id),
       },
       replies: LengthDelimitedCodec::builder()
         .max_frame_length(MAX_FRAME_BYTES)
@@ -162,11 +150,11 @@ impl HostConnection {
       Some(child) => {
         // A host that ends by itself has a status of its own; one that still runs gets SIGKILL.
         let asked = Instant::now();
-        while !self.killed && !has_exited(child) && asked.elapsed() < EXIT_GRACE {
+        while !self.killed && !child.has_exited() && asked.elapsed() < EXIT_GRACE {
           tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        kill_group(child);
-        child.wait().await.ok()
+        child.kill_group();
+        child.wait().await
       }
       None => None,
     };
@@ -175,42 +163,6 @@ impl HostConnection {
       (None, Some(status)) => describe(status),
       (None, None) => "ended".into(),
     }
-  }
-}
-
-impl Drop for HostConnection {
-  fn drop(&mut self) {
-    if let Some(child) = &mut self.child {
-      kill_group(child);
-    }
-  }
-}
-
-/// Whether the process has ended, without collecting its status: until that is done its id, and so
-/// that of its group, cannot become another's.
-fn has_exited(child: &Child) -> bool {
-  use rustix::process::WaitId;
-  use rustix::process::WaitIdOptions;
-  let Some(pid) = child
-    .id()
-    .and_then(|id| i32::try_from(id).ok())
-    .and_then(Pid::from_raw)
-  else {
-    return true;
-  };
-  let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-  !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
-}
-
-/// Kills the process and what it started; does nothing once it has been waited for.
-fn kill_group(child: &mut Child) {
-  let pid = child
-    .id()
-    .and_then(|id| i32::try_from(id).ok())
-    .and_then(Pid::from_raw);
-  if let Some(pid) = pid {
-    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-    let _ = child.start_kill();
   }
 }
 
@@ -235,60 +187,6 @@ fn signal_name(signal: i32) -> &'static str {
     15 => " (SIGTERM)",
     24 => " (SIGXCPU)",
     _ => "",
-  }
-}
-
-type SpawnJob = (
-  Command,
-  tokio::runtime::Handle,
-  oneshot::Sender<io::Result<Child>>,
-);
-
-/// Starts the process from one thread that never ends: the kernel's death signal is bound to the
-/// thread that started it, and the runtime's threads come and go.
-async fn spawn_process(socket: StdUnixStream, spec: &HostSpec) -> io::Result<Child> {
-  static SPAWNER: OnceLock<Option<std_mpsc::Sender<SpawnJob>>> = OnceLock::new();
-  let spawner = SPAWNER.get_or_init(|| {
-    let (tx, rx) = std_mpsc::channel::<SpawnJob>();
-    let thread = std::thread::Builder::new().name("kernel-spawner".into());
-    let run = move || {
-      for (mut command, runtime, done) in rx {
-        let _entered = runtime.enter();
-        let _ = done.send(command.spawn());
-      }
-    };
-    thread.spawn(run).ok().map(|_| tx)
-  });
-  let mut command = Command::new(own_binary()?);
-  command
-    .arg(HOST_COMMAND)
-    .args(spec.to_args())
-    // Nothing of the server's environment is for kernels.
-    .env_clear()
-    // One isolate, few threads: glibc's arena a core would only spread the heap out.
-    .env("MALLOC_ARENA_MAX", "1")
-    .stdin(Stdio::from(OwnedFd::from(socket)))
-    .stdout(Stdio::null())
-    .stderr(Stdio::inherit())
-    .process_group(0)
-    .kill_on_drop(true);
-  let gone = || io::Error::other("the thread that starts kernels is gone");
-  let (done, spawned) = oneshot::channel();
-  let job = (command, tokio::runtime::Handle::current(), done);
-  spawner
-    .as_ref()
-    .ok_or_else(gone)?
-    .send(job)
-    .map_err(|_| gone())?;
-  spawned.await.map_err(|_| gone())?
-}
-
-/// This binary, also after it was replaced on disk.
-fn own_binary() -> io::Result<std::path::PathBuf> {
-  if cfg!(target_os = "linux") {
-    Ok("/proc/self/exe".into())
-  } else {
-    std::env::current_exe()
   }
 }
 

@@ -1,6 +1,7 @@
 //! All kernels of the engine.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -10,6 +11,8 @@ use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
 use std::time::Instant;
 
+use kernel_host::lang::cpython::start::CPythonHosts;
+use kernel_host::lang::cpython::start::Starting;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -188,7 +191,6 @@ impl KernelManager {
         list.join(", ")
       )));
     }
-    self.pools.of(kind.language)?;
     Ok(())
   }
 
@@ -221,7 +223,7 @@ impl KernelManager {
           approved.host.scratch.display()
         ))
       })?;
-    let pool = self.pools.of(kind.language)?;
+    let pool = self.pools.of(kind.language, &approved.python).await?;
     let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
     let mut waiting = pooled;
     loop {
@@ -346,15 +348,22 @@ struct Pools {
   javascript: Arc<Pool>,
   /// Or why there are no Python kernels.
   python: Result<Arc<Pool>, String>,
+  /// Or why there are no CPython kernels. These are forked, so none waits.
+  cpython: Result<Arc<CPythonHosts>, String>,
 }
 
 impl Pools {
   fn new(settings: &KernelArgs, python: Result<PythonFiles, String>) -> Self {
     let preload = settings.preload();
+    let is_served = |language, python: bool| match language {
+      Language::TypeScript | Language::JavaScript => !python,
+      Language::Python => python,
+      Language::CPython => false,
+    };
     let pool = |spec, python: bool| {
       let wanted = preload
         .iter()
-        .any(|kind| kind.mode == Mode::Worker && (kind.language == Language::Python) == python);
+        .any(|kind| kind.mode == Mode::Worker && is_served(kind.language, python));
       let size = if settings.kernel_pool_enabled && wanted {
         usize::from(settings.kernel_pool_size)
       } else {
@@ -365,16 +374,26 @@ impl Pools {
     Self {
       javascript: pool(HostSpec::JavaScript, false),
       python: python.map(|files| pool(HostSpec::Pyodide(files), true)),
+      cpython: CPythonHosts::beside_this_binary(Starting::FromZygote).map(Arc::new),
     }
   }
 
-  fn of(&self, language: Language) -> Result<&Arc<Pool>, KernelError> {
+  /// The pool for a language; `python` is the interpreter of CPython.
+  async fn of(&self, language: Language, python: &Path) -> Result<Arc<Pool>, KernelError> {
+    let unsupported = |reason: &String| KernelError::Unsupported(reason.clone());
     match language {
-      Language::TypeScript | Language::JavaScript => Ok(&self.javascript),
-      Language::Python => self
-        .python
-        .as_ref()
-        .map_err(|reason| KernelError::Unsupported(reason.clone())),
+      Language::TypeScript | Language::JavaScript => Ok(self.javascript.clone()),
+      Language::Python => self.python.clone().map_err(|reason| unsupported(&reason)),
+      Language::CPython => {
+        let hosts = self.cpython.as_ref().map_err(unsupported)?;
+        let checked = hosts.check(python).await;
+        checked.map_err(KernelError::Unsupported)?;
+        let spec = HostSpec::CPython {
+          hosts: hosts.clone(),
+          executable: python.to_owned(),
+        };
+        Ok(Pool::new(spec, 0, false))
+      }
     }
   }
 
@@ -388,6 +407,9 @@ impl Pools {
 
   fn close(&self) {
     self.all().for_each(|pool| pool.close());
+    if let Ok(hosts) = &self.cpython {
+      hosts.close();
+    }
   }
 
   fn stats(&self) -> PoolStats {

@@ -24,7 +24,6 @@ pub use self::execution::LogReader;
 pub use self::handle::Interrupted;
 pub use self::handle::Kernel;
 pub use self::handle::Status;
-pub use self::host::HOST_COMMAND;
 pub use self::manager::KernelManager;
 pub use self::options::CreateKernel;
 pub use self::options::Filesystem;
@@ -125,8 +124,11 @@ impl FromStr for Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
+  /// Python in V8, sandboxed.
   #[default]
   Python,
+  /// The machine's own Python: trusted code only.
+  CPython,
   TypeScript,
   JavaScript,
 }
@@ -135,6 +137,7 @@ impl fmt::Display for Language {
   fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(match self {
       Self::Python => "python",
+      Self::CPython => "cpython",
       Self::TypeScript => "typescript",
       Self::JavaScript => "javascript",
     })
@@ -147,10 +150,11 @@ impl FromStr for Language {
   fn from_str(text: &str) -> Result<Self, String> {
     match text.to_ascii_lowercase().as_str() {
       "python" | "py" => Ok(Self::Python),
+      "cpython" => Ok(Self::CPython),
       "typescript" | "ts" => Ok(Self::TypeScript),
       "javascript" | "js" => Ok(Self::JavaScript),
       _ => Err(format!(
-        "`{text}` is not a language: typescript, javascript or python"
+        "`{text}` is not a language: typescript, javascript, python or cpython"
       )),
     }
   }

@@ -28,6 +28,8 @@ pub struct CreateKernel {
   pub mode: Mode,
   pub language: Language,
   pub env: BTreeMap<String, String>,
+  /// The interpreter of a CPython kernel, when it is not the operator's default.
+  pub python: Option<PathBuf>,
   pub filesystem: Option<Filesystem>,
   pub permissions: PermissionRequest,
   /// Ends the kernel when nothing was done with it for that long.
@@ -134,6 +136,8 @@ impl Grant {
 #[derive(Debug, Clone)]
 pub struct Approved {
   pub host: HostConfig,
+  /// The interpreter, were the kernel one of CPython.
+  pub python: PathBuf,
   pub memory_bytes: u64,
   pub output_bytes: u64,
 }
@@ -178,6 +182,7 @@ impl CreateKernel {
         .permissions
         .approve(&settings.kernel_permissions_max, scratch, &mounts)?;
     Ok(Approved {
+      python: self.approve_python(settings)?,
       host: HostConfig {
         env: self.env.clone(),
         scratch: scratch.to_owned(),
@@ -189,6 +194,31 @@ impl CreateKernel {
       memory_bytes: memory << 20,
       output_bytes,
     })
+  }
+}
+
+impl CreateKernel {
+  fn approve_python(&self, settings: &KernelArgs) -> Result<PathBuf, KernelError> {
+    let Some(wanted) = &self.python else {
+      return Ok(settings.cpython_executable.clone());
+    };
+    if self.language != Language::CPython {
+      return Err(KernelError::Invalid(
+        "python: only kernels with lang \"cpython\" take an interpreter".into(),
+      ));
+    }
+    let mut allowed = settings
+      .cpython_others
+      .iter()
+      .chain(std::iter::once(&settings.cpython_executable));
+    if !allowed.any(|python| python == wanted) {
+      return Err(KernelError::Forbidden(format!(
+        "python: `{}` is not an interpreter that this server offers; the operator names those with \
+         CPYTHON_EXECUTABLE and CPYTHON_OTHERS",
+        wanted.display()
+      )));
+    }
+    Ok(wanted.clone())
   }
 }
 

@@ -7,9 +7,9 @@ use deno_core::JsRuntime;
 use deno_core::PollEventLoopOptions;
 use deno_core::error::CoreError;
 use deno_core::error::CoreErrorKind;
+use kernel_host::sink::EventSink;
 
 use crate::protocol::KernelEvent;
-use crate::runtime::EventSink;
 
 /// Polls once and reports what is thrown, unless `muted`. `Ready(true)` when nothing is left to do,
 /// `Ready(false)` when something was thrown and more may follow.

@@ -14,8 +14,9 @@ use deno_error::JsErrorBox;
 use deno_runtime::deno_os::ProcessEnvGuard;
 use deno_runtime::deno_permissions::PermissionCheckError;
 use deno_runtime::deno_permissions::PermissionsContainer;
+use kernel_host::sink::ProcessOwner;
+use kernel_host::sink::SharedSink;
 
-use super::SharedSink;
 use crate::protocol::KernelEvent;
 use crate::protocol::StreamName;
 
@@ -110,15 +111,6 @@ deno_core::extension!(
     ));
   },
 );
-
-/// What `Deno.exit` and its kin may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProcessOwner {
-  /// The process is the kernel's own: ending it ends the kernel.
-  Kernel,
-  /// The process is the server's: nothing may touch it.
-  Server,
-}
 
 /// The extension, for a kernel in a process of its own or on a thread of the server.
 pub fn extension(sink: SharedSink, env: KernelEnv, owner: ProcessOwner) -> deno_core::Extension {

@@ -12,8 +12,7 @@ use std::sync::atomic::Ordering;
 
 use deno_core::JsRuntime;
 use deno_core::v8;
-
-use super::SharedSink;
+use kernel_host::sink::SharedSink;
 
 /// Heap an isolate starts with, in bytes.
 const INITIAL_HEAP_BYTES: usize = 64 << 20;

@@ -15,9 +15,6 @@ mod sys;
 mod web_worker;
 mod worker;
 
-use std::sync::Arc;
-
-pub use extension::ProcessOwner;
 pub use fs::Mount;
 pub use limits::HeapLimit;
 pub use platform::spawn_isolate_thread;
@@ -30,21 +27,3 @@ pub use safe_point::at_safe_point;
 pub use stack::CELL_URL_PREFIX;
 pub use stack::CellMap;
 pub use worker::JsWorker;
-pub use worker::JsWorkerOptions;
-
-use crate::protocol::KernelEvent;
-
-/// Where the output of code goes, and where its questions are answered. Called on the isolate's
-/// own threads (web workers included).
-pub trait EventSink: Send + Sync {
-  fn emit(&self, event: KernelEvent);
-
-  /// Asks the client for a line of text; blocks until it is answered, or `None` when the prompt is
-  /// cancelled or the execution interrupted.
-  fn ask(&self, prompt: String, password: bool) -> Option<String>;
-
-  /// The runtime is out of memory and cannot go on; the last chance to say so.
-  fn fatal(&self, reason: &str);
-}
-
-pub type SharedSink = Arc<dyn EventSink>;

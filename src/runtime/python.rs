@@ -18,9 +18,8 @@ use deno_core::OpState;
 use deno_core::op2;
 use deno_core::v8;
 use deno_error::JsErrorBox;
+use kernel_host::sink::SharedSink;
 use memmap2::MmapOptions;
-
-use super::SharedSink;
 
 /// Files of Pyodide on this machine.
 #[derive(Debug, Clone)]

@@ -26,15 +26,16 @@ use deno_runtime::deno_web::InMemoryBroadcastChannel;
 use deno_runtime::worker::MainWorker;
 use deno_runtime::worker::WorkerOptions;
 use deno_runtime::worker::WorkerServiceOptions;
+use kernel_host::host::Surroundings;
+use kernel_host::sink::ProcessOwner;
+use kernel_host::sink::SharedSink;
 use sys_traits::impls::RealSys;
 
 use super::HeapLimit;
 use super::Mount;
-use super::SharedSink;
 use super::certificates::TrustedRoots;
 use super::extension;
 use super::extension::KernelEnv;
-use super::extension::ProcessOwner;
 use super::extension::RunningCell;
 use super::fs::KernelFs;
 use super::loader::KernelModuleLoader;
@@ -50,14 +51,6 @@ use crate::protocol::HostConfig;
 
 /// The Deno release whose runtime this is (the family `Cargo.toml` pins).
 const DENO_VERSION: &str = "2.9.8";
-
-pub struct JsWorkerOptions {
-  pub sink: SharedSink,
-  /// Write ends that `Deno.stdout`, `Deno.stderr` and inherited child processes write to.
-  pub stdout: File,
-  pub stderr: File,
-  pub owner: ProcessOwner,
-}
 
 /// What the main isolate and its web workers share.
 #[derive(Clone)]
@@ -94,7 +87,7 @@ impl JsWorker {
   ///
   /// # Errors
   /// When the null device cannot be opened.
-  pub fn boot(options: JsWorkerOptions) -> std::io::Result<Self> {
+  pub fn boot(options: Surroundings) -> std::io::Result<Self> {
     Self::boot_with(options, Vec::new())
   }
 
@@ -103,7 +96,7 @@ impl JsWorker {
   /// # Errors
   /// When the null device cannot be opened.
   pub fn boot_with(
-    options: JsWorkerOptions,
+    options: Surroundings,
     more_extensions: Vec<deno_core::Extension>,
   ) -> std::io::Result<Self> {
     let blobs = Arc::new(BlobStore::default());

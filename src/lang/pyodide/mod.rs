@@ -13,6 +13,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use deno_core::serde_v8;
 use deno_core::v8;
+use kernel_host::host::Surroundings;
+use kernel_host::sink::SharedSink;
 use serde_json::Value;
 use serde_json::json;
 
@@ -28,9 +30,7 @@ use crate::protocol::Outcome;
 use crate::protocol::Question;
 use crate::runtime::InterruptBuffer;
 use crate::runtime::JsWorker;
-use crate::runtime::JsWorkerOptions;
 use crate::runtime::PythonFiles;
-use crate::runtime::SharedSink;
 use crate::runtime::python_extension;
 
 /// Pyodide's two modules, evaluated once the global object looks as they expect it.
@@ -52,7 +52,7 @@ impl Pyodide {
   ///
   /// # Errors
   /// When the files are not there or do not fit together.
-  pub async fn boot(options: JsWorkerOptions, files: PythonFiles) -> io::Result<Self> {
+  pub async fn boot(options: Surroundings, files: PythonFiles) -> io::Result<Self> {
     let sink = options.sink.clone();
     let buffer = InterruptBuffer::default();
     let assets = files.assets.clone();

@@ -15,6 +15,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kernel_host::host::Surroundings;
+use kernel_host::sink::SharedSink;
 use serde_json::Value;
 use serde_json::json;
 
@@ -32,8 +34,6 @@ use crate::protocol::KernelEvent;
 use crate::protocol::Outcome;
 use crate::protocol::Question;
 use crate::runtime::JsWorker;
-use crate::runtime::JsWorkerOptions;
-use crate::runtime::SharedSink;
 
 pub struct TypeScript {
   // Declared before the worker: the session must be dropped before its isolate.
@@ -68,7 +68,7 @@ enum CallError {
 impl TypeScript {
   /// # Errors
   /// When the runtime cannot be booted.
-  pub async fn boot(options: JsWorkerOptions) -> io::Result<Self> {
+  pub async fn boot(options: Surroundings) -> io::Result<Self> {
     let sink = options.sink.clone();
     let mut js = JsWorker::boot(options)?;
     let inspector = Inspector::connect(&mut js.worker);

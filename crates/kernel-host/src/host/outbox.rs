@@ -14,12 +14,13 @@ use std::sync::atomic::Ordering;
 
 use super::capture;
 use super::capture::CaptureReader;
+use super::fork;
 use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
 use crate::protocol::Reply;
-use crate::runtime::EventSink;
-use crate::runtime::ProcessOwner;
+use crate::sink::EventSink;
+use crate::sink::ProcessOwner;
 
 /// Longest text one stream event carries, in bytes; longer output becomes several events.
 const MAX_STREAM_TEXT: usize = 1 << 20;
@@ -43,14 +44,14 @@ pub struct Outbox {
 }
 
 struct Channel {
-  socket: UnixStream,
+  socket: Arc<UnixStream>,
   captured: CaptureReader,
   /// The execution that output belongs to: the running one, else the last.
   execution: Option<ExecutionId>,
 }
 
 impl Outbox {
-  pub fn new(socket: UnixStream, captured: CaptureReader, ending: Ending) -> Self {
+  pub fn new(socket: Arc<UnixStream>, captured: CaptureReader, ending: Ending) -> Self {
     Self {
       channel: Mutex::new(Channel {
         socket,
@@ -65,6 +66,9 @@ impl Outbox {
 
   /// Sends a reply, after everything printed before it.
   pub fn send(&self, reply: &Reply) {
+    if fork::in_child() {
+      return;
+    }
     let mut channel = self.lock();
     channel.flush_captured();
     channel.write(reply);
@@ -80,6 +84,9 @@ impl Outbox {
 
   /// Ends the host, saying why: the process, or the thread at its next step.
   pub fn end(&self, reason: &str) {
+    if fork::in_child() {
+      super::exit_now(FATAL_EXIT_CODE);
+    }
     if self.ended.swap(true, Ordering::SeqCst) {
       return;
     }
@@ -120,7 +127,7 @@ impl Outbox {
 impl Channel {
   fn write(&mut self, reply: &Reply) {
     // The server has gone: the control thread sees the same and ends the host.
-    let _ = self.socket.write_all(&protocol::encode(reply));
+    let _ = (&*self.socket).write_all(&protocol::encode(reply));
   }
 
   fn event(&mut self, event: KernelEvent) {
@@ -172,12 +179,18 @@ impl Channel {
 
 impl EventSink for Outbox {
   fn emit(&self, event: KernelEvent) {
+    if fork::in_child() {
+      return;
+    }
     let mut channel = self.lock();
     channel.flush_captured();
     channel.event(event);
   }
 
   fn ask(&self, prompt: String, password: bool) -> Option<String> {
+    if fork::in_child() {
+      return None;
+    }
     self.input.open();
     self.emit(KernelEvent::InputRequest { prompt, password });
     self.input.wait()

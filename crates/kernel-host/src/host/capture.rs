@@ -1,5 +1,5 @@
 //! The pipes behind stdout and stderr: what `Deno.stdout.write`, child processes and native code
-//! print, which no op sees.
+//! print, which the language does not see.
 
 use std::fs::File;
 use std::io;

@@ -1,0 +1,235 @@
+//! A client of the kernel protocol.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kernel_host::lang::cpython::start::CPythonHosts;
+use kernel_host::lang::cpython::start::HostProcess;
+use kernel_host::lang::cpython::start::Starting;
+use kernel_host::protocol;
+use kernel_host::protocol::ErrorReport;
+use kernel_host::protocol::ExecutionId;
+use kernel_host::protocol::HostConfig;
+use kernel_host::protocol::HostPermissions;
+use kernel_host::protocol::KernelEvent;
+use kernel_host::protocol::Outcome;
+use kernel_host::protocol::Question;
+use kernel_host::protocol::Reply;
+use kernel_host::protocol::Request;
+use kernel_host::protocol::StreamName;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio_util::codec::Framed;
+use tokio_util::codec::LengthDelimitedCodec;
+
+/// Longest that anything in a test may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+  LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
+
+static HOSTS: LazyLock<CPythonHosts> = LazyLock::new(|| hosts(Starting::FromZygote));
+
+pub fn hosts(starting: Starting) -> CPythonHosts {
+  let binary = PathBuf::from(env!("CARGO_BIN_EXE_cpython-host"));
+  CPythonHosts::with_binary(binary, starting).expect("the host binary")
+}
+
+pub fn python() -> PathBuf {
+  std::env::var_os("CPYTHON_EXECUTABLE")
+    .unwrap_or_else(|| "/work/cpy/venv/bin/python".into())
+    .into()
+}
+
+/// Runs a test on the runtime that all share: zygotes outlive the test that started them.
+pub fn run(test: impl Future<Output = ()>) {
+  RUNTIME.block_on(async {
+    tokio::time::timeout(PATIENCE, test)
+      .await
+      .expect("the test takes too long");
+  });
+}
+
+pub struct Kernel {
+  pub process: HostProcess,
+  wire: Framed<UnixStream, LengthDelimitedCodec>,
+  pub scratch: tempfile::TempDir,
+}
+
+pub struct Ran {
+  pub outcome: Outcome,
+  pub events: Vec<KernelEvent>,
+}
+
+impl Kernel {
+  pub async fn new() -> Self {
+    Self::of(&HOSTS).await
+  }
+
+  pub async fn of(hosts: &CPythonHosts) -> Self {
+    let mut kernel = Self::blank(hosts).await;
+    let config = HostConfig {
+      env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+      scratch: kernel.scratch.path().to_owned(),
+      mounts: Vec::new(),
+      permissions: HostPermissions::default(),
+      max_heap_bytes: 0,
+    };
+    kernel.send(Request::Configure(Box::new(config))).await;
+    match kernel.next().await {
+      Some(Reply::Configured { error: None }) => kernel,
+      other => panic!("{other:?}"),
+    }
+  }
+
+  /// Up, but nobody's yet.
+  pub async fn blank(hosts: &CPythonHosts) -> Self {
+    let (ours, theirs) = StdUnixStream::pair().expect("sockets");
+    ours.set_nonblocking(true).expect("a socket");
+    let process = hosts
+      .start(&python(), theirs.as_fd())
+      .await
+      .expect("a kernel");
+    drop(theirs);
+    let wire = UnixStream::from_std(ours).expect("a socket");
+    let mut kernel = Self {
+      process,
+      wire: LengthDelimitedCodec::builder()
+        .max_frame_length(protocol::MAX_FRAME_BYTES)
+        .new_framed(wire),
+      scratch: tempfile::tempdir().expect("a folder"),
+    };
+    match kernel.next().await {
+      Some(Reply::Ready) => kernel,
+      other => panic!("{other:?}"),
+    }
+  }
+
+  pub async fn send(&mut self, request: Request) {
+    let frame = protocol::encode(&request);
+    // A kernel that has gone is noticed by reading.
+    let _ = self.wire.get_mut().write_all(&frame).await;
+  }
+
+  pub async fn next(&mut self) -> Option<Reply> {
+    let frame = self.wire.next().await?.ok()?;
+    Some(protocol::decode(&frame).expect("a reply"))
+  }
+
+  pub async fn start(&mut self, code: &str) -> ExecutionId {
+    let execution_id = ExecutionId::random();
+    let code = code.to_owned();
+    self.send(Request::Execute { execution_id, code }).await;
+    execution_id
+  }
+
+  pub async fn interrupt(&mut self, execution_id: ExecutionId) {
+    let execution_id = Some(execution_id);
+    self.send(Request::Interrupt { execution_id }).await;
+  }
+
+  /// The next event, also when the execution it belongs to has ended.
+  pub async fn event(&mut self) -> KernelEvent {
+    loop {
+      match self.next().await {
+        Some(Reply::Event { event, .. }) => return event,
+        Some(Reply::Started { .. } | Reply::Done { .. }) => {}
+        other => panic!("{other:?}"),
+      }
+    }
+  }
+
+  /// Until this text was printed.
+  pub async fn printed(&mut self, text: &str) {
+    let mut seen = String::new();
+    while !seen.contains(text) {
+      if let KernelEvent::Stream { text, .. } = self.event().await {
+        seen.push_str(&text);
+      }
+    }
+  }
+
+  pub async fn end_of(&mut self, wanted: ExecutionId) -> Ran {
+    let mut events = Vec::new();
+    loop {
+      match self.next().await {
+        Some(Reply::Event { event, .. }) => events.push(event),
+        Some(Reply::Started { .. }) => {}
+        Some(Reply::Done {
+          execution_id,
+          outcome,
+        }) if execution_id == wanted => return Ran { outcome, events },
+        other => panic!("{other:?} after {events:?}"),
+      }
+    }
+  }
+
+  pub async fn run(&mut self, code: &str) -> Ran {
+    let id = self.start(code).await;
+    self.end_of(id).await
+  }
+
+  pub async fn ask(&mut self, question: Question) -> Value {
+    self.send(Request::Ask { id: 7, question }).await;
+    loop {
+      match self.next().await {
+        Some(Reply::Answer { id: 7, answer }) => return answer,
+        Some(Reply::Event { .. }) => {}
+        other => panic!("{other:?}"),
+      }
+    }
+  }
+
+  /// Everything until the host has gone, and how it went.
+  pub async fn end(mut self) -> (Vec<Reply>, Option<std::process::ExitStatus>) {
+    let mut replies = Vec::new();
+    while let Some(reply) = self.next().await {
+      replies.push(reply);
+    }
+    (replies, self.process.wait().await)
+  }
+}
+
+impl Ran {
+  pub fn stream(&self, wanted: StreamName) -> String {
+    let texts = self.events.iter().filter_map(|event| match event {
+      KernelEvent::Stream { name, text } if *name == wanted => Some(text.as_str()),
+      _ => None,
+    });
+    texts.collect()
+  }
+
+  pub fn stdout(&self) -> String {
+    self.stream(StreamName::Stdout)
+  }
+
+  /// A MIME type of the result.
+  pub fn result(&self, mime: &str) -> Option<String> {
+    self.events.iter().find_map(|event| match event {
+      KernelEvent::ExecuteResult { data, .. } => {
+        data.get(mime).and_then(Value::as_str).map(str::to_owned)
+      }
+      _ => None,
+    })
+  }
+
+  pub fn text(&self) -> String {
+    self
+      .result("text/plain")
+      .unwrap_or_else(|| panic!("no result in {:?}", self.events))
+  }
+
+  pub fn error(&self) -> &ErrorReport {
+    let found = self.events.iter().find_map(|event| match event {
+      KernelEvent::ExecuteError(report) => Some(report),
+      _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no error in {:?}", self.events))
+  }
+}

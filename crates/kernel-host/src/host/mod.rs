@@ -1,0 +1,327 @@
+//! The kernel host: what runs in a kernel process, or, for `main_thread` kernels, on threads of
+//! the server. Its control half reads requests, so that an interrupt arrives while code runs; the
+//! other owns the language. Which threads they run on is for the language's starter to say: V8
+//! wants one it knows, Python the one it was initialised on.
+
+mod capture;
+pub mod fork;
+mod outbox;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+pub use self::capture::Capture;
+pub use self::outbox::Ending;
+use self::outbox::Outbox;
+use crate::lang::Cell;
+use crate::lang::Interrupt;
+use crate::lang::Language;
+use crate::protocol;
+use crate::protocol::ExecutionId;
+use crate::protocol::HostConfig;
+use crate::protocol::Question;
+use crate::protocol::Reply;
+use crate::protocol::Request;
+use crate::sink::ProcessOwner;
+use crate::sink::SharedSink;
+
+/// How long a kernel has nothing to do before it gives memory back.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// Work for the thread that owns the language, in the order it arrived.
+enum Job {
+  Configure(Box<HostConfig>),
+  Execute {
+    execution_id: ExecutionId,
+    code: String,
+  },
+  Ask {
+    id: u64,
+    question: Question,
+  },
+}
+
+/// What a language boots with.
+pub struct Surroundings {
+  pub sink: SharedSink,
+  /// Write ends of the pipes that stand for the kernel's stdout and stderr.
+  pub stdout: File,
+  pub stderr: File,
+  pub owner: ProcessOwner,
+}
+
+/// The half that reads requests.
+pub struct Control {
+  socket: Arc<UnixStream>,
+  outbox: Arc<Outbox>,
+  jobs: mpsc::UnboundedSender<Job>,
+  interrupt: SharedInterrupt,
+  ending: Ending,
+}
+
+/// The half that owns the language.
+pub struct Owner {
+  outbox: Arc<Outbox>,
+  queue: mpsc::UnboundedReceiver<Job>,
+  interrupt: SharedInterrupt,
+  stdout: File,
+  stderr: File,
+}
+
+/// Empty until the language has booted.
+type SharedInterrupt = Arc<OnceLock<Arc<dyn Interrupt>>>;
+
+/// Takes the socket off descriptor 0, so that user code finds an empty stdin there.
+///
+/// # Errors
+/// When descriptors run out.
+pub fn take_socket() -> io::Result<UnixStream> {
+  let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+  rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+  Ok(UnixStream::from(socket))
+}
+
+/// Puts the capturing pipes on descriptors 1 and 2.
+///
+/// # Errors
+/// When descriptors run out.
+pub fn capture_stdio() -> io::Result<Capture> {
+  let capture = Capture::pipes()?;
+  rustix::stdio::dup2_stdout(&capture.stdout)?;
+  rustix::stdio::dup2_stderr(&capture.stderr)?;
+  Ok(capture)
+}
+
+/// The closed socket tells a living host that the server has gone; this also ends one that is stuck.
+///
+/// # Errors
+/// When the system refuses.
+pub fn die_with_parent() -> io::Result<()> {
+  #[cfg(target_os = "linux")]
+  {
+    use rustix::process;
+    process::set_parent_process_death_signal(Some(process::Signal::KILL))?;
+  }
+  Ok(())
+}
+
+/// A crash of user code is reported, not dumped.
+///
+/// # Errors
+/// When the system refuses.
+pub fn dump_no_core() -> io::Result<()> {
+  use rustix::process;
+  let none = process::Rlimit {
+    current: Some(0),
+    maximum: Some(0),
+  };
+  Ok(process::setrlimit(process::Resource::Core, none)?)
+}
+
+/// Returns what glibc keeps of freed memory.
+fn give_free_memory_back() {
+  // SAFETY: takes no pointers and is thread-safe.
+  #[cfg(all(target_os = "linux", target_env = "gnu"))]
+  unsafe {
+    libc::malloc_trim(0);
+  }
+}
+
+/// Ends the process at once: other threads may still run user code, and nothing of theirs may run
+/// on the way out.
+pub fn exit_now(code: i32) -> ! {
+  // SAFETY: `_exit` takes any integer and does not return.
+  unsafe { libc::_exit(code) }
+}
+
+/// The two halves of a host that talks over `socket`.
+///
+/// # Errors
+/// When threads or descriptors run out.
+pub fn halves(
+  socket: UnixStream,
+  capture: Capture,
+  ending: Ending,
+) -> io::Result<(Control, Owner)> {
+  let socket = Arc::new(socket);
+  let outbox = Arc::new(Outbox::new(socket.clone(), capture.reader, ending));
+  outbox::pump_captured_output(&outbox)?;
+  let (jobs, queue) = mpsc::unbounded_channel();
+  let interrupt = SharedInterrupt::default();
+  let control = Control {
+    socket,
+    outbox: outbox.clone(),
+    jobs,
+    interrupt: interrupt.clone(),
+    ending,
+  };
+  let owner = Owner {
+    outbox,
+    queue,
+    interrupt,
+    stdout: capture.stdout,
+    stderr: capture.stderr,
+  };
+  Ok((control, owner))
+}
+
+impl Control {
+  /// Reads requests until the server closes the socket, then ends the host: the process, or, on
+  /// threads, the language at its next step.
+  pub fn run(self) {
+    while let Ok(Some(request)) = protocol::read_frame::<Request>(&mut &*self.socket) {
+      let job = match request {
+        Request::Configure(config) => Job::Configure(config),
+        Request::Execute { execution_id, code } => Job::Execute { execution_id, code },
+        Request::Ask { id, question } => Job::Ask { id, question },
+        Request::InputReply { value } => {
+          self.outbox.input.answer(value);
+          continue;
+        }
+        Request::Interrupt { execution_id } => {
+          self.interrupt(execution_id);
+          continue;
+        }
+        Request::Shutdown => break,
+      };
+      if self.jobs.send(job).is_err() {
+        break;
+      }
+    }
+    if self.ending == Ending::Process {
+      exit_now(0);
+    }
+    // The language sees its queue closed once nothing runs.
+    drop(self.jobs);
+    self.outbox.input.cancel();
+    if let Some(interrupt) = self.interrupt.get() {
+      interrupt.interrupt(None);
+    }
+  }
+
+  /// Keeps children that user code forks off away from the server.
+  ///
+  /// # Errors
+  /// When the process has no memory left for it.
+  pub fn guard_forks(&self) -> io::Result<()> {
+    fork::guard(&self.socket)
+  }
+
+  /// Runs on a thread of its own.
+  ///
+  /// # Errors
+  /// When there can be no more threads.
+  pub fn spawn(self) -> io::Result<()> {
+    std::thread::Builder::new()
+      .name("kernel-control".into())
+      .spawn(move || self.run())?;
+    Ok(())
+  }
+
+  fn interrupt(&self, execution_id: Option<ExecutionId>) {
+    self.outbox.input.cancel();
+    if let Some(interrupt) = self.interrupt.get() {
+      interrupt.interrupt(execution_id);
+    }
+  }
+}
+
+impl Owner {
+  /// Boots the language on this thread and works until the server has closed the socket.
+  pub fn run<L: Language>(self, boot: impl AsyncFnOnce(Surroundings) -> io::Result<L>) {
+    let outbox = self.outbox.clone();
+    match catch_unwind(AssertUnwindSafe(|| self.work(boot))) {
+      Ok(Ok(())) => outbox.close(),
+      Ok(Err(error)) => outbox.end(&format!("the kernel could not start: {error}")),
+      Err(panic) => outbox.end(&format!(
+        "the kernel host panicked: {}",
+        panic_message(&*panic)
+      )),
+    }
+  }
+
+  /// Works through the queue; background work of user code goes on between the jobs.
+  fn work<L: Language>(
+    mut self,
+    boot: impl AsyncFnOnce(Surroundings) -> io::Result<L>,
+  ) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+      .enable_all()
+      // Async file and DNS operations of one kernel; the default of 512 is for a whole server.
+      .max_blocking_threads(16)
+      .build()?;
+    runtime.block_on(async {
+      let outbox = &self.outbox;
+      let mut language = boot(Surroundings {
+        sink: outbox.clone(),
+        stdout: self.stdout,
+        stderr: self.stderr,
+        owner: outbox.process_owner(),
+      })
+      .await?;
+      let _ = self.interrupt.set(language.interrupter());
+      outbox.send(&Reply::Ready);
+      let mut worked = true;
+      loop {
+        let job = tokio::select! {
+          biased;
+          job = self.queue.recv() => job,
+          () = language.idle() => continue,
+          () = tokio::time::sleep(QUIET), if worked => {
+            worked = false;
+            language.relax();
+            give_free_memory_back();
+            continue;
+          }
+        };
+        worked = true;
+        match job {
+          None => return Ok(()),
+          Some(job) => outbox.work_off(job, &mut language).await,
+        }
+        if outbox.has_ended() {
+          return Ok(());
+        }
+      }
+    })
+  }
+}
+
+impl Outbox {
+  async fn work_off(&self, job: Job, language: &mut impl Language) {
+    match job {
+      Job::Configure(config) => {
+        let error = language.configure(&config).await.err();
+        self.send(&Reply::Configured { error });
+      }
+      Job::Execute { execution_id, code } => {
+        self.begin(execution_id);
+        let outcome = language.execute(Cell { execution_id, code }).await;
+        self.send(&Reply::Done {
+          execution_id,
+          outcome,
+        });
+      }
+      Job::Ask { id, question } => {
+        let answer = language.answer(question).await;
+        self.send(&Reply::Answer { id, answer });
+      }
+    }
+  }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+  panic
+    .downcast_ref::<&str>()
+    .copied()
+    .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+    .unwrap_or("no message")
+}

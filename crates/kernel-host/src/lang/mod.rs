@@ -1,0 +1,49 @@
+//! Languages: what turns a cell into events. One trait, so that a host need not know which it runs.
+
+pub mod cpython;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::protocol::ExecutionId;
+use crate::protocol::HostConfig;
+use crate::protocol::Outcome;
+use crate::protocol::Question;
+
+/// One piece of source a client wants run.
+pub struct Cell {
+  pub execution_id: ExecutionId,
+  pub code: String,
+}
+
+/// A language runtime on its own thread.
+#[async_trait(?Send)]
+pub trait Language {
+  /// Stops what runs, from another thread.
+  fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+  /// Applies what the kernel was created with.
+  ///
+  /// # Errors
+  /// A sentence for the client that asked for the kernel.
+  async fn configure(&mut self, config: &HostConfig) -> Result<(), String>;
+
+  /// Runs a cell to its end. Output and errors leave as events.
+  async fn execute(&mut self, cell: Cell) -> Outcome;
+
+  /// Answers a question about code, in the shape of the Jupyter reply of the same name.
+  async fn answer(&mut self, question: Question) -> Value;
+
+  /// Drives timers, promises and servers that cells left behind. Ends only when dropped.
+  async fn idle(&mut self);
+
+  /// Gives memory back after a while without work.
+  fn relax(&mut self);
+}
+
+pub trait Interrupt: Send + Sync {
+  /// Stops the named execution if it is the running one, or whatever runs when `None`.
+  fn interrupt(&self, execution_id: Option<ExecutionId>);
+}

@@ -1,0 +1,30 @@
+//! Where the output of code goes, and whose process it runs in. Apart from both sides, so that a
+//! language needs nothing of the host and the host nothing of a language.
+
+use std::sync::Arc;
+
+use crate::protocol::KernelEvent;
+
+/// Where the output of code goes, and where its questions are answered. Called on whichever thread
+/// runs code.
+pub trait EventSink: Send + Sync {
+  fn emit(&self, event: KernelEvent);
+
+  /// Asks the client for a line of text; blocks until it is answered, or `None` when the prompt is
+  /// cancelled or the execution interrupted.
+  fn ask(&self, prompt: String, password: bool) -> Option<String>;
+
+  /// The runtime cannot go on; the last chance to say why.
+  fn fatal(&self, reason: &str);
+}
+
+pub type SharedSink = Arc<dyn EventSink>;
+
+/// What `Deno.exit` and its kin may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessOwner {
+  /// The process is the kernel's own: ending it ends the kernel.
+  Kernel,
+  /// The process is the server's: nothing may touch it.
+  Server,
+}

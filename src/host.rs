@@ -1,0 +1,174 @@
+//! The hosts there are: how the server starts each, and what its process does.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use kernel_host::host;
+use kernel_host::host::Capture;
+use kernel_host::host::Ending;
+use kernel_host::host::Surroundings;
+use kernel_host::lang::Language;
+use kernel_host::lang::cpython::start::CPythonHosts;
+use kernel_host::lang::cpython::start::HostProcess;
+use kernel_host::spawner;
+use tokio::process::Command;
+
+use crate::lang::Pyodide;
+use crate::lang::TypeScript;
+use crate::lang::pyodide::distribution;
+use crate::runtime::PackageFolders;
+use crate::runtime::PythonFiles;
+
+/// The hidden command that turns this binary into a kernel process.
+pub const HOST_COMMAND: &str = "kernel-host";
+
+/// What a blank host boots.
+#[derive(Clone)]
+pub enum HostSpec {
+  /// TypeScript and JavaScript.
+  JavaScript,
+  /// Python in V8.
+  Pyodide(PythonFiles),
+  /// Python in a process of its own kind.
+  CPython {
+    hosts: Arc<CPythonHosts>,
+    executable: PathBuf,
+  },
+}
+
+impl HostSpec {
+  /// Starts a process that talks over `socket`.
+  ///
+  /// # Errors
+  /// When it cannot be started, or its files cannot be put in place.
+  pub async fn start(&self, socket: UnixStream) -> io::Result<HostProcess> {
+    let args: Vec<OsString> = match self {
+      Self::JavaScript => vec!["javascript".into()],
+      Self::Pyodide(files) => {
+        unpack(files).await?;
+        let PythonFiles { assets, packages } = files;
+        let mut args = vec![
+          "pyodide".into(),
+          assets.into(),
+          packages.cache.clone().into(),
+        ];
+        args.extend(packages.local.clone().map(Into::into));
+        args
+      }
+      Self::CPython { hosts, executable } => {
+        let started = hosts.start(executable, socket.as_fd()).await;
+        return started.map_err(io::Error::other);
+      }
+    };
+    let mut command = Command::new(own_binary()?);
+    command
+      .arg(HOST_COMMAND)
+      .args(args)
+      // Nothing of the server's environment is for kernels.
+      .env_clear()
+      // One isolate, few threads: glibc's arena a core would only spread the heap out.
+      .env("MALLOC_ARENA_MAX", "1")
+      .stdin(Stdio::from(OwnedFd::from(socket)))
+      .stdout(Stdio::null())
+      .stderr(Stdio::inherit())
+      .process_group(0)
+      .kill_on_drop(true);
+    spawner::spawn(command).await.map(HostProcess::Direct)
+  }
+
+  /// Runs the host on threads of this process.
+  ///
+  /// # Errors
+  /// When it cannot: CPython has one interpreter a process.
+  pub async fn start_on_thread(&self, socket: UnixStream) -> io::Result<()> {
+    match self {
+      Self::JavaScript => run_on_thread(socket, TypeScript::boot),
+      Self::Pyodide(files) => {
+        unpack(files).await?;
+        run_on_thread(socket, boot_pyodide(files.clone()))
+      }
+      Self::CPython { .. } => Err(io::Error::other(
+        "CPython kernels need a process of their own: use the mode `worker`",
+      )),
+    }
+  }
+}
+
+async fn unpack(files: &PythonFiles) -> io::Result<()> {
+  let assets = files.assets.clone();
+  tokio::task::spawn_blocking(move || distribution::unpack(&assets))
+    .await
+    .map_err(io::Error::other)?
+    .map_err(|e| io::Error::other(format!("Python cannot be unpacked: {e}")))
+}
+
+/// This binary, also after it was replaced on disk.
+fn own_binary() -> io::Result<PathBuf> {
+  if cfg!(target_os = "linux") {
+    Ok("/proc/self/exe".into())
+  } else {
+    std::env::current_exe()
+  }
+}
+
+// ------------------------------------------------------------ the process of a kernel
+
+/// Boots a language on its own thread.
+trait Boot<L: Language>: AsyncFnOnce(Surroundings) -> io::Result<L> + Send + 'static {}
+impl<L: Language, F: AsyncFnOnce(Surroundings) -> io::Result<L> + Send + 'static> Boot<L> for F {}
+
+fn boot_pyodide(files: PythonFiles) -> impl Boot<Pyodide> {
+  async move |surroundings: Surroundings| Pyodide::boot(surroundings, files).await
+}
+
+/// The body of the hidden command, with its arguments; the socket to the server is descriptor 0.
+/// `None` when the arguments are not the server's.
+pub fn run_command(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+  let mut args = args.into_iter();
+  let language = args.next()?;
+  let mut path = || args.next().map(PathBuf::from);
+  match language.to_str()? {
+    "javascript" => Some(run_process(TypeScript::boot)),
+    "pyodide" => Some(run_process(boot_pyodide(PythonFiles {
+      assets: path()?,
+      packages: PackageFolders {
+        cache: path()?,
+        local: path(),
+      },
+    }))),
+    _ => None,
+  }
+}
+
+fn run_process<L: Language>(boot: impl Boot<L>) -> ExitCode {
+  let run = || -> io::Result<()> {
+    host::die_with_parent()?;
+    host::dump_no_core()?;
+    let socket = host::take_socket()?;
+    let (control, owner) = host::halves(socket, host::capture_stdio()?, Ending::Process)?;
+    crate::runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
+    control.run();
+    Ok(())
+  };
+  match run() {
+    Ok(()) => ExitCode::SUCCESS,
+    Err(error) => {
+      use std::io::Write;
+      let _ = writeln!(io::stderr(), "kernel host: {error}");
+      ExitCode::FAILURE
+    }
+  }
+}
+
+fn run_on_thread<L: Language>(socket: UnixStream, boot: impl Boot<L>) -> io::Result<()> {
+  let (control, owner) = host::halves(socket, Capture::pipes()?, Ending::Thread)?;
+  crate::runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
+  control.spawn()
+}
