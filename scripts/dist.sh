@@ -27,7 +27,7 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 say 'building with link-time optimisation'
-cargo_here build --profile dist --locked --bin deno-app-engine
+cargo_here build --profile dist --locked --workspace --bins
 
 cargo_here metadata --locked --format-version 1 --filter-platform "$target" >"$stage/metadata.json"
 version=$(python3 -c '
@@ -38,7 +38,7 @@ print(next(p["version"] for p in metadata["packages"] if p["id"] == metadata["re
 name=deno-app-engine-$version-$target
 
 mkdir "$stage/$name"
-cp "$(built dist)" "$ROOT/LICENSE" "$ROOT/README.md" "$stage/$name/"
+cp "$(built dist)" "$(dirname "$(built dist)")/cpython-host" "$ROOT/LICENSE" "$ROOT/README.md" "$stage/$name/"
 say 'collecting licence texts'
 python3 "$ROOT/scripts/third_party_licenses.py" "$ROOT/scripts/licenses/v8.txt" \
   <"$stage/metadata.json" >"$stage/$name/THIRD_PARTY_LICENSES"

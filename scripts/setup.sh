@@ -188,4 +188,6 @@ check_tools
 set_up_v8
 python_files=$("$ROOT/scripts/pyodide/prepare.sh")
 set_for_cargo PYODIDE_DIST_DIR "$python_files"
+# One cpython-host serves every CPython: none is looked for while building.
+set_for_cargo PYO3_NO_PYTHON 1
 write_config

@@ -24,7 +24,7 @@ esac
 
 binary=$(built release)
 if [[ ! -x $binary ]]; then say 'building: the first build takes a while (see README.md)'; fi
-cargo_here build --release --locked --bin deno-app-engine
+cargo_here build --release --locked --workspace --bins
 
 # In the caller's folder, so that a relative --data-dir is theirs.
 exec "$binary" serve "$@"

@@ -12,6 +12,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::support::Events;
+use crate::support::Server;
+use crate::support::cpython_server;
 use crate::support::shared_server;
 
 #[derive(Deserialize)]
@@ -184,10 +186,10 @@ impl Expect {
 }
 
 /// Runs every entry of a file, and names those that went wrong.
-async fn run(language: &str, file: &str, json: &str) {
+async fn run(server: &Server, language: &str, file: &str, json: &str) {
   let entries: Vec<Entry> = serde_json::from_str(json).unwrap_or_else(|e| panic!("{file}: {e}"));
   let failures: Vec<String> = futures::stream::iter(&entries)
-    .map(|entry| run_entry(language, entry))
+    .map(|entry| run_entry(server, language, entry))
     .buffer_unordered(2)
     .filter_map(std::future::ready)
     .collect()
@@ -201,11 +203,8 @@ async fn run(language: &str, file: &str, json: &str) {
   );
 }
 
-async fn run_entry(language: &str, entry: &Entry) -> Option<String> {
-  let kernel = shared_server()
-    .client()
-    .create(json!({ "lang": language }))
-    .await;
+async fn run_entry(server: &Server, language: &str, entry: &Entry) -> Option<String> {
+  let kernel = server.client().create(json!({ "lang": language })).await;
   let mut wrong = Vec::new();
   for (number, cell) in entry.cells.iter().enumerate() {
     let code = match &cell.code {
@@ -227,7 +226,7 @@ macro_rules! tables {
   ($($test:ident: $file:literal;)*) => {$(
     #[tokio::test]
     async fn $test() {
-      run("typescript", $file, include_str!(concat!("../cells/", $file))).await;
+      run(shared_server(), "typescript", $file, include_str!(concat!("../cells/", $file))).await;
     }
   )*};
 }
@@ -248,5 +247,6 @@ tables! {
 #[tokio::test]
 async fn python_cells_do_what_ipython_does() {
   let table = include_str!("../cells/python.json");
-  run("python", "python.json", table).await;
+  run(shared_server(), "python", "python.json", table).await;
+  run(cpython_server(), "cpython", "python.json", table).await;
 }

@@ -5,6 +5,7 @@ mod access;
 mod bad_input;
 mod cells;
 mod cli;
+mod cpython;
 mod engine_events;
 mod environment;
 mod escapes;

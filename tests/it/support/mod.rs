@@ -34,6 +34,25 @@ pub fn shared_server() -> &'static Server {
   &SERVER
 }
 
+/// The interpreter of CPython kernels.
+///
+/// # Panics
+/// When `scripts/test.sh`, which names one, does not run the tests.
+pub fn cpython() -> String {
+  std::env::var("CPYTHON_EXECUTABLE").expect("CPYTHON_EXECUTABLE: scripts/test.sh sets it")
+}
+
+/// One that allows CPython kernels too.
+pub fn cpython_server() -> &'static Server {
+  static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    Server::builder()
+      .env("ALLOWED_KERNEL_TYPES", "worker-cpython,worker-typescript")
+      .env("CPYTHON_EXECUTABLE", cpython())
+      .start()
+  });
+  &SERVER
+}
+
 /// A kernel of the shared server.
 pub async fn kernel() -> Kernel {
   shared_server().client().typescript().await

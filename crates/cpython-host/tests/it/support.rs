@@ -43,7 +43,7 @@ pub fn hosts(starting: Starting) -> CPythonHosts {
 
 pub fn python() -> PathBuf {
   std::env::var_os("CPYTHON_EXECUTABLE")
-    .unwrap_or_else(|| "/work/cpy/venv/bin/python".into())
+    .expect("CPYTHON_EXECUTABLE: scripts/test.sh sets it")
     .into()
 }
 
@@ -79,6 +79,7 @@ impl Kernel {
       scratch: kernel.scratch.path().to_owned(),
       mounts: Vec::new(),
       permissions: HostPermissions::default(),
+      certificates: None,
       max_heap_bytes: 0,
     };
     kernel.send(Request::Configure(Box::new(config))).await;
