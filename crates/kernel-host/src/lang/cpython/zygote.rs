@@ -129,7 +129,11 @@ impl Zygote {
       if state.gone {
         return Err(gone());
       }
-      self.ask(socket)?;
+      if let Err(error) = self.ask(socket) {
+        // Its end is felt here before it is heard of.
+        state.gone = true;
+        return Err(error);
+      }
       let (tell, answer) = oneshot::channel();
       state.asked.push_back(tell);
       answer
