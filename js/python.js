@@ -36,7 +36,7 @@ function packageSource(lockFile, fetch) {
         bytes = await response.bytes();
         op_python_keep_package(name, sum, bytes);
       } catch (error) {
-        throw new Error(`${name} could not be had. Tried: ${op_python_package_places()}, ${CDN}${name} (${error.message})`);
+        throw new Error(`${name} could not be had. Tried: ${op_python_package_places(name)}, ${CDN}${name} (${error.message})`);
       }
     }
     return new Response(bytes);

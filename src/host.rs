@@ -136,13 +136,17 @@ pub fn run_command(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode>
   let mut path = || args.next().map(PathBuf::from);
   match language.to_str()? {
     "javascript" => Some(run_process(TypeScript::boot)),
-    "pyodide" => Some(run_process(boot_pyodide(PythonFiles {
-      assets: path()?,
-      packages: PackageFolders {
-        cache: path()?,
-        local: path(),
-      },
-    }))),
+    "pyodide" => {
+      let files = PythonFiles {
+        assets: path()?,
+        packages: PackageFolders {
+          cache: path()?,
+          local: path(),
+        },
+      };
+      crate::runtime::optimise_wasm_late();
+      Some(run_process(boot_pyodide(files)))
+    }
     _ => None,
   }
 }

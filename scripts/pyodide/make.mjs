@@ -78,6 +78,8 @@ from engine_kernel import _pyodide
 import gc
 _pyodide.kernel()
 gc.collect()
+# Collections of a kernel then leave these objects, and the shared pages they lie in, alone.
+gc.freeze()
 `);
   return pyodide.makeMemorySnapshot();
 }

@@ -17,6 +17,7 @@ mod worker;
 
 pub use fs::Mount;
 pub use limits::HeapLimit;
+pub use platform::optimise_wasm_late;
 pub use platform::spawn_isolate_thread;
 pub use python::InterruptBuffer;
 pub use python::PackageFolders;

@@ -33,6 +33,13 @@ pub fn spawn_isolate_thread(name: &str, job: impl FnOnce() + Send + 'static) -> 
     .map_err(|_| gone())
 }
 
+/// Lets WebAssembly run longer before V8 optimises it. The interpreter loop of Python would be
+/// optimised while the first cell waits, for which it is far too large. Before the first isolate.
+pub fn optimise_wasm_late() {
+  // Fifteen times V8's own; a loop that is worth it still gets there within its first second.
+  deno_core::v8::V8::set_flags_from_string("--wasm-tiering-budget=200000000");
+}
+
 fn own_v8(jobs: &mpsc::Receiver<Job>) {
   // Not fatal when a provider is installed already.
   let _ = deno_runtime::deno_tls::rustls::crypto::aws_lc_rs::default_provider().install_default();

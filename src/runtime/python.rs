@@ -67,12 +67,18 @@ impl PackageFolders {
     Ok(())
   }
 
-  fn places(&self) -> String {
-    let local = match &self.local {
-      Some(folder) => format!("{} (PYODIDE_PACKAGES_DIR)", folder.display()),
-      None => "no local folder (PYODIDE_PACKAGES_DIR is not set)".to_owned(),
+  /// Where `name` was looked for without success, in words.
+  fn places(&self, name: &str) -> String {
+    let state = |folder: &Path| match plain_name(name).map(|name| folder.join(name)) {
+      Some(path) if path.exists() => "it has another sha256 than pyodide-lock.json says",
+      _ => "not there",
     };
-    format!("{local}, the cache {}", self.cache.display())
+    let local = match &self.local {
+      Some(folder) => format!("{} ({})", folder.display(), state(folder)),
+      None => "not set".to_owned(),
+    };
+    let cache = format!("{} ({})", self.cache.display(), state(&self.cache));
+    format!("PYODIDE_PACKAGES_DIR: {local}, the cache {cache}")
   }
 }
 
@@ -304,8 +310,8 @@ fn op_python_keep_package(
 /// Where packages were looked for, in words.
 #[op2]
 #[string]
-fn op_python_package_places(state: &mut OpState) -> String {
-  state.borrow::<PythonFiles>().packages.places()
+fn op_python_package_places(state: &mut OpState, #[string] name: &str) -> String {
+  state.borrow::<PythonFiles>().packages.places(name)
 }
 
 #[cfg(test)]

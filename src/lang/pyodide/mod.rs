@@ -226,12 +226,6 @@ impl Language for Pyodide {
     .await;
   }
 
-  fn relax(&mut self) {
-    self
-      .js
-      .worker
-      .js_runtime
-      .v8_isolate()
-      .low_memory_notification();
-  }
+  /// Nothing: what V8 would give back, mostly compiled code, it needs again for the next cell.
+  fn relax(&mut self) {}
 }
