@@ -74,7 +74,7 @@ need python3 'The measuring scripts are written in it.'
 
 if [[ -z $binary ]]; then
   "$ROOT/scripts/setup.sh"
-  cargo_here build --release --locked --bin deno-app-engine
+  cargo_here build --release --locked --workspace --bins
   binary=$(built release)
 fi
 [[ -x $binary ]] || die "no program at $binary"
@@ -104,3 +104,14 @@ target=()
 if [[ $write == true ]]; then target=(--write "$ROOT/docs/performance.md"); fi
 python3 -B "$ROOT/scripts/bench_table.py" --cold "$out/cold.json" --pool "$out/pool.json" --more "$out/more.json" \
   --root "$ROOT" --load-before "$load_before" ${target[@]+"${target[@]}"}
+
+step 'Python kernels, and ipykernel beside them'
+peer=$CACHE_DIR/bench-peer
+if [[ ! -f $peer/complete ]]; then
+  rm -rf "$peer"
+  python3 -m venv "$peer"
+  "$peer/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -r "$ROOT/tests/cpython-requirements.txt" ipykernel jupyter_client websockets
+  touch "$peer/complete"
+fi
+"$peer/bin/python" -B "$ROOT/scripts/bench_python.py" --bench-dir "$bench_dir" --binary "$binary" ${target[@]+"${target[@]}"}
