@@ -74,8 +74,10 @@ export async function bootPyodide(
     const text = String(url?.url ?? url);
     if (!text.startsWith(INDEX_URL)) return await fetch(url, init);
     const name = text.slice(INDEX_URL.length);
-    if (name === "pyodide.asm.wasm") return new Response();
-    return name === "python_stdlib.zip" ? new Response(asset(name)) : await packages(name);
+    // What Pyodide needs of a response; a real one would load all of Deno's streams.
+    if (name === "pyodide.asm.wasm") return {};
+    if (name === "python_stdlib.zip") return { ok: true, arrayBuffer: () => asset(name).buffer };
+    return await packages(name);
   };
   // Compiles lazily, without a copy through a stream.
   WebAssembly.instantiateStreaming = async (_response, imports) => {

@@ -101,6 +101,8 @@ internals.python = {
     pyodide.setInterruptBuffer(new Int32Array(op_python_interrupt_buffer()));
     kernel = pyodide.pyimport("engine_kernel._pyodide").kernel();
     kernel.attach(host);
+    // Once for nothing: compiles what a claim will need.
+    internals.python.configure({}, "/home/pyodide", []);
   },
 
   configure(env, cwd, mountPoints) {

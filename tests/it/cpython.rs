@@ -91,6 +91,16 @@ async fn it_is_interrupted_three_times_with_its_state_kept() {
 }
 
 #[tokio::test]
+async fn native_code_that_never_looks_is_ended_with_its_process() {
+  let kernel = kernel().await;
+  kernel
+    .submit_running("print('running')\nsum(range(10 ** 13))")
+    .await;
+  assert_eq!(kernel.interrupt().await.ok()["restarted"], true);
+  gives(&kernel, "1 + 1", "2").await;
+}
+
+#[tokio::test]
 async fn a_restart_and_a_deletion_end_the_process() {
   let kernel = kernel().await;
   let first = pid(&kernel).await;

@@ -135,6 +135,16 @@ async fn an_await_is_interrupted() {
 }
 
 #[tokio::test]
+async fn native_code_that_never_looks_is_ended_with_its_process() {
+  let kernel = python().await;
+  kernel
+    .submit_running("print('running')\nsum(range(10 ** 13))")
+    .await;
+  assert_eq!(kernel.interrupt().await.ok()["restarted"], true);
+  gives(&kernel, "1 + 1", "2").await;
+}
+
+#[tokio::test]
 async fn an_interrupt_that_comes_late_does_not_hit_the_next_cell() {
   let kernel = python().await;
   for _ in 0..3 {
