@@ -28,6 +28,8 @@ pub enum SafePoint {
   RunsCode,
   /// Deno's own, which soon returns or calls user code.
   LoadsItself,
+  /// No JavaScript: native code between two calls, of microtasks or of Deno while it loads.
+  BetweenCalls,
 }
 
 type Answer = Box<dyn FnOnce(SafePoint) + Send>;
@@ -49,11 +51,7 @@ unsafe extern "C" fn interrupted(isolate: v8::UnsafeRawIsolatePtr, data: *mut c_
   let answer = unsafe { Box::from_raw(data.cast::<Answer>()) };
   // SAFETY: V8 passes the isolate it has interrupted, on that isolate's thread.
   let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
-  answer(if loads_itself(&mut isolate) {
-    SafePoint::LoadsItself
-  } else {
-    SafePoint::RunsCode
-  });
+  answer(look(&mut isolate));
 }
 
 /// When a module of Deno's own last began to load. `import("node:http")` loads such modules from
@@ -88,12 +86,12 @@ pub fn install(runtime: &mut JsRuntime, load_mark: LoadMark) {
     .set_slot(Watched { context, load_mark });
 }
 
-fn loads_itself(isolate: &mut v8::Isolate) -> bool {
+fn look(isolate: &mut v8::Isolate) -> SafePoint {
   let Some(Watched { context, load_mark }) = isolate.get_slot() else {
-    return false;
+    return SafePoint::RunsCode;
   };
   if load_mark.is_recent() {
-    return true;
+    return SafePoint::LoadsItself;
   }
   let context = context.clone();
   // SAFETY: called from a V8 callback, where the isolate is entered.
@@ -101,13 +99,12 @@ fn loads_itself(isolate: &mut v8::Isolate) -> bool {
   let context = v8::Local::new(scope, context);
   let scope = &mut v8::ContextScope::new(scope, context);
   let Some(trace) = v8::StackTrace::current_stack_trace(scope, MAX_FRAMES) else {
-    return false;
+    return SafePoint::RunsCode;
   };
-  // User code has a frame; without any, native code is between two calls.
   if trace.get_frame_count() == 0 {
-    return true;
+    return SafePoint::BetweenCalls;
   }
-  (0..trace.get_frame_count())
+  let loads_itself = (0..trace.get_frame_count())
     .filter_map(|i| Some((i, trace.get_frame(scope, i)?)))
     .any(|(i, frame)| {
       let script = frame
@@ -120,5 +117,10 @@ fn loads_itself(isolate: &mut v8::Isolate) -> bool {
       let on_top = i == 0 && OWN_SCHEMES.iter().any(|scheme| script.starts_with(scheme));
       let loader = name.is_some_and(|name| LOADERS.contains(&name.as_str()));
       on_top || (loader && script == CORE_SCRIPT)
-    })
+    });
+  if loads_itself {
+    SafePoint::LoadsItself
+  } else {
+    SafePoint::RunsCode
+  }
 }

@@ -146,11 +146,18 @@ impl Shared {
         .changed
         .wait_timeout_while(self.lock(), left, |s| s.pending && s.seen.is_none())
         .unwrap_or_else(PoisonError::into_inner);
-      if !state.pending || state.seen == Some(SafePoint::RunsCode) {
+      if !state.pending {
         return;
       }
-      drop(state);
-      std::thread::sleep(LOADING_PAUSE);
+      match state.seen {
+        Some(SafePoint::RunsCode) => return,
+        // The next look may well find the user's code again.
+        Some(SafePoint::BetweenCalls) => {}
+        Some(SafePoint::LoadsItself) | None => {
+          drop(state);
+          std::thread::sleep(LOADING_PAUSE);
+        }
+      }
     }
     let state = self.lock();
     if state.pending {
