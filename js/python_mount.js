@@ -49,16 +49,27 @@ const ERRNO = {
 };
 
 export function mountFileSystem(FS, deno) {
-  /** Runs an operation and tells its error as C would. Some of Deno's read its global meanwhile. */
-  const errno = (operation) => {
+  /** Deno builds what it answers with a look at its global, which Python must never see. */
+  const withDeno = (stat) => {
     globalThis.Deno = deno;
+    try {
+      return stat();
+    } finally {
+      delete globalThis.Deno;
+    }
+  };
+  const lstat = (path) => withDeno(() => deno.lstatSync(path));
+  // Not what a forged stream offers as its own.
+  const { statSync } = deno.FsFile.prototype;
+  const fileStat = (file) => withDeno(() => Reflect.apply(statSync, file, []));
+
+  /** Runs an operation and tells its error as C would. */
+  const errno = (operation) => {
     try {
       return operation();
     } catch (error) {
       if (error instanceof FS.ErrnoError) throw error;
       throw new FS.ErrnoError(ERRNO[error.code] ?? ERRNO[CODES[error.name]] ?? ERRNO.EIO);
-    } finally {
-      delete globalThis.Deno;
     }
   };
 
@@ -82,7 +93,7 @@ export function mountFileSystem(FS, deno) {
   const nodeOperations = {
     getattr: (node) =>
       errno(() => {
-        const info = deno.lstatSync(pathOf(node));
+        const info = lstat(pathOf(node));
         return {
           dev: 1,
           ino: node.id,
@@ -113,7 +124,7 @@ export function mountFileSystem(FS, deno) {
         if (attributes.size !== undefined) deno.truncateSync(path, attributes.size);
       }),
     lookup: (parent, name) =>
-      errno(() => createNode(parent, name, modeOf(deno.lstatSync(child(parent, name))))),
+      errno(() => createNode(parent, name, modeOf(lstat(child(parent, name))))),
     mknod: (parent, name, mode) =>
       errno(() => {
         const path = child(parent, name);
@@ -169,7 +180,10 @@ export function mountFileSystem(FS, deno) {
     llseek: (stream, offset, whence) => {
       let position = offset;
       if (whence === SEEK_CUR) position += stream.position;
-      if (whence === SEEK_END) position += errno(() => stream.file.statSync().size);
+      if (whence === SEEK_END) {
+        const { file } = stream;
+        position += errno(() => fileStat(file).size);
+      }
       if (position < 0) throw new FS.ErrnoError(ERRNO.EINVAL);
       return position;
     },

@@ -221,6 +221,12 @@ async fn a_mounted_folder_is_read_and_written() {
   ] {
     assert_eq!(kernel.execute(code).await.ename(), Some(error), "{code}");
   }
+  gives(
+    &kernel,
+    "f = open('seek', 'wb+'); f.write(b'abc'); f.flush(); [f.seek(-1, 2), f.read()]",
+    "[2, b'c']",
+  )
+  .await;
   std::os::unix::fs::symlink("/etc", dir.path().join("out")).expect("is made");
   let escape = kernel
     .execute("open('/home/pyodide/out/passwd').read()")

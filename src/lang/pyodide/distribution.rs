@@ -15,6 +15,9 @@ static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pyodide_fil
 /// Names the content, so that another version gets another folder.
 const ID: &str = env!("PYODIDE_DIST_ID");
 
+/// The memory that kernels start from; without it they start cold.
+pub const SNAPSHOT: &str = "snapshot.memory";
+
 /// Where below `folder` the distribution lies, or will.
 ///
 /// # Errors
@@ -39,6 +42,9 @@ pub fn unpack(target: &Path) -> io::Result<()> {
     return Ok(());
   }
   tracing::info!("unpacking Python to {}", target.display());
+  if !FILES.iter().any(|(name, _)| *name == SNAPSHOT) {
+    tracing::warn!("this engine was built without a snapshot of Python: kernels start in seconds");
+  }
   // Seen by nobody until it is whole.
   let half = target.with_extension(std::process::id().to_string());
   fs::create_dir_all(&half)?;

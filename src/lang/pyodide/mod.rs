@@ -89,7 +89,7 @@ impl Pyodide {
         .map_err(io::Error::other)?;
       arguments.push(module);
     }
-    let snapshot = assets.join("snapshot.memory").exists();
+    let snapshot = assets.join(distribution::SNAPSHOT).exists();
     arguments.push(pyodide.v8_value(&json!(snapshot)));
     pyodide
       .call("boot", &arguments)
