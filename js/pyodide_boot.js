@@ -101,11 +101,6 @@ export async function bootPyodide(
 }
 
 async function createModule(createPyodideModule, settings, snapshot) {
-  const { onExit: note } = settings;
-  settings.onExit = (code) => {
-    note(code);
-    onExit?.(code);
-  };
   const module = await createPyodideModule(settings);
   if (snapshot) {
     // Pyodide would copy the memory out of the snapshot; it finds it there already.

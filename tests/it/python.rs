@@ -333,10 +333,12 @@ async fn faults_leave_a_usable_kernel() {
 #[tokio::test]
 async fn a_process_that_ends_itself_is_reported_and_can_be_restarted() {
   let kernel = python().await;
-  let events = kernel.execute("import os; os._exit(1)").await;
-  assert!(events.error().is_some(), "{events:?}");
-  kernel.restart().await.ok();
-  gives(&kernel, "1 + 1", "2").await;
+  for code in ["os._exit(1)", "os.kill(os.getpid(), 9)", "os.abort()"] {
+    let events = kernel.execute(&format!("import os; {code}")).await;
+    assert_eq!(events.ename(), Some("KernelDied"), "{code}: {events:?}");
+    kernel.restart().await.ok();
+    gives(&kernel, "1 + 1", "2").await;
+  }
 }
 
 #[tokio::test]
