@@ -45,6 +45,11 @@ print_usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$1"; }
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# sha256_of FILE
+sha256_of() {
+  if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1
+}
+
 # need COMMAND REMEDY
 need() { has "$1" || die "$1 is missing. $2"; }
 

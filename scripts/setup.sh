@@ -109,10 +109,6 @@ check_tools() {
 
 # ---- V8 --------------------------------------------------------------------------------------------
 
-sha256_of() {
-  if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1
-}
-
 is_the_archive() { [[ -f $1 && $(sha256_of "$1") == "$V8_SHA256" ]]; }
 
 # Cargo builds the v8 crate anew when the archive's path changes, so every clone uses one place.

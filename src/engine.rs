@@ -44,11 +44,8 @@ impl Engine {
 
 /// Pyodide's files, or why there are no Python kernels.
 fn python_files(settings: &Settings) -> Result<PythonFiles, String> {
-  let allowed = settings.kernels.allowed_kernel_types.0.iter();
-  if !allowed
-    .into_iter()
-    .any(|kind| kind.language == Language::Python)
-  {
+  let mut allowed = settings.kernels.allowed_kernel_types.0.iter();
+  if !allowed.any(|kind| kind.language == Language::Python) {
     return Err("Python kernels are not allowed on this server".into());
   }
   let folder = settings.data_dir.join("pyodide");

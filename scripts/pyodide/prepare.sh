@@ -38,10 +38,6 @@ deno_package() {
   esac
 }
 
-sha256_of() {
-  if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1
-}
-
 # Everything the result depends on.
 inputs() {
   printf '%s\n%s\n' "$PYODIDE_SHA256" "$DENO_VERSION"

@@ -18,7 +18,7 @@ use clap::error::ContextValue;
 use crate::host::HOST_COMMAND;
 use crate::settings::ServeArgs;
 
-/// Runs TypeScript and JavaScript for others, each kernel in a process of its own, behind one HTTP API.
+/// Runs TypeScript, JavaScript and Python for others, each kernel in a process of its own, behind one HTTP API.
 #[derive(Parser)]
 #[command(
   name = "deno-app-engine",

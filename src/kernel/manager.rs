@@ -215,6 +215,7 @@ impl KernelManager {
     kind: KernelType,
     approved: &Approved,
   ) -> Result<HostConnection, KernelError> {
+    let pool = self.pools.of(kind.language, &approved.python).await?;
     tokio::fs::create_dir_all(&approved.host.scratch)
       .await
       .map_err(|e| {
@@ -223,7 +224,6 @@ impl KernelManager {
           approved.host.scratch.display()
         ))
       })?;
-    let pool = self.pools.of(kind.language, &approved.python).await?;
     let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
     let mut waiting = pooled;
     loop {

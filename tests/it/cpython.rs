@@ -18,11 +18,6 @@ async fn kernel() -> Kernel {
     .await
 }
 
-async fn gives(kernel: &Kernel, code: &str, expected: &str) {
-  let events = kernel.execute(code).await;
-  assert_eq!(events.result(), Some(expected), "{code}: {events:?}");
-}
-
 async fn pid(kernel: &Kernel) -> u32 {
   let events = kernel.execute("import os; os.getpid()").await;
   events
@@ -35,23 +30,17 @@ async fn pid(kernel: &Kernel) -> u32 {
 async fn it_is_the_interpreter_that_was_named() {
   let kernel = kernel().await;
   assert_eq!(kernel.info().await["language"], "cpython");
-  gives(
-    &kernel,
-    "import sys; sys.executable",
-    &format!("'{}'", cpython()),
-  )
-  .await;
+  kernel
+    .gives("import sys; sys.executable", &format!("'{}'", cpython()))
+    .await;
 }
 
 #[tokio::test]
 async fn arrays_frames_and_figures_are_shown() {
   let kernel = kernel().await;
-  gives(
-    &kernel,
-    "import numpy as np; np.arange(3)",
-    "array([0, 1, 2])",
-  )
-  .await;
+  kernel
+    .gives("import numpy as np; np.arange(3)", "array([0, 1, 2])")
+    .await;
   let events = kernel
     .execute("import pandas as pd; pd.DataFrame({'a': [1, 2]})")
     .await;
@@ -85,7 +74,7 @@ async fn it_is_interrupted_three_times_with_its_state_kept() {
       let events = kernel.result(&session).await;
       assert_eq!(events.types(), ["stream", "execute_error"], "{events:?}");
       assert_eq!(events.ename(), Some("KeyboardInterrupt"));
-      gives(&kernel, "kept", &turn.to_string()).await;
+      kernel.gives("kept", &turn.to_string()).await;
     }
   }
 }
@@ -97,7 +86,7 @@ async fn native_code_that_never_looks_is_ended_with_its_process() {
   let code = "import hashlib\nwhile True:\n  try:\n    print('running')\n    hashlib.pbkdf2_hmac('sha256', b'', b'', 10 ** 9)\n  except KeyboardInterrupt: pass";
   kernel.submit_running(code).await;
   assert_eq!(kernel.interrupt().await.ok()["restarted"], true);
-  gives(&kernel, "1 + 1", "2").await;
+  kernel.gives("1 + 1", "2").await;
 }
 
 #[tokio::test]
@@ -120,7 +109,7 @@ async fn a_process_that_ends_itself_is_reported() {
   assert_eq!(events.ename(), Some("KernelDied"), "{events:?}");
   assert!(events.evalue().contains("exited with code 3"), "{events:?}");
   kernel.restart().await.ok();
-  gives(&kernel, "1 + 1", "2").await;
+  kernel.gives("1 + 1", "2").await;
 }
 
 #[tokio::test]
@@ -130,7 +119,7 @@ async fn the_environment_is_the_kernels_own() {
     .create(json!({"lang": "cpython", "env": {"K": "v"}}))
     .await;
   let code = "import os; [os.environ.get(k) for k in ('K', 'ALLOWED_KERNEL_TYPES', 'LD_PRELOAD', 'MALLOC_ARENA_MAX')]";
-  gives(&kernel, code, "['v', None, None, None]").await;
+  kernel.gives(code, "['v', None, None, None]").await;
 }
 
 #[tokio::test]

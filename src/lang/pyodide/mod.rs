@@ -141,15 +141,12 @@ impl Pyodide {
         if self.interrupter.take_unseen() {
           let _ = self.call_now("cancel", &[]);
         }
+        let more = event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx);
         if let Poll::Ready(result) = resolved.as_mut().poll(cx) {
           return Poll::Ready(result.map_err(|e| e.to_string()));
         }
-        match event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx) {
-          Poll::Ready(false) => {}
-          Poll::Ready(true) | Poll::Pending => match resolved.as_mut().poll(cx) {
-            Poll::Ready(result) => return Poll::Ready(result.map_err(|e| e.to_string())),
-            Poll::Pending => return Poll::Pending,
-          },
+        if more != Poll::Ready(false) {
+          return Poll::Pending;
         }
       }
     })

@@ -323,6 +323,15 @@ impl Kernel {
     self.client.delete(&self.path("")).await
   }
 
+  /// Runs a cell that must have this result.
+  ///
+  /// # Panics
+  /// When it has another, or none.
+  pub async fn gives(&self, code: &str, expected: &str) {
+    let events = self.execute(code).await;
+    assert_eq!(events.result(), Some(expected), "{code}: {events:?}");
+  }
+
   /// The process it runs in.
   pub async fn pid(&self) -> u32 {
     self
