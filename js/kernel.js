@@ -6,7 +6,14 @@
 
 import { core, internals, primordials } from "ext:core/mod.js";
 
-const { op_kernel_cell, op_kernel_emit, op_kernel_input, op_timer_now, op_timer_schedule } = core.ops;
+const {
+  op_kernel_cell,
+  op_kernel_emit,
+  op_kernel_input,
+  op_program_any_address,
+  op_timer_now,
+  op_timer_schedule,
+} = core.ops;
 const { __processTimers: processTimers } = core;
 
 // Taken before any cell can replace them.
@@ -330,6 +337,24 @@ function reportUncaught(type, prefix, errorOf) {
   });
 }
 
+// ---------------------------------------------------------------- servers of a main program
+
+/** Tells the host when `Deno.serve` is not told where to listen: the engine chooses then. */
+function serveWhereTheEngineSays() {
+  const { serve } = globalThis.Deno;
+  globalThis.Deno.serve = new Proxy(serve, {
+    apply(serve, thisArgument, args) {
+      const options = typeof args[0] === "function" ? args[1] : args[0];
+      op_program_any_address(!options?.port);
+      try {
+        return ReflectApply(serve, thisArgument, args);
+      } finally {
+        op_program_any_address(false);
+      }
+    },
+  });
+}
+
 // ---------------------------------------------------------------- what the host calls
 
 const state = { executionCount: 0 };
@@ -349,6 +374,12 @@ const host = {
     watchTimers("setInterval");
     reportUncaught("error", "", (event) => event.error ?? workerError(event));
     reportUncaught("unhandledrejection", "(in promise) ", (event) => event.reason);
+    delete internals.kernel;
+  },
+
+  /** The same for the main program of an app, whose globals are Deno's own. */
+  startProgram() {
+    serveWhereTheEngineSays();
     delete internals.kernel;
   },
 

@@ -118,6 +118,7 @@ internals.python = {
   },
 
   execute: async (code) => await kernel.execute(code),
+  runProgram: async (source, path, args) => await kernel.run_program(source, path, args),
   cancel: () => kernel.cancel(),
   complete: (code, cursor) => kernel.complete(code, cursor),
   inspect: (code, cursor) => kernel.inspect(code, cursor),

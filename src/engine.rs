@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::kernel::KernelManager;
 use crate::kernel::Language;
 use crate::lang::pyodide::distribution;
+use crate::runtime::ModuleCache;
 use crate::runtime::PackageFolders;
 use crate::runtime::PythonFiles;
 use crate::settings::Settings;
@@ -27,8 +28,12 @@ impl Engine {
     remove_leftovers(&scratch);
     let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
     std::fs::create_dir_all(&scratch)?;
+    let modules = ModuleCache {
+      folder: std::path::absolute(settings.data_dir.join("deno"))?,
+      cached_only: settings.kernels.cached_only,
+    };
     let python = python_files(&settings);
-    let kernels = KernelManager::new(settings.kernels.clone(), scratch, python);
+    let kernels = KernelManager::new(settings.kernels.clone(), scratch, modules, python);
     Ok(Arc::new(Self {
       settings,
       kernels,

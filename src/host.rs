@@ -18,12 +18,15 @@ use kernel_host::lang::Language;
 use kernel_host::lang::cpython::start::CPythonHosts;
 use kernel_host::lang::cpython::start::HostProcess;
 use kernel_host::spawner;
+use serde::Deserialize;
+use serde::Serialize;
 use tokio::process::Command;
 
 use crate::lang::Pyodide;
 use crate::lang::TypeScript;
 use crate::lang::pyodide::distribution;
-use crate::runtime::PackageFolders;
+use crate::protocol::MainProgram;
+use crate::runtime::ModuleCache;
 use crate::runtime::PythonFiles;
 
 /// The hidden command that turns this binary into a kernel process.
@@ -32,10 +35,8 @@ pub const HOST_COMMAND: &str = "kernel-host";
 /// What a blank host boots.
 #[derive(Clone)]
 pub enum HostSpec {
-  /// TypeScript and JavaScript.
-  JavaScript,
-  /// Python in V8.
-  Pyodide(PythonFiles),
+  /// This binary again.
+  V8(Program),
   /// Python in a process of its own kind.
   CPython {
     hosts: Arc<CPythonHosts>,
@@ -43,36 +44,47 @@ pub enum HostSpec {
   },
 }
 
+/// What runs in V8, and the files it needs; the argument of the hidden command.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Program {
+  /// TypeScript and JavaScript: cells, or a main program.
+  JavaScript {
+    modules: ModuleCache,
+    main: Option<MainProgram>,
+  },
+  Pyodide {
+    files: PythonFiles,
+    modules: ModuleCache,
+  },
+}
+
+/// Variables of the server's environment that say where packages come from.
+const REGISTRY_VARIABLES: [&str; 2] = ["NPM_CONFIG_REGISTRY", "JSR_URL"];
+
 impl HostSpec {
   /// Starts a process that talks over `socket`.
   ///
   /// # Errors
   /// When it cannot be started, or its files cannot be put in place.
   pub async fn start(&self, socket: UnixStream) -> io::Result<HostProcess> {
-    let args: Vec<OsString> = match self {
-      Self::JavaScript => vec!["javascript".into()],
-      Self::Pyodide(files) => {
-        unpack(files).await?;
-        let PythonFiles { assets, packages } = files;
-        let mut args = vec![
-          "pyodide".into(),
-          assets.into(),
-          packages.cache.clone().into(),
-        ];
-        args.extend(packages.local.clone().map(Into::into));
-        args
-      }
+    let program = match self {
+      Self::V8(program) => program,
       Self::CPython { hosts, executable } => {
         let started = hosts.start(executable, socket.as_fd()).await;
         return started.map_err(io::Error::other);
       }
     };
+    program.unpack().await?;
+    let registries = REGISTRY_VARIABLES
+      .iter()
+      .filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut command = Command::new(own_binary()?);
     command
       .arg(HOST_COMMAND)
-      .args(args)
-      // Nothing of the server's environment is for kernels.
+      .arg(serde_json::to_string(program)?)
+      // Nothing else of the server's environment is for kernels.
       .env_clear()
+      .envs(registries)
       // One isolate, few threads: glibc's arena a core would only spread the heap out.
       .env("MALLOC_ARENA_MAX", "1")
       .stdin(Stdio::from(OwnedFd::from(socket)))
@@ -89,10 +101,16 @@ impl HostSpec {
   /// When it cannot: CPython has one interpreter a process.
   pub async fn start_on_thread(&self, socket: UnixStream) -> io::Result<()> {
     match self {
-      Self::JavaScript => run_on_thread(socket, TypeScript::boot),
-      Self::Pyodide(files) => {
-        unpack(files).await?;
-        run_on_thread(socket, boot_pyodide(files.clone()))
+      Self::V8(program) => {
+        program.unpack().await?;
+        match program.clone() {
+          Program::JavaScript { modules, main } => {
+            run_on_thread(socket, boot_typescript(modules, main))
+          }
+          Program::Pyodide { files, modules } => {
+            run_on_thread(socket, boot_pyodide(files, modules))
+          }
+        }
       }
       Self::CPython { .. } => Err(io::Error::other(
         "CPython kernels need a process of their own: use the mode `worker`",
@@ -101,12 +119,17 @@ impl HostSpec {
   }
 }
 
-async fn unpack(files: &PythonFiles) -> io::Result<()> {
-  let assets = files.assets.clone();
-  tokio::task::spawn_blocking(move || distribution::unpack(&assets))
-    .await
-    .map_err(io::Error::other)?
-    .map_err(|e| io::Error::other(format!("Python cannot be unpacked: {e}")))
+impl Program {
+  async fn unpack(&self) -> io::Result<()> {
+    let Self::Pyodide { files, .. } = self else {
+      return Ok(());
+    };
+    let assets = files.assets.clone();
+    tokio::task::spawn_blocking(move || distribution::unpack(&assets))
+      .await
+      .map_err(io::Error::other)?
+      .map_err(|e| io::Error::other(format!("Python cannot be unpacked: {e}")))
+  }
 }
 
 /// This binary, also after it was replaced on disk.
@@ -124,30 +147,26 @@ fn own_binary() -> io::Result<PathBuf> {
 trait Boot<L: Language>: AsyncFnOnce(Surroundings) -> io::Result<L> + Send + 'static {}
 impl<L: Language, F: AsyncFnOnce(Surroundings) -> io::Result<L> + Send + 'static> Boot<L> for F {}
 
-fn boot_pyodide(files: PythonFiles) -> impl Boot<Pyodide> {
-  async move |surroundings: Surroundings| Pyodide::boot(surroundings, files).await
+fn boot_typescript(modules: ModuleCache, main: Option<MainProgram>) -> impl Boot<TypeScript> {
+  async move |surroundings: Surroundings| {
+    TypeScript::boot(surroundings, &modules, main.as_ref()).await
+  }
 }
 
-/// The body of the hidden command, with its arguments; the socket to the server is descriptor 0.
-/// `None` when the arguments are not the server's.
+fn boot_pyodide(files: PythonFiles, modules: ModuleCache) -> impl Boot<Pyodide> {
+  async move |surroundings: Surroundings| Pyodide::boot(surroundings, files, &modules).await
+}
+
+/// The body of the hidden command, with its argument; the socket to the server is descriptor 0.
+/// `None` when the argument is not the server's.
 pub fn run_command(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-  let mut args = args.into_iter();
-  let language = args.next()?;
-  let mut path = || args.next().map(PathBuf::from);
-  match language.to_str()? {
-    "javascript" => Some(run_process(TypeScript::boot)),
-    "pyodide" => {
-      let files = PythonFiles {
-        assets: path()?,
-        packages: PackageFolders {
-          cache: path()?,
-          local: path(),
-        },
-      };
+  let program = args.into_iter().next()?;
+  match serde_json::from_str(program.to_str()?).ok()? {
+    Program::JavaScript { modules, main } => Some(run_process(boot_typescript(modules, main))),
+    Program::Pyodide { files, modules } => {
       crate::runtime::optimise_wasm_late();
-      Some(run_process(boot_pyodide(files)))
+      Some(run_process(boot_pyodide(files, modules)))
     }
-    _ => None,
   }
 }
 

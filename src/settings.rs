@@ -120,6 +120,10 @@ pub struct KernelArgs {
   #[arg(long, env = "KERNEL_MOUNT_ROOTS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
   pub kernel_mount_roots: Vec<PathBuf>,
 
+  /// Import only modules that are in the cache.
+  #[arg(long, env = "DENO_CACHED_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
+  pub cached_only: bool,
+
   /// PEM file with certificate authorities that kernels trust besides the usual ones.
   #[arg(long = "cert", env = "DENO_CERT", value_name = "FILE")]
   pub deno_cert: Option<PathBuf>,

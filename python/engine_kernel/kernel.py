@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from . import errors, intelligence, prompts
+from . import errors, intelligence, program, prompts
 from .frontend import ErrorReport, Frontend, Host
 from .interrupts import Cell, Interrupts, interruptible
 from .shell import KernelShell
@@ -66,6 +66,11 @@ class Kernel:
             context=self._context,
             **options,
         )
+
+    async def run_program(self, source: str, path: str, arguments: list[str]) -> int:
+        """Runs the main program of an app, beside cells. Returns its exit code. Never raises."""
+        await self._prepare(source)
+        return await program.run(self._shell, source, path, list(arguments))
 
     def cancel(self) -> bool:
         """Interrupts the cell that is parked in an await."""

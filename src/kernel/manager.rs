@@ -32,7 +32,9 @@ use super::pool::Pool;
 use super::pool::PoolStats;
 use super::supervisor;
 use crate::host::HostSpec;
+use crate::host::Program;
 use crate::protocol::ErrorReport;
+use crate::runtime::ModuleCache;
 use crate::runtime::PythonFiles;
 use crate::settings::KernelArgs;
 
@@ -69,10 +71,11 @@ impl KernelManager {
   pub fn new(
     settings: KernelArgs,
     scratch_root: PathBuf,
+    modules: ModuleCache,
     python: Result<PythonFiles, String>,
   ) -> Arc<Self> {
     let manager = Arc::new_cyclic(|me| Self {
-      pools: Pools::new(&settings, python),
+      pools: Pools::new(&settings, modules, python),
       settings,
       scratch_root,
       kernels: RwLock::default(),
@@ -353,7 +356,11 @@ struct Pools {
 }
 
 impl Pools {
-  fn new(settings: &KernelArgs, python: Result<PythonFiles, String>) -> Self {
+  fn new(
+    settings: &KernelArgs,
+    modules: ModuleCache,
+    python: Result<PythonFiles, String>,
+  ) -> Self {
     let preload = settings.preload();
     let is_served = |language, python: bool| match language {
       Language::TypeScript | Language::JavaScript => !python,
@@ -372,8 +379,14 @@ impl Pools {
       Pool::new(spec, size, settings.kernel_pool_auto_refill)
     };
     Self {
-      javascript: pool(HostSpec::JavaScript, false),
-      python: python.map(|files| pool(HostSpec::Pyodide(files), true)),
+      python: python.map(|files| {
+        let modules = modules.clone();
+        pool(HostSpec::V8(Program::Pyodide { files, modules }), true)
+      }),
+      javascript: pool(HostSpec::V8(Program::JavaScript {
+          modules,
+          main: None,
+        }), false),
       cpython: CPythonHosts::beside_this_binary(Starting::FromZygote).map(Arc::new),
     }
   }

@@ -341,6 +341,7 @@ impl PermissionRequest {
       net,
       // Local networks are open only when the operator says what the network is.
       deny_local_net: ceiling.net.is_none(),
+      deny_local_import: ceiling.import.is_none(),
       env: merge("env", &self.env, &ceiling.env, Grant::All(true), same)?,
       run: merge("run", &self.run, &ceiling.run, Grant::All(false), same)?,
       ffi: merge("ffi", &self.ffi, &ceiling.ffi, Grant::All(false), path)?,

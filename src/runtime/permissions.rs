@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use deno_runtime::deno_permissions::Host;
+use deno_runtime::deno_permissions::ImportDescriptor;
 use deno_runtime::deno_permissions::NetDescriptor;
 use deno_runtime::deno_permissions::PermissionDescriptorParser;
 use deno_runtime::deno_permissions::Permissions;
@@ -79,6 +80,18 @@ pub fn container(
       .collect::<Result<Vec<_>, _>>()
       .map_err(|e| format!("permissions.net: {e}"))?;
     permissions.net = Permissions::new_unary(Some(allowed), Some(local_networks()), false);
+  }
+  if p.deny_local_import
+    && let Some(allowed) = &options.allow_import
+  {
+    let allowed = allowed
+      .iter()
+      .map(|host| ImportDescriptor::parse_for_list(host));
+    let allowed = allowed
+      .collect::<Result<Vec<_>, _>>()
+      .map_err(|e| format!("permissions.import: {e}"))?;
+    let denied = local_networks().into_iter().map(NetDescriptor::into_import);
+    permissions.import = Permissions::new_unary(Some(allowed), Some(denied.collect()), false);
   }
   Ok(PermissionsContainer::new(parser, permissions))
 }

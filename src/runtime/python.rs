@@ -20,9 +20,11 @@ use deno_core::v8;
 use deno_error::JsErrorBox;
 use kernel_host::sink::SharedSink;
 use memmap2::MmapOptions;
+use serde::Deserialize;
+use serde::Serialize;
 
 /// Files of Pyodide on this machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PythonFiles {
   /// The distribution, unpacked.
   pub assets: PathBuf,
@@ -31,7 +33,7 @@ pub struct PythonFiles {
 
 /// Packages of the distribution on this machine. Each is checked against the sum that
 /// `pyodide-lock.json` has for it, every time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PackageFolders {
   /// The operator's own, never written to.
   pub local: Option<PathBuf>,

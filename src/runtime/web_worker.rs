@@ -13,8 +13,7 @@ use deno_runtime::web_worker::WebWorkerServiceOptions;
 use sys_traits::impls::RealSys;
 
 use super::limits::HeapLimit;
-use super::loader::KernelModuleLoader;
-use super::loader::LoaderServices;
+use super::modules::KernelModuleLoader;
 use super::safe_point::LoadMark;
 use super::worker::SharedServices;
 use super::worker::bootstrap_options;
@@ -24,25 +23,23 @@ use super::worker::format_js_error;
 /// output, permissions never wider than the parent's.
 pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
   Arc::new(move |args| {
+    let modules = services.modules.for_worker(args.permissions.clone());
     let loader = KernelModuleLoader::new(
-      LoaderServices {
-        permissions: Arc::new(std::sync::Mutex::new(args.permissions.clone())),
-        ..services.loader.clone()
-      },
+      modules.clone(),
       Rc::default(),
       LoadMark::default(),
     );
     let worker_services =
       WebWorkerServiceOptions::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys> {
-        blob_store: services.loader.blobs.clone(),
+        blob_store: services.local.blobs.clone(),
         broadcast_channel: services.broadcast_channel.clone(),
         deno_rt_native_addon_loader: None,
         compiled_wasm_module_store: Some(services.wasm_modules.clone()),
         feature_checker: services.features.clone(),
-        fs: services.loader.fs.clone(),
+        fs: services.local.fs.clone(),
         main_inspector_session_tx: Default::default(),
         module_loader: Rc::new(loader),
-        node_services: None,
+        node_services: modules.node_services().ok(),
         npm_process_state_provider: None,
         permissions: args.permissions,
         root_cert_store_provider: Some(services.roots.clone()),

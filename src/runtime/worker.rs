@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use deno_core::CompiledWasmModuleStore;
 use deno_core::ModuleSpecifier;
@@ -38,9 +36,13 @@ use super::extension;
 use super::extension::KernelEnv;
 use super::extension::RunningCell;
 use super::fs::KernelFs;
-use super::loader::KernelModuleLoader;
-use super::loader::LoaderServices;
+use super::modules::Access;
+use super::modules::KernelModuleLoader;
+use super::modules::LocalModules;
+use super::modules::ModuleCache;
+use super::modules::Modules;
 use super::permissions;
+use super::program;
 use super::safe_point;
 use super::safe_point::LoadMark;
 use super::stack;
@@ -48,6 +50,7 @@ use super::stack::SourceMaps;
 use super::sys::KernelSys;
 use super::web_worker;
 use crate::protocol::HostConfig;
+use crate::protocol::MainProgram;
 
 /// The Deno release whose runtime this is (the family `Cargo.toml` pins).
 const DENO_VERSION: &str = "2.9.8";
@@ -59,7 +62,8 @@ pub struct SharedServices {
   pub owner: ProcessOwner,
   pub sys: KernelSys,
   pub heap: HeapLimit,
-  pub loader: LoaderServices,
+  pub modules: Arc<Modules>,
+  pub local: LocalModules,
   pub broadcast_channel: InMemoryBroadcastChannel,
   pub features: Arc<FeatureChecker>,
   pub shared_buffers: SharedArrayBufferStore,
@@ -78,6 +82,7 @@ impl SharedServices {
 pub struct JsWorker {
   pub worker: MainWorker,
   pub source_maps: Rc<SourceMaps>,
+  loader: Rc<KernelModuleLoader>,
   services: SharedServices,
 }
 
@@ -86,17 +91,39 @@ impl JsWorker {
   /// thread of [`super::spawn_isolate_thread`].
   ///
   /// # Errors
-  /// When the null device cannot be opened.
-  pub fn boot(options: Surroundings) -> std::io::Result<Self> {
-    Self::boot_with(options, Vec::new())
+  /// When the null device cannot be opened, or the module settings are unusable.
+  pub fn boot(options: Surroundings, modules: &ModuleCache) -> std::io::Result<Self> {
+    Self::boot_with(options, modules, Vec::new())
+  }
+
+  /// Boots a runtime for the main program of an app.
+  ///
+  /// # Errors
+  /// When the null device cannot be opened, or the module settings are unusable.
+  pub fn boot_program(
+    options: Surroundings,
+    modules: &ModuleCache,
+    main: &MainProgram,
+  ) -> std::io::Result<Self> {
+    Self::boot_as(options, modules, Some(main), vec![program::extension()])
   }
 
   /// The same with more extensions than every kernel has.
   ///
   /// # Errors
-  /// When the null device cannot be opened.
+  /// When the null device cannot be opened, or the module settings are unusable.
   pub fn boot_with(
     options: Surroundings,
+    cache: &ModuleCache,
+    more_extensions: Vec<deno_core::Extension>,
+  ) -> std::io::Result<Self> {
+    Self::boot_as(options, cache, None, more_extensions)
+  }
+
+  fn boot_as(
+    options: Surroundings,
+    cache: &ModuleCache,
+    main: Option<&MainProgram>,
     more_extensions: Vec<deno_core::Extension>,
   ) -> std::io::Result<Self> {
     let blobs = Arc::new(BlobStore::default());
@@ -108,15 +135,20 @@ impl JsWorker {
       fs: Arc::new(KernelFs::new()),
       env: KernelEnv::new(options.owner),
     };
+    let roots = Arc::<TrustedRoots>::default();
+    let local = LocalModules {
+      fs: sys.fs.clone(),
+      blobs,
+      access: Access::new(permissions::none(sys.clone()), None),
+    };
+    let modules =
+      Modules::new(cache, local.clone(), roots.clone()).map_err(std::io::Error::other)?;
     let services = SharedServices {
       sink: options.sink,
       owner: options.owner,
       heap: HeapLimit::default(),
-      loader: LoaderServices {
-        fs: sys.fs.clone(),
-        blobs,
-        permissions: Arc::new(Mutex::new(permissions::none(sys.clone()))),
-      },
+      modules,
+      local,
       sys,
       broadcast_channel: InMemoryBroadcastChannel::default(),
       features: Arc::new(features),
@@ -127,15 +159,15 @@ impl JsWorker {
         stdout: StdioPipe::file(options.stdout),
         stderr: StdioPipe::file(options.stderr),
       },
-      roots: Arc::default(),
+      roots,
     };
     let load_mark = LoadMark::default();
-    let loader = KernelModuleLoader::new(
-      services.loader.clone(),
+    let loader = Rc::new(KernelModuleLoader::new(
+      services.modules.clone(),
       source_maps.clone(),
       load_mark.clone(),
-    );
-    let mut worker = bootstrap(&services, loader, more_extensions);
+    ));
+    let mut worker = bootstrap(&services, loader.clone(), main, more_extensions)?;
     stack::install(&mut worker.js_runtime, source_maps.clone());
     safe_point::install(&mut worker.js_runtime, load_mark);
     services
@@ -153,6 +185,7 @@ impl JsWorker {
     Ok(Self {
       worker,
       source_maps,
+      loader,
       services,
     })
   }
@@ -179,7 +212,7 @@ impl JsWorker {
       .collect();
     self
       .services
-      .loader
+      .local
       .fs
       .configure(config.scratch.clone(), mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
@@ -190,12 +223,12 @@ impl JsWorker {
     let isolate = self.worker.js_runtime.v8_isolate();
     self.services.sys.env.replace(config.env.clone(), isolate);
     self.services.heap.set(config.max_heap_bytes);
-    *self
+    let hosts = config.permissions.import.clone();
+    self
       .services
-      .loader
-      .permissions
-      .lock()
-      .unwrap_or_else(PoisonError::into_inner) = permissions.clone();
+      .local
+      .access
+      .replace(permissions.clone(), hosts);
     self
       .worker
       .js_runtime
@@ -215,6 +248,11 @@ impl JsWorker {
       .put(RunningCell(number));
   }
 
+  /// Gives up the modules that are being fetched.
+  pub fn cancel_imports(&self) {
+    self.loader.cancel();
+  }
+
   pub fn isolate_handle(&mut self) -> v8::IsolateHandle {
     self.worker.js_runtime.v8_isolate().thread_safe_handle()
   }
@@ -222,22 +260,33 @@ impl JsWorker {
 
 fn bootstrap(
   services: &SharedServices,
-  loader: KernelModuleLoader,
+  loader: Rc<KernelModuleLoader>,
+  main: Option<&MainProgram>,
   more_extensions: Vec<deno_core::Extension>,
-) -> MainWorker {
-  let main_module = ModuleSpecifier::parse("file:///kernel.ts").expect("a constant URL");
-  MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
+) -> std::io::Result<MainWorker> {
+  let main_module = main
+    .and_then(|main| ModuleSpecifier::from_file_path(&main.path).ok())
+    .unwrap_or_else(|| ModuleSpecifier::parse("file:///kernel.ts").expect("a constant URL"));
+  let bootstrap = match main {
+    Some(main) => BootstrapOptions {
+      args: main.args.clone(),
+      ..bootstrap_options(WorkerExecutionMode::Run)
+    },
+    None => bootstrap_options(WorkerExecutionMode::Jupyter),
+  };
+  let node_services = services.modules.node_services();
+  let worker = MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
     &main_module,
     WorkerServiceOptions {
-      blob_store: services.loader.blobs.clone(),
+      blob_store: services.local.blobs.clone(),
       broadcast_channel: services.broadcast_channel.clone(),
       deno_rt_native_addon_loader: None,
       feature_checker: services.features.clone(),
-      fs: services.loader.fs.clone(),
-      module_loader: Rc::new(loader),
-      node_services: None,
+      fs: services.local.fs.clone(),
+      module_loader: loader,
+      node_services: Some(node_services.map_err(std::io::Error::other)?),
       npm_process_state_provider: None,
-      permissions: services.loader.permissions(),
+      permissions: services.local.access.permissions(),
       root_cert_store_provider: Some(services.roots.clone()),
       fetch_dns_resolver: Default::default(),
       shared_array_buffer_store: Some(services.shared_buffers.clone()),
@@ -246,7 +295,7 @@ fn bootstrap(
       bundle_provider: None,
     },
     WorkerOptions {
-      bootstrap: bootstrap_options(WorkerExecutionMode::Jupyter),
+      bootstrap,
       extensions: std::iter::once(services.extension())
         .chain(more_extensions)
         .collect(),
@@ -259,16 +308,20 @@ fn bootstrap(
       stdio: services.stdio.clone(),
       ..Default::default()
     },
-  )
+  );
+  Ok(worker)
+}
+
+/// How the engine names itself to servers.
+pub fn user_agent() -> String {
+  let version = env!("CARGO_PKG_VERSION");
+  format!("Deno/{DENO_VERSION} deno-app-engine/{version}")
 }
 
 pub fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
   BootstrapOptions {
     deno_version: DENO_VERSION.to_owned(),
-    user_agent: format!(
-      "Deno/{DENO_VERSION} deno-app-engine/{}",
-      env!("CARGO_PKG_VERSION")
-    ),
+    user_agent: user_agent(),
     color_level: deno_runtime::colors::ColorLevel::None,
     mode,
     ..Default::default()

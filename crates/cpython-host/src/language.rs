@@ -27,7 +27,9 @@ use kernel_host::lang::cpython::watch;
 use kernel_host::protocol::ErrorReport;
 use kernel_host::protocol::HostConfig;
 use kernel_host::protocol::KernelEvent;
+use kernel_host::protocol::MainProgram;
 use kernel_host::protocol::Outcome;
+use kernel_host::protocol::ProgramEvent;
 use kernel_host::protocol::Question;
 use kernel_host::sink::SharedSink;
 
@@ -186,6 +188,29 @@ impl Language for CPython {
     })
   }
 
+  async fn run_program(&mut self, program: MainProgram) {
+    let path = program.path.display().to_string();
+    let source = match std::fs::read_to_string(&program.path) {
+      Ok(source) => source,
+      Err(error) => return self.sink.fatal(&format!("{path} cannot be read: {error}")),
+    };
+    self.sink.program(ProgramEvent::Started);
+    let started = Python::attach(|py| {
+      let ended = Py::new(
+        py,
+        ProgramEnd {
+          sink: self.sink.clone(),
+        },
+      )?;
+      let runner = self.runner.bind(py);
+      runner.call_method1("run_program", (source, path, program.args, ended))?;
+      Ok(())
+    });
+    if let Err(error) = started.map_err(|e: PyErr| e.to_string()) {
+      self.sink.fatal(&format!("failed: {error}"));
+    }
+  }
+
   async fn answer(&mut self, question: Question) -> Value {
     // Properties and `__getattr__` run user code even here.
     let limit = self.interrupter.time_limit(ANSWER_TIME);
@@ -277,5 +302,21 @@ impl KernelHost {
       self.interrupter.after_cancelled_prompt(py)?;
     }
     Ok(answer)
+  }
+}
+
+/// Called with the exit code of the main program.
+#[pyclass(frozen, module = "_cpython_host")]
+struct ProgramEnd {
+  sink: SharedSink,
+}
+
+#[pymethods]
+impl ProgramEnd {
+  fn __call__(&self, py: Python<'_>, code: i32) {
+    py.detach(|| match code {
+      0 => self.sink.program(ProgramEvent::Finished { code }),
+      _ => self.sink.fatal(&format!("exited with code {code}")),
+    });
   }
 }

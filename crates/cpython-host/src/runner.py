@@ -64,6 +64,11 @@ class Runner:
                     sys.excepthook(type(error), error, error.__traceback__)
         return cell.result()
 
+    def run_program(self, source, path, arguments, ended):
+        """Starts the main program of an app; `ended` is called with its exit code."""
+        program = self._loop.create_task(self._kernel.run_program(source, path, arguments))
+        program.add_done_callback(lambda program: ended(program.result()))
+
     def step(self):
         """Lets background work go on for a moment. Returns after how many seconds there will be
         more of it; `None` when only an event can bring some."""

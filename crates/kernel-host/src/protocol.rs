@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -67,6 +68,9 @@ pub enum Request {
   },
   /// Stops the named execution, or whatever runs between cells when it is `None`. Keeps state.
   Interrupt { execution_id: Option<ExecutionId> },
+  /// Starts the main program of an app, once. Answered by [`Reply::Program`] as it goes on; cells may
+  /// run beside it.
+  Run(MainProgram),
   /// A question about code, answered by [`Reply::Answer`] with the same `id`.
   Ask { id: u64, question: Question },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
@@ -108,10 +112,37 @@ pub enum Reply {
     id: u64,
     answer: Value,
   },
+  /// What becomes of the main program. Its output are events of no execution.
+  Program(ProgramEvent),
   /// The host cannot go on and is about to end; sent so that the reason is not lost with it.
   Fatal {
     reason: String,
   },
+}
+
+/// The script that an app consists of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MainProgram {
+  /// Absolute.
+  pub path: PathBuf,
+  /// What the script sees as its arguments.
+  pub args: Vec<String>,
+}
+
+/// A change in the life of a main program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProgramEvent {
+  /// Its modules are loaded, and it runs.
+  Started,
+  /// It accepts connections there. `port` is the one it named, when it was given that.
+  Listening {
+    address: SocketAddr,
+    port: Option<u16>,
+  },
+  /// It named a port that somebody else has.
+  PortTaken { port: u16 },
+  /// It has nothing left to do. The host stays, for cells, unless the program ended that too.
+  Finished { code: i32 },
 }
 
 /// How an execution ended, as the host saw it.
@@ -153,6 +184,8 @@ pub struct HostPermissions {
   pub net: Option<Vec<String>>,
   /// Keeps this machine and private networks out of `net`.
   pub deny_local_net: bool,
+  /// The same for modules.
+  pub deny_local_import: bool,
   pub env: Option<Vec<String>>,
   pub run: Option<Vec<String>>,
   pub ffi: Option<Vec<String>>,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::protocol::KernelEvent;
+use crate::protocol::ProgramEvent;
 
 /// Where the output of code goes, and where its questions are answered. Called on whichever thread
 /// runs code.
@@ -13,6 +14,9 @@ pub trait EventSink: Send + Sync {
   /// Asks the client for a line of text; blocks until it is answered, or `None` when the prompt is
   /// cancelled or the execution interrupted.
   fn ask(&self, prompt: String, password: bool) -> Option<String>;
+
+  /// Tells what becomes of the main program.
+  fn program(&self, event: ProgramEvent);
 
   /// The runtime cannot go on; the last chance to say why.
   fn fatal(&self, reason: &str);

@@ -6,11 +6,14 @@ mod interrupt;
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::task::Poll;
 
 use async_trait::async_trait;
+use deno_core::error::CoreError;
 use deno_core::serde_v8;
 use deno_core::v8;
 use kernel_host::host::Surroundings;
@@ -26,10 +29,13 @@ use super::event_loop;
 use crate::protocol::ErrorReport;
 use crate::protocol::HostConfig;
 use crate::protocol::KernelEvent;
+use crate::protocol::MainProgram;
 use crate::protocol::Outcome;
+use crate::protocol::ProgramEvent;
 use crate::protocol::Question;
 use crate::runtime::InterruptBuffer;
 use crate::runtime::JsWorker;
+use crate::runtime::ModuleCache;
 use crate::runtime::PythonFiles;
 use crate::runtime::python_extension;
 
@@ -45,19 +51,27 @@ pub struct Pyodide {
   python: v8::Global<v8::Object>,
   interrupter: Arc<Interrupter>,
   sink: SharedSink,
+  /// The main program, until it has ended; its value is the exit code.
+  program: Option<Running>,
 }
+
+type Running = Pin<Box<dyn Future<Output = Result<v8::Global<v8::Value>, CoreError>>>>;
 
 impl Pyodide {
   /// Boots Python, from the memory snapshot when there is one.
   ///
   /// # Errors
   /// When the files are not there or do not fit together.
-  pub async fn boot(options: Surroundings, files: PythonFiles) -> io::Result<Self> {
+  pub async fn boot(
+    options: Surroundings,
+    files: PythonFiles,
+    modules: &ModuleCache,
+  ) -> io::Result<Self> {
     let sink = options.sink.clone();
     let buffer = InterruptBuffer::default();
     let assets = files.assets.clone();
     let extension = python_extension(files, buffer.clone());
-    let mut js = JsWorker::boot_with(options, vec![extension])?;
+    let mut js = JsWorker::boot_with(options, modules, vec![extension])?;
     let python = js
       .worker
       .js_runtime
@@ -74,6 +88,7 @@ impl Pyodide {
       python,
       interrupter: Arc::new(Interrupter::new(buffer)),
       sink,
+      program: None,
     };
     pyodide
       .call_now("becomeBrowserWorker", &[])
@@ -141,7 +156,7 @@ impl Pyodide {
         if self.interrupter.take_unseen() {
           let _ = self.call_now("cancel", &[]);
         }
-        let more = event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx);
+        let more = self.poll(cx);
         if let Poll::Ready(result) = resolved.as_mut().poll(cx) {
           return Poll::Ready(result.map_err(|e| e.to_string()));
         }
@@ -151,6 +166,26 @@ impl Pyodide {
       }
     })
     .await
+  }
+
+  /// Drives the event loop, and the main program on it.
+  fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    let polled = event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx);
+    let ended = self.program.as_mut().map(|program| program.as_mut().poll(cx));
+    if let Some(Poll::Ready(result)) = ended {
+      self.program = None;
+      self.program_ended(result.map_err(|e| e.to_string()));
+    }
+    polled
+  }
+
+  fn program_ended(&mut self, result: Result<v8::Global<v8::Value>, String>) {
+    match result.map(|value| self.text_of(&value).parse::<i32>()) {
+      Ok(Ok(0)) => self.sink.program(ProgramEvent::Finished { code: 0 }),
+      Ok(Ok(code)) => self.sink.fatal(&format!("exited with code {code}")),
+      Ok(Err(_)) => self.sink.fatal("ended without an exit code"),
+      Err(message) => self.sink.fatal(&format!("failed: {message}")),
+    }
   }
 
   fn text_of(&mut self, value: &v8::Global<v8::Value>) -> String {
@@ -195,6 +230,20 @@ impl Language for Pyodide {
     }
   }
 
+  async fn run_program(&mut self, program: MainProgram) {
+    let path = program.path.display().to_string();
+    let source = match std::fs::read_to_string(&program.path) {
+      Ok(source) => source,
+      Err(error) => return self.sink.fatal(&format!("{path} cannot be read: {error}")),
+    };
+    self.sink.program(ProgramEvent::Started);
+    let arguments = [json!(source), json!(path), json!(program.args)].map(|a| self.v8_value(&a));
+    match self.call_now("runProgram", &arguments) {
+      Ok(promise) => self.program = Some(Box::pin(self.js.worker.js_runtime.resolve(promise))),
+      Err(message) => self.sink.fatal(&format!("failed: {message}")),
+    }
+  }
+
   async fn answer(&mut self, question: Question) -> Value {
     let (method, arguments) = match question {
       Question::Complete { code, cursor } => ("complete", vec![json!(code), json!(cursor)]),
@@ -214,7 +263,7 @@ impl Language for Pyodide {
       // Nothing runs that it could be meant for.
       self.interrupter.take_unseen();
       loop {
-        match event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx) {
+        match self.poll(cx) {
           Poll::Ready(false) => {}
           Poll::Ready(true) | Poll::Pending => return Poll::<()>::Pending,
         }

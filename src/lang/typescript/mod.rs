@@ -5,6 +5,7 @@
 mod inspector;
 mod intelligence;
 mod interrupt;
+mod program;
 mod rewrite;
 mod transpile;
 
@@ -15,6 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use deno_core::PollEventLoopOptions;
 use kernel_host::host::Surroundings;
 use kernel_host::sink::SharedSink;
 use serde_json::Value;
@@ -24,6 +26,7 @@ use self::inspector::Evaluation;
 use self::inspector::Inspector;
 use self::inspector::RemoteObject;
 use self::interrupt::Interrupter;
+use self::program::Program;
 use super::Cell;
 use super::Interrupt;
 use super::Language;
@@ -31,9 +34,11 @@ use super::event_loop;
 use crate::protocol::ErrorReport;
 use crate::protocol::HostConfig;
 use crate::protocol::KernelEvent;
+use crate::protocol::MainProgram;
 use crate::protocol::Outcome;
 use crate::protocol::Question;
 use crate::runtime::JsWorker;
+use crate::runtime::ModuleCache;
 
 pub struct TypeScript {
   // Declared before the worker: the session must be dropped before its isolate.
@@ -49,6 +54,7 @@ pub struct TypeScript {
   relaxed_heap: usize,
   /// Names they declared.
   declared: rewrite::Declared,
+  program: Program,
 }
 
 /// How much the heap must have grown for a collection between cells, in bytes.
@@ -66,11 +72,20 @@ enum CallError {
 }
 
 impl TypeScript {
+  /// For cells, or for a main program that comes later.
+  ///
   /// # Errors
   /// When the runtime cannot be booted.
-  pub async fn boot(options: Surroundings) -> io::Result<Self> {
+  pub async fn boot(
+    options: Surroundings,
+    modules: &ModuleCache,
+    main: Option<&MainProgram>,
+  ) -> io::Result<Self> {
     let sink = options.sink.clone();
-    let mut js = JsWorker::boot(options)?;
+    let mut js = match main {
+      Some(main) => JsWorker::boot_program(options, modules, main)?,
+      None => JsWorker::boot(options, modules)?,
+    };
     let inspector = Inspector::connect(&mut js.worker);
     let interrupter = Arc::new(Interrupter::new(js.isolate_handle()));
     let mut typescript = Self {
@@ -82,9 +97,17 @@ impl TypeScript {
       cells: 0,
       relaxed_heap: 0,
       declared: rewrite::Declared::default(),
+      program: Program::None,
+    };
+    let start = if main.is_some() {
+      "startProgram"
+    } else {
+      "start"
     };
     typescript.host = typescript
-      .evaluate_now("(()=>{const k=Deno[Deno.internal].kernel;k.start();return k})()")
+      .evaluate_now(&format!(
+        "(()=>{{const k=Deno[Deno.internal].kernel;k.{start}();return k}})()"
+      ))
       .map_err(|e| io::Error::other(format!("the kernel prelude failed: {e:?}")))?;
     Ok(typescript)
   }
@@ -138,7 +161,19 @@ impl TypeScript {
   fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
     let muted = self.interrupter.is_pending();
     let runtime = &mut self.js.worker.js_runtime;
-    event_loop::poll(runtime, &*self.sink, muted, cx)
+    if !self.program.ends_with_errors() || muted {
+      return event_loop::poll(runtime, &*self.sink, muted, cx);
+    }
+    let polled = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
+    if let Poll::Ready(Err(error)) = &polled {
+      program::fail(&*self.sink, error);
+    }
+    let idle = polled.is_ready();
+    if self.program.advance(&mut self.js, &*self.sink, idle, cx) {
+      Poll::Ready(false)
+    } else {
+      polled.map(|_| true)
+    }
   }
 
   /// Calls a method of the prelude's host object that does not throw.
@@ -220,6 +255,7 @@ impl TypeScript {
   }
 
   fn interrupted(&mut self) -> Outcome {
+    self.js.cancel_imports();
     self.recover();
     self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
       "KeyboardInterrupt",
@@ -272,6 +308,10 @@ impl Language for TypeScript {
     self.interrupter.end();
     self.inspector.release_cell_objects();
     outcome
+  }
+
+  async fn run_program(&mut self, program: MainProgram) {
+    self.program = Program::start(&mut self.js, program, &*self.sink).await;
   }
 
   async fn answer(&mut self, question: Question) -> Value {

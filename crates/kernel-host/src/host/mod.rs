@@ -27,6 +27,7 @@ use crate::lang::Language;
 use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::HostConfig;
+use crate::protocol::MainProgram;
 use crate::protocol::Question;
 use crate::protocol::Reply;
 use crate::protocol::Request;
@@ -43,6 +44,7 @@ enum Job {
     execution_id: ExecutionId,
     code: String,
   },
+  Run(MainProgram),
   Ask {
     id: u64,
     question: Question,
@@ -181,6 +183,7 @@ impl Control {
       let job = match request {
         Request::Configure(config) => Job::Configure(config),
         Request::Execute { execution_id, code } => Job::Execute { execution_id, code },
+        Request::Run(program) => Job::Run(program),
         Request::Ask { id, question } => Job::Ask { id, question },
         Request::InputReply { value } => {
           self.outbox.input.answer(value);
@@ -270,6 +273,7 @@ impl Owner {
       let _ = self.interrupt.set(language.interrupter());
       outbox.send(&Reply::Ready);
       let mut worked = true;
+      let mut has_program = false;
       loop {
         let job = tokio::select! {
           biased;
@@ -285,7 +289,13 @@ impl Owner {
         worked = true;
         match job {
           None => return Ok(()),
-          Some(job) => outbox.work_off(job, &mut language).await,
+          Some(job) => {
+            has_program |= matches!(job, Job::Run(_));
+            outbox.work_off(job, &mut language).await;
+            if has_program {
+              outbox.end_execution();
+            }
+          }
         }
         if outbox.has_ended() {
           return Ok(());
@@ -310,6 +320,7 @@ impl Outbox {
           outcome,
         });
       }
+      Job::Run(program) => language.run_program(program).await,
       Job::Ask { id, question } => {
         let answer = language.answer(question).await;
         self.send(&Reply::Answer { id, answer });

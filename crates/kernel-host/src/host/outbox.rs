@@ -18,6 +18,7 @@ use super::fork;
 use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
+use crate::protocol::ProgramEvent;
 use crate::protocol::Reply;
 use crate::sink::EventSink;
 use crate::sink::ProcessOwner;
@@ -80,6 +81,13 @@ impl Outbox {
     channel.flush_captured();
     channel.execution = Some(execution_id);
     channel.write(&Reply::Started { execution_id });
+  }
+
+  /// From here on output belongs to no execution: to the main program.
+  pub fn end_execution(&self) {
+    let mut channel = self.lock();
+    channel.flush_captured();
+    channel.execution = None;
   }
 
   /// Ends the host, saying why: the process, or the thread at its next step.
@@ -194,6 +202,10 @@ impl EventSink for Outbox {
     self.input.open();
     self.emit(KernelEvent::InputRequest { prompt, password });
     self.input.wait()
+  }
+
+  fn program(&self, event: ProgramEvent) {
+    self.send(&Reply::Program(event));
   }
 
   fn fatal(&self, reason: &str) {

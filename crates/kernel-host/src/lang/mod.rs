@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::protocol::ExecutionId;
 use crate::protocol::HostConfig;
+use crate::protocol::MainProgram;
 use crate::protocol::Outcome;
 use crate::protocol::Question;
 
@@ -33,10 +34,15 @@ pub trait Language {
   /// Runs a cell to its end. Output and errors leave as events.
   async fn execute(&mut self, cell: Cell) -> Outcome;
 
+  /// Starts a main program, which goes on beside cells, and returns. What becomes of it leaves as
+  /// [`ProgramEvent`](crate::protocol::ProgramEvent)s.
+  async fn run_program(&mut self, program: MainProgram);
+
   /// Answers a question about code, in the shape of the Jupyter reply of the same name.
   async fn answer(&mut self, question: Question) -> Value;
 
-  /// Drives timers, promises and servers that cells left behind. Ends only when dropped.
+  /// Drives the main program, and timers, promises and servers that cells left behind. Ends only
+  /// when dropped.
   async fn idle(&mut self);
 
   /// Gives memory back after a while without work.

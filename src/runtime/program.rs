@@ -1,0 +1,139 @@
+//! What the main program of an app has besides the extension of every kernel: servers that the engine
+//! finds, and an end that it hears of.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+use deno_core::OpState;
+use deno_core::ResourceId;
+use deno_core::op2;
+use deno_error::JsErrorBox;
+use deno_runtime::deno_net::ops::IpAddr;
+use deno_runtime::deno_net::raw::NetworkListenerResource;
+use deno_runtime::deno_net::resolve_addr::resolve_addr_sync;
+use deno_runtime::deno_net::tcp::TcpListener;
+use deno_runtime::deno_os::ExitCode;
+use deno_runtime::deno_permissions::PermissionsContainer;
+use kernel_host::sink::SharedSink;
+
+use crate::protocol::KernelEvent;
+use crate::protocol::ProgramEvent;
+
+/// Where `Deno.serve` listens when the script names no port, as it is shown to the script.
+const DEFAULT_PORT: u16 = 8000;
+
+/// Set while `Deno.serve` begins to listen and its options name no address.
+struct AnyAddress(bool);
+
+deno_core::extension!(
+  program,
+  ops = [op_program_any_address],
+  middleware = |op| match op.name {
+    "op_net_listen_tcp" => op_program_listen_tcp(),
+    "op_exit" => op_program_exit(),
+    _ => op,
+  },
+  state = |state| state.put(AnyAddress(false)),
+);
+
+pub fn extension() -> deno_core::Extension {
+  program::init()
+}
+
+#[op2(fast)]
+fn op_program_any_address(state: &mut OpState, any: bool) {
+  state.put(AnyAddress(any));
+}
+
+/// Listens where the script says, when it says so and may; otherwise on a port of this machine that
+/// the engine learns of and forwards requests to. The script sees the address it asked for.
+#[op2(stack_trace)]
+fn op_program_listen_tcp(
+  state: &mut OpState,
+  #[scoped] wanted: IpAddr,
+  reuse_port: bool,
+  load_balanced: bool,
+  backlog: i32,
+) -> Result<(ResourceId, IpAddr), JsErrorBox> {
+  let named = !state.borrow::<AnyAddress>().0 && wanted.port != 0;
+  let sink = state.borrow::<SharedSink>().clone();
+  let granted = if named {
+    granted_address(state, &wanted)
+  } else {
+    None
+  };
+  let (listener, shown) = match granted {
+    Some(address) => {
+      let bound = if load_balanced {
+        TcpListener::bind_load_balanced(address, backlog)
+      } else {
+        TcpListener::bind_direct(address, reuse_port, backlog)
+      };
+      let listener = bound.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+          sink.program(ProgramEvent::PortTaken { port: wanted.port });
+        }
+        JsErrorBox::from_err(error)
+      })?;
+      let shown = listener.local_addr().map_err(JsErrorBox::from_err)?.into();
+      (listener, shown)
+    }
+    None => {
+      let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+      let listener =
+        TcpListener::bind_direct(own, false, backlog).map_err(JsErrorBox::from_err)?;
+      if named {
+        sink.emit(KernelEvent::stderr(format!(
+          "Port {port} is not this app's: the permission `net` does not grant {host}:{port}. The engine \
+           forwards requests all the same.\n",
+          host = wanted.hostname,
+          port = wanted.port,
+        )));
+      }
+      let port = match wanted.port {
+        0 => DEFAULT_PORT,
+        port => port,
+      };
+      (listener, IpAddr { port, ..wanted })
+    }
+  };
+  let address = listener.local_addr().map_err(JsErrorBox::from_err)?;
+  sink.program(ProgramEvent::Listening {
+    address: reachable(address),
+    port: granted.map(|address| address.port()),
+  });
+  let id = state
+    .resource_table
+    .add(NetworkListenerResource::new(listener));
+  Ok((id, shown))
+}
+
+fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Option<SocketAddr> {
+  let permissions = state.borrow_mut::<PermissionsContainer>();
+  permissions
+    .check_net(&(&wanted.hostname, Some(wanted.port)), "Deno.listen()")
+    .ok()?;
+  let address = resolve_addr_sync(&wanted.hostname, wanted.port).ok()?.next()?;
+  permissions
+    .check_net_resolved(&address.ip(), address.port(), "Deno.listen()")
+    .ok()?;
+  Some(address)
+}
+
+/// Where a listener of all addresses is reached from this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+  if address.ip().is_unspecified() {
+    address.set_ip(Ipv4Addr::LOCALHOST.into());
+  }
+  address
+}
+
+/// `Deno.exit`, `process.exit`.
+#[op2(fast)]
+fn op_program_exit(state: &mut OpState) {
+  let code = state.borrow::<ExitCode>().get();
+  state
+    .borrow::<SharedSink>()
+    .program(ProgramEvent::Finished { code });
+  kernel_host::host::exit_now(code);
+}
