@@ -3,19 +3,32 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
+use crate::apps::AppManager;
+use crate::apps::Launcher;
+use crate::apps::artifacts::Artifacts;
+use crate::apps::proxy::Proxy;
+use crate::apps::published;
 use crate::kernel::KernelManager;
 use crate::kernel::Language;
 use crate::lang::pyodide::distribution;
 use crate::runtime::ModuleCache;
 use crate::runtime::PackageFolders;
 use crate::runtime::PythonFiles;
+use crate::settings::AppArgs;
+use crate::settings::KernelArgs;
 use crate::settings::Settings;
 
 pub struct Engine {
   pub settings: Settings,
   pub kernels: Arc<KernelManager>,
+  pub apps: Arc<AppManager>,
+  /// Carries requests to apps.
+  pub proxy: Proxy,
+  /// Where published apps come from, when they are run.
+  pub artifacts: Option<Arc<Artifacts>>,
   pub started: Instant,
 }
 
@@ -23,41 +36,91 @@ impl Engine {
   /// # Errors
   /// When the data directory cannot be used.
   pub fn start(settings: Settings) -> io::Result<Arc<Self>> {
-    let scratch = settings.data_dir.join("scratch");
-    std::fs::create_dir_all(&scratch)?;
-    remove_leftovers(&scratch);
-    let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
-    std::fs::create_dir_all(&scratch)?;
-    let modules = ModuleCache {
-      folder: std::path::absolute(settings.data_dir.join("deno"))?,
-      cached_only: settings.kernels.cached_only,
-    };
-    let python = python_files(&settings);
-    let kernels = KernelManager::new(settings.kernels.clone(), scratch, modules, python);
+    let kernels = kernels(&settings.kernels, &settings.data_dir)?;
+    let artifacts = settings
+      .apps
+      .artifacts(settings.kernels.deno_cert.clone())
+      .map_err(io::Error::other)?
+      .map(Arc::new);
+    let folder = std::path::absolute(settings.data_dir.join("apps"))?;
+    let launcher = Launcher::new(kernels.clone(), folder, artifacts.clone());
+    let apps = AppManager::new(
+      Arc::new(launcher),
+      &settings.data_dir,
+      settings.apps.apps_max_count,
+    );
+    tokio::spawn(load_apps(
+      apps.clone(),
+      artifacts.clone(),
+      settings.apps.clone(),
+    ));
     Ok(Arc::new(Self {
       settings,
       kernels,
+      apps,
+      proxy: Proxy::new(),
+      artifacts,
       started: Instant::now(),
     }))
   }
 
   /// Ends everything that runs.
   pub async fn shut_down(&self) {
+    self.apps.shut_down().await;
     self.kernels.shut_down().await;
   }
 }
 
+/// Starts every app there is, and keeps published ones as they are published.
+async fn load_apps(
+  apps: Arc<AppManager>,
+  artifacts: Option<Arc<Artifacts>>,
+  settings: AppArgs,
+) {
+  apps.load_posted().await;
+  if let Some(dir) = settings.apps_dir {
+    apps.load_folder(dir).await;
+  }
+  if let Some(artifacts) = artifacts {
+    let interval = Duration::from_secs(settings.apps_update_seconds);
+    published::follow(Arc::downgrade(&apps), artifacts, interval).await;
+  }
+}
+
+/// The manager of kernels that keep their files in `data_dir`.
+///
+/// # Errors
+/// When the data directory cannot be used.
+pub fn kernels(settings: &KernelArgs, data_dir: &Path) -> io::Result<Arc<KernelManager>> {
+  let scratch = data_dir.join("scratch");
+  std::fs::create_dir_all(&scratch)?;
+  remove_leftovers(&scratch);
+  let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
+  std::fs::create_dir_all(&scratch)?;
+  let modules = ModuleCache {
+    folder: std::path::absolute(data_dir.join("deno"))?,
+    cached_only: settings.cached_only,
+  };
+  let python = python_files(settings, data_dir);
+  Ok(KernelManager::new(
+    settings.clone(),
+    scratch,
+    modules,
+    python,
+  ))
+}
+
 /// Pyodide's files, or why there are no Python kernels.
-fn python_files(settings: &Settings) -> Result<PythonFiles, String> {
-  let mut allowed = settings.kernels.allowed_kernel_types.0.iter();
+fn python_files(settings: &KernelArgs, data_dir: &Path) -> Result<PythonFiles, String> {
+  let mut allowed = settings.allowed_kernel_types.0.iter();
   if !allowed.any(|kind| kind.language == Language::Python) {
     return Err("Python kernels are not allowed on this server".into());
   }
-  let folder = settings.data_dir.join("pyodide");
+  let folder = data_dir.join("pyodide");
   Ok(PythonFiles {
     assets: distribution::path_in(&folder)?,
     packages: PackageFolders {
-      local: settings.kernels.pyodide_packages_dir.clone(),
+      local: settings.pyodide_packages_dir.clone(),
       cache: folder.join("packages"),
     },
   })

@@ -2,6 +2,7 @@
 //!
 //! `docs/architecture.md` tells which room holds what.
 
+mod apps;
 pub mod cli;
 mod engine;
 mod host;

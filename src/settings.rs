@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::apps::artifacts::Artifacts;
+use crate::apps::artifacts::HyphaConfig;
+use crate::apps::artifacts::Secret;
 use crate::kernel::KernelType;
 use crate::kernel::Language;
 use crate::kernel::Mode;
@@ -53,7 +56,83 @@ pub struct ServeArgs {
   pub max_body_bytes: usize,
 
   #[command(flatten)]
+  pub apps: AppArgs,
+
+  #[command(flatten)]
   pub kernels: KernelArgs,
+}
+
+/// Which apps there are.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Apps")]
+pub struct AppArgs {
+  /// Folder of apps: each folder in it, and each .ts, .js or .py file, is one.
+  #[arg(long, env = "APPS_DIR", value_name = "DIR")]
+  pub apps_dir: Option<PathBuf>,
+
+  /// Run the apps that are published on the Hypha server.
+  #[arg(long, env = "LOAD_APPS", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+  pub load_apps: bool,
+
+  /// Address of the Hypha server.
+  #[arg(
+    long,
+    env = "HYPHA_SERVER_URL",
+    value_name = "URL",
+    default_value = "https://hypha.aicell.io"
+  )]
+  pub hypha_server_url: reqwest::Url,
+
+  /// Workspace that published apps work in [default: that of the collection].
+  #[arg(long, env = "HYPHA_WORKSPACE", value_name = "NAME")]
+  pub hypha_workspace: Option<String>,
+
+  /// Token for the Hypha server; apps get tokens made from it.
+  #[arg(long, env = "HYPHA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+  pub hypha_token: Option<Secret>,
+
+  /// Collection of published apps, as workspace/name.
+  #[arg(
+    long,
+    env = "HYPHA_APPS_COLLECTION",
+    value_name = "ID",
+    default_value = "hypha-agents/agents"
+  )]
+  pub hypha_apps_collection: String,
+
+  /// Seconds between looks at what is published.
+  #[arg(long, env = "APPS_UPDATE_SECONDS", value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+  pub apps_update_seconds: u64,
+
+  /// Most apps at one time.
+  #[arg(long, env = "APPS_MAX_COUNT", value_name = "N", default_value_t = 100)]
+  pub apps_max_count: usize,
+
+  /// Pass requests on to apps without asking for a token.
+  #[arg(long, env = "APPS_PUBLIC", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+  pub apps_public: bool,
+}
+
+impl AppArgs {
+  /// Where published apps come from, when they are wanted.
+  ///
+  /// # Errors
+  /// When the settings cannot work; the message names the one.
+  pub fn artifacts(&self, certificates: Option<PathBuf>) -> Result<Option<Artifacts>, String> {
+    if !self.load_apps {
+      return Ok(None);
+    }
+    let collections = self.hypha_apps_collection.split('/').next();
+    let workspace = self.hypha_workspace.as_deref().or(collections);
+    let config = HyphaConfig {
+      server_url: self.hypha_server_url.clone(),
+      workspace: workspace.unwrap_or_default().to_owned(),
+      collection: self.hypha_apps_collection.clone(),
+      token: self.hypha_token.clone(),
+      certificates,
+    };
+    Artifacts::new(config).map(Some).map_err(|e| e.to_string())
+  }
 }
 
 /// How kernels are made and held.
@@ -157,6 +236,7 @@ pub struct Settings {
   pub data_dir: PathBuf,
   pub access: Access,
   pub max_body_bytes: usize,
+  pub apps: AppArgs,
   pub kernels: KernelArgs,
 }
 
@@ -177,6 +257,10 @@ pub enum SettingsError {
   NoDataDir,
   #[error("KERNEL_MOUNT_ROOTS: `{0}` is not a directory")]
   MountRoot(PathBuf),
+  #[error("APPS_DIR: `{0}` is not a directory")]
+  AppsDir(PathBuf),
+  #[error("{0}")]
+  Hypha(String),
   #[error("DENO_CERT: `{0}` is not a file")]
   Certificates(PathBuf),
 }
@@ -195,35 +279,67 @@ impl Settings {
       .or_else(default_data_dir)
       .ok_or(SettingsError::NoDataDir)?;
     let mut kernels = args.kernels;
-    kernels
-      .kernel_mount_roots
-      .retain(|root| !root.as_os_str().is_empty());
-    for root in &mut kernels.kernel_mount_roots {
-      *root = root
+    kernels.check()?;
+    let mut apps = args.apps;
+    if let Some(dir) = &mut apps.apps_dir {
+      *dir = dir
         .canonicalize()
         .ok()
         .filter(|path| path.is_dir())
-        .ok_or_else(|| SettingsError::MountRoot(root.clone()))?;
+        .ok_or_else(|| SettingsError::AppsDir(dir.clone()))?;
     }
-    if let Some(path) = &mut kernels.deno_cert {
-      *path = path
-        .canonicalize()
-        .ok()
-        .filter(|path| path.is_file())
-        .ok_or_else(|| SettingsError::Certificates(path.clone()))?;
-    }
+    apps
+      .artifacts(kernels.deno_cert.clone())
+      .map_err(SettingsError::Hypha)?;
     Ok(Self {
       host: args.host,
       port: args.positional_port.unwrap_or(args.port),
       data_dir,
       access,
       max_body_bytes: args.max_body_bytes,
+      apps,
       kernels,
     })
   }
 }
 
 impl KernelArgs {
+  /// What the environment says, the defaults for the rest.
+  ///
+  /// # Errors
+  /// When a variable has no valid value.
+  pub fn from_environment() -> Result<Self, clap::Error> {
+    let command = Self::augment_args(clap::Command::new(env!("CARGO_PKG_NAME")));
+    let matches = command.try_get_matches_from([env!("CARGO_PKG_NAME")])?;
+    let mut settings = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
+    settings.check().map_err(|e| {
+      clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{e}\n"))
+    })?;
+    Ok(settings)
+  }
+
+  /// Finds the folders and files that are named.
+  fn check(&mut self) -> Result<(), SettingsError> {
+    self
+      .kernel_mount_roots
+      .retain(|root| !root.as_os_str().is_empty());
+    for root in &mut self.kernel_mount_roots {
+      *root = root
+        .canonicalize()
+        .ok()
+        .filter(|path| path.is_dir())
+        .ok_or_else(|| SettingsError::MountRoot(root.clone()))?;
+    }
+    if let Some(path) = &mut self.deno_cert {
+      *path = path
+        .canonicalize()
+        .ok()
+        .filter(|path| path.is_file())
+        .ok_or_else(|| SettingsError::Certificates(path.clone()))?;
+    }
+    Ok(())
+  }
+
   /// Types to keep ready; what is not allowed is left out.
   pub fn preload(&self) -> Vec<KernelType> {
     match &self.kernel_pool_preload_configs {
@@ -255,7 +371,7 @@ impl KernelArgs {
 }
 
 /// The platform's folder for application data, else one below the home directory.
-fn default_data_dir() -> Option<PathBuf> {
+pub fn default_data_dir() -> Option<PathBuf> {
   let absolute = |name| {
     std::env::var_os(name)
       .map(PathBuf::from)

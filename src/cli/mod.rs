@@ -1,5 +1,6 @@
 //! The command line. Nothing else in the crate prints.
 
+mod run;
 mod serve;
 
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ struct Cli {
 enum Command {
   /// Serve the HTTP API (the default).
   Serve(Box<ServeArgs>),
+  /// Run one app in the foreground.
+  Run(Box<run::RunArgs>),
   /// The inside of a kernel process; the server starts it.
   #[command(hide = true)]
   KernelHost { spec: Vec<OsString> },
@@ -62,16 +65,22 @@ pub fn main() -> ExitCode {
   let args = match cli.command {
     None => cli.serve,
     Some(Command::Serve(args)) => *args,
+    Some(Command::Run(args)) => {
+      start_logging();
+      return run::run(*args).unwrap_or_else(|error| failed(&error));
+    }
     Some(Command::KernelHost { spec }) => return run_kernel_host(spec),
   };
   start_logging();
   match serve::run(args) {
     Ok(()) => ExitCode::SUCCESS,
-    Err(error) => {
-      let _ = writeln!(io::stderr(), "error: {error}");
-      ExitCode::FAILURE
-    }
+    Err(error) => failed(&error),
   }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+  let _ = writeln!(io::stderr(), "error: {error}");
+  ExitCode::FAILURE
 }
 
 fn run_kernel_host(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -14,6 +14,7 @@ use axum::response::IntoResponse;
 
 use super::AppState;
 use super::error::ApiError;
+use super::gateway;
 use crate::kernel::KernelId;
 use crate::settings::Access;
 use crate::settings::Scope;
@@ -27,23 +28,57 @@ pub async fn guard(
   let scope = match &engine.settings.access {
     Access::Open => Scope::Everything,
     Access::Tokens(_) if request.method() == Method::OPTIONS => Scope::Everything,
-    Access::Tokens(tokens) => {
-      let token = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-      match token.and_then(|token| tokens.scope(token.trim())) {
-        Some(scope) => scope.clone(),
-        None => {
-          let message = "A valid token is needed: send it as `Authorization: Bearer <token>`";
-          return ApiError::new(StatusCode::UNAUTHORIZED, message).into_response();
-        }
-      }
-    }
+    Access::Tokens(tokens) => match bearer(&request).and_then(|token| tokens.scope(token)) {
+      Some(scope) => scope.clone(),
+      None => return token_needed(),
+    },
   };
   request.extensions_mut().insert(Visible(scope));
   next.run(request).await
+}
+
+/// Lets those with a token use apps, whatever namespace it is for; all, where apps are public.
+pub async fn guard_apps(
+  State(engine): State<AppState>,
+  mut request: Request<Body>,
+  next: Next,
+) -> Response<Body> {
+  if let Access::Tokens(tokens) = &engine.settings.access {
+    if bearer(&request).and_then(|token| tokens.scope(token)).is_some() {
+      // Not for the app to see.
+      gateway::mark_token(&mut request);
+    } else if !engine.settings.apps.apps_public {
+      return token_needed();
+    }
+  }
+  next.run(request).await
+}
+
+fn bearer(request: &Request<Body>) -> Option<&str> {
+  let value = request.headers().get(header::AUTHORIZATION)?;
+  value.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+}
+
+fn token_needed() -> Response<Body> {
+  let message = "A valid token is needed: send it as `Authorization: Bearer <token>`";
+  ApiError::new(StatusCode::UNAUTHORIZED, message).into_response()
+}
+
+/// A caller who may see everything.
+pub struct Operator;
+
+impl FromRequestParts<AppState> for Operator {
+  type Rejection = ApiError;
+
+  async fn from_request_parts(parts: &mut Parts, engine: &AppState) -> Result<Self, ApiError> {
+    match Visible::from_request_parts(parts, engine).await?.0 {
+      Scope::Everything => Ok(Self),
+      Scope::Namespace(own) => Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        format!("Apps are the operator's: this token is for the namespace `{own}` only"),
+      )),
+    }
+  }
 }
 
 /// What this caller may see.

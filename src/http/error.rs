@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::apps::AppError;
 use crate::kernel::KernelError;
 
 /// What every failed request answers.
@@ -76,6 +77,21 @@ impl From<KernelError> for ApiError {
         tracing::error!("{message}");
         StatusCode::INTERNAL_SERVER_ERROR
       }
+    };
+    Self::new(status, error.to_string())
+  }
+}
+
+impl From<AppError> for ApiError {
+  fn from(error: AppError) -> Self {
+    let status = match &error {
+      AppError::Invalid(_) => StatusCode::BAD_REQUEST,
+      AppError::Forbidden(_) => StatusCode::FORBIDDEN,
+      AppError::NotFound(_) => StatusCode::NOT_FOUND,
+      AppError::Exists(_) | AppError::Conflict(_) => StatusCode::CONFLICT,
+      AppError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
+      AppError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+      AppError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Self::new(status, error.to_string())
   }

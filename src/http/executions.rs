@@ -36,6 +36,15 @@ pub struct CodeBody {
   code: Option<String>,
 }
 
+impl CodeBody {
+  pub fn into_code(self) -> ApiResult<String> {
+    self
+      .code
+      .filter(|c| !c.is_empty())
+      .ok_or_else(|| ApiError::bad_request("No code provided"))
+  }
+}
+
 fn kernel(engine: &AppState, visible: &Visible, id: &str) -> ApiResult<Arc<Kernel>> {
   Ok(engine.kernels.get(&visible.kernel_id(id)?)?)
 }
@@ -46,10 +55,7 @@ fn submit_cell(
   id: &str,
   body: CodeBody,
 ) -> ApiResult<Arc<Execution>> {
-  let code = body
-    .code
-    .filter(|c| !c.is_empty())
-    .ok_or_else(|| ApiError::bad_request("No code provided"))?;
+  let code = body.into_code()?;
   Ok(kernel(engine, visible, id)?.submit(code)?)
 }
 

@@ -1,9 +1,11 @@
 //! The HTTP face: a thin mapping from routes to the managers' methods.
 
 mod access;
+mod apps;
 mod body;
 mod error;
 mod executions;
+mod gateway;
 mod kernels;
 mod openapi;
 mod path;
@@ -13,7 +15,9 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::http::Method;
 use axum::http::header;
 use axum::middleware;
@@ -70,6 +74,8 @@ pub fn router(engine: Arc<Engine>) -> Router {
     .fallback(|| async { ApiError::not_found("Not found") })
     .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
     .layer(cors)
+    // Apps answer for themselves, preflight requests included.
+    .merge(gateway::router(&engine))
     .layer(CatchPanicLayer::custom(error::panicked))
     .with_state(engine)
 }
@@ -91,9 +97,9 @@ pub async fn serve(
     .pipeline_flush(true);
   tokio::pin!(stop);
   loop {
-    let stream = tokio::select! {
+    let (stream, peer) = tokio::select! {
       accepted = listener.accept() => match accepted {
-        Ok((stream, _)) => stream,
+        Ok((stream, peer)) => (stream, peer),
         Err(error) => {
           // Out of descriptors, most likely: others must close first.
           tracing::warn!("a connection could not be accepted: {error}");
@@ -105,10 +111,10 @@ pub async fn serve(
     };
     // Events are small, and each must leave at once.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(app.clone());
+    let service = TowerToHyperService::new(app.clone().layer(Extension(ConnectInfo(peer))));
     let connection = graceful.watch(
       server
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .into_owned(),
     );
     tokio::spawn(async move {

@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::AppState;
+use super::apps;
 use super::executions;
 use super::kernels;
 use super::status;
@@ -27,6 +28,7 @@ use super::status;
     (name = "kernels", description = "Their lives"),
     (name = "executions", description = "Running code"),
     (name = "code intelligence", description = "Completion, inspection"),
+    (name = "apps", description = "Programs that the engine keeps alive; requests to one go to `/apps/{id}/`"),
     (name = "engine", description = "How it is")
   )
 )]
@@ -69,6 +71,17 @@ pub fn api() -> OpenApiRouter<AppState> {
     .routes(routes!(executions::inspect))
     .routes(routes!(executions::is_complete))
     .routes(routes!(executions::input_reply))
+    .routes(routes!(apps::list, apps::create))
+    .routes(routes!(apps::update_published))
+    .routes(routes!(apps::info, apps::update, apps::delete))
+    .routes(routes!(apps::start))
+    .routes(routes!(apps::stop))
+    .routes(routes!(apps::reload))
+    .routes(routes!(apps::stats))
+    .routes(routes!(apps::logs))
+    .routes(routes!(apps::follow))
+    .routes(routes!(apps::execute))
+    .routes(routes!(apps::execute_stream))
     .routes(routes!(status::status))
     .routes(routes!(status::events))
 }

@@ -14,6 +14,8 @@ use futures::Stream;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::apps::LogFollower;
+use crate::apps::LogItem;
 use crate::kernel::Execution;
 use crate::kernel::LogReader;
 use crate::protocol::KernelEvent;
@@ -101,6 +103,27 @@ pub fn sse_of(events: impl Stream<Item = String> + Send + 'static) -> Response<B
     loop {
       match tokio::time::timeout(HEARTBEAT, futures::StreamExt::next(&mut events)).await {
         Ok(Some(json)) => yield Ok(Bytes::from(format!("data: {json}\n\n"))),
+        Ok(None) => break,
+        Err(_) => yield Ok(Bytes::from_static(b": still here\n\n")),
+      }
+    }
+  };
+  streaming("text/event-stream", "", blocks)
+}
+
+/// An app's log, each entry with its number.
+pub fn app_log(mut follower: LogFollower) -> Response<Body> {
+  let blocks = async_stream::stream! {
+    yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
+    loop {
+      match tokio::time::timeout(HEARTBEAT, follower.next()).await {
+        Ok(Some(LogItem::Entry(entry))) => {
+          let json = serde_json::to_string(&*entry).unwrap_or_default();
+          yield Ok(Bytes::from(format!("id: {}\ndata: {json}\n\n", entry.seq)));
+        }
+        Ok(Some(LogItem::Gap { missed })) => {
+          yield Ok(Bytes::from(format!("data: {}\n\n", json!({ "missed": missed }))));
+        }
         Ok(None) => break,
         Err(_) => yield Ok(Bytes::from_static(b": still here\n\n")),
       }

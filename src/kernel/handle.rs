@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -15,9 +14,12 @@ use std::time::Instant;
 
 use chrono::DateTime;
 use chrono::Utc;
+use rustix::process::Pid;
+use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
@@ -29,12 +31,15 @@ use super::KernelManager;
 use super::KernelType;
 use super::execution::Execution;
 use super::host::HostConnection;
+use super::host::HostEnd;
 use super::host::HostHandle;
 use super::options::Approved;
 use crate::protocol::ErrorReport;
 use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
+use crate::protocol::MainProgram;
 use crate::protocol::Outcome;
+use crate::protocol::ProgramEvent;
 use crate::protocol::Question;
 use crate::protocol::Reply;
 use crate::protocol::Request;
@@ -83,8 +88,6 @@ pub struct Kernel {
   pub inactivity_timeout: Option<Duration>,
   pub max_execution_time: Option<Duration>,
   pub approved: Approved,
-  /// Removed with the kernel.
-  pub scratch: PathBuf,
   state: Mutex<State>,
   answers: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
   next_question: AtomicU64,
@@ -92,7 +95,25 @@ pub struct Kernel {
   pub replacing: tokio::sync::Mutex<()>,
   /// Told when a host has gone for good.
   host_gone: Notify,
-  manager: Weak<KernelManager>,
+  owner: Owner,
+}
+
+/// Whose a kernel is.
+pub enum Owner {
+  /// A client's: the manager has it under its id, and replaces its host when need be.
+  Manager(Weak<KernelManager>),
+  /// An app's: whoever reads this hears of its program, and starts another kernel when need be.
+  App(mpsc::Sender<ProgramNotice>),
+}
+
+/// What an app's kernel tells of its main program.
+#[derive(Debug)]
+pub enum ProgramNotice {
+  /// Output, also that of cells.
+  Event(KernelEvent),
+  Program(ProgramEvent),
+  /// The process is gone, and why. The last notice.
+  Ended(HostEnd),
 }
 
 struct State {
@@ -121,7 +142,7 @@ impl Kernel {
     kind: KernelType,
     approved: Approved,
     timeouts: (Option<Duration>, Option<Duration>),
-    manager: Weak<KernelManager>,
+    owner: Owner,
   ) -> Arc<Self> {
     Arc::new(Self {
       id,
@@ -129,7 +150,6 @@ impl Kernel {
       created: Utc::now(),
       inactivity_timeout: timeouts.0,
       max_execution_time: timeouts.1,
-      scratch: approved.host.scratch.clone(),
       approved,
       state: Mutex::new(State {
         phase: Phase::Restarting,
@@ -145,7 +165,7 @@ impl Kernel {
       next_question: AtomicU64::new(1),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
-      manager,
+      owner,
     })
   }
 
@@ -217,9 +237,16 @@ impl Kernel {
     }
   }
 
+  fn manager(&self) -> Option<Arc<KernelManager>> {
+    match &self.owner {
+      Owner::Manager(manager) => manager.upgrade(),
+      Owner::App(_) => None,
+    }
+  }
+
   /// Tells the watchers of the engine.
   pub fn announce(&self, kind: EngineEventKind) {
-    if let Some(manager) = self.manager.upgrade() {
+    if let Some(manager) = self.manager() {
       manager.announce(EngineEvent {
         kernel: self.id.clone(),
         time: Utc::now(),
@@ -250,10 +277,19 @@ impl Kernel {
 
   async fn listen(self: Arc<Self>, mut host: HostConnection, generation: u64) {
     while let Some(reply) = host.next().await {
+      if let Owner::App(app) = &self.owner
+        && let Some(notice) = ProgramNotice::of(&reply)
+      {
+        // Waits for a slow listener, and the program with it.
+        let _ = app.send(notice).await;
+      }
       self.hear(reply, generation);
     }
-    let reason = host.end().await;
-    self.host_ended(&reason, generation);
+    let end = host.end().await;
+    self.host_ended(&end.reason, generation);
+    if let Owner::App(app) = &self.owner {
+      let _ = app.send(ProgramNotice::Ended(end)).await;
+    }
     self.host_gone.notify_waiters();
   }
 
@@ -303,7 +339,11 @@ impl Kernel {
           let _ = waiting.send(answer);
         }
       }
-      Reply::Started { .. } | Reply::Ready | Reply::Configured { .. } | Reply::Fatal { .. } => {}
+      Reply::Started { .. }
+      | Reply::Ready
+      | Reply::Configured { .. }
+      | Reply::Program(_)
+      | Reply::Fatal { .. } => {}
     }
   }
 
@@ -389,7 +429,9 @@ impl Kernel {
       state.phase = Phase::Dead(format!("the kernel {reason}"));
       state.take_unfinished()
     };
-    tracing::warn!(kernel = %self.id, "the kernel {reason}");
+    if matches!(self.owner, Owner::Manager(_)) {
+      tracing::warn!(kernel = %self.id, "the kernel {reason}");
+    }
     for execution in orphans {
       execution.fail(ErrorReport::new(
         "KernelDied",
@@ -465,10 +507,12 @@ impl Kernel {
       self.announce(EngineEventKind::KernelTerminated {
         reason: reason.to_owned(),
       });
-      let scratch = self.scratch.clone();
-      tokio::spawn(async move {
-        let _ = tokio::fs::remove_dir_all(scratch).await;
-      });
+      if matches!(self.owner, Owner::Manager(_)) {
+        let scratch = self.approved.host.scratch.clone();
+        tokio::spawn(async move {
+          let _ = tokio::fs::remove_dir_all(scratch).await;
+        });
+      }
     }
   }
 
@@ -477,9 +521,37 @@ impl Kernel {
   /// # Errors
   /// When it is gone already.
   pub async fn terminate(&self, report: ErrorReport) -> Result<(), KernelError> {
-    let manager = self.manager.upgrade().ok_or(KernelError::NotFound)?;
+    let manager = self.manager().ok_or(KernelError::NotFound)?;
     let reason = report.evalue.clone();
     manager.remove(&self.id, &reason, Some(report)).await
+  }
+
+  /// Starts the main program of an app.
+  pub fn run(&self, program: MainProgram) {
+    if let Phase::Up(host) = &self.lock().phase {
+      host.send(Request::Run(program));
+    }
+  }
+
+  /// Sends a signal to the process, if it has one of its own.
+  pub fn signal(&self, signal: Signal) {
+    let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    if let Some(pid) = pid {
+      // One that is gone has been heard of, or will be.
+      let _ = rustix::process::kill_process(pid, signal);
+    }
+  }
+
+  /// Asks the process to end (SIGTERM) and ends it after `grace`. Returns when it is gone.
+  pub async fn stop(&self, grace: Duration) {
+    let gone = self.host_gone.notified();
+    tokio::pin!(gone);
+    gone.as_mut().enable();
+    if matches!(self.lock().phase, Phase::Up(_)) {
+      self.signal(Signal::TERM);
+      let _ = tokio::time::timeout(grace, gone).await;
+    }
+    self.remove("stopped", None).await;
   }
 
   /// Kills the host as if it had ended by itself, for `reason`.
@@ -571,7 +643,10 @@ impl Kernel {
       "restarted: the cell could not be interrupted",
       &execution,
     );
-    let manager = self.manager.upgrade().ok_or(KernelError::NotFound)?;
+    let Some(manager) = self.manager() else {
+      self.kill_host("could not be interrupted");
+      return Ok(Interrupted::Restarted);
+    };
     manager
       .replace_host(self, report, "the cell could not be interrupted")
       .await?;
@@ -640,6 +715,16 @@ impl Kernel {
 
   fn lock(&self) -> MutexGuard<'_, State> {
     self.state.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+impl ProgramNotice {
+  fn of(reply: &Reply) -> Option<Self> {
+    match reply {
+      Reply::Event { event, .. } => Some(Self::Event(event.clone())),
+      Reply::Program(event) => Some(Self::Program(event.clone())),
+      _ => None,
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 //! The server's end of a kernel host: starting it, talking to it, and learning how it ended.
 
+use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -145,7 +146,7 @@ impl HostConnection {
   }
 
   /// Ends the host, waits until it is gone, and says how it ended.
-  pub async fn end(&mut self) -> String {
+  pub async fn end(&mut self) -> HostEnd {
     let status = match &mut self.child {
       Some(child) => {
         // A host that ends by itself has a status of its own; one that still runs gets SIGKILL.
@@ -158,13 +159,44 @@ impl HostConnection {
       }
       None => None,
     };
+    let code = status.and_then(|status| {
+      let signal = status.signal().map(|signal| SIGNAL_CODE + signal);
+      status.code().or(signal)
+    });
     match (self.last_words.take(), status) {
-      (Some(words), _) => words,
-      (None, Some(status)) => describe(status),
-      (None, None) => "ended".into(),
+      (Some(reason), _) => HostEnd {
+        reason,
+        code: Some(1),
+      },
+      (None, Some(status)) => HostEnd {
+        reason: describe(status),
+        code,
+      },
+      (None, None) => HostEnd {
+        reason: "ended".into(),
+        code,
+      },
     }
   }
 }
+
+/// How a host ended.
+#[derive(Debug, Clone)]
+pub struct HostEnd {
+  /// In words that go on after "the kernel".
+  pub reason: String,
+  /// As a shell gives it: the exit code, or 128 and the signal. 1 for a host that said why it ends.
+  pub code: Option<i32>,
+}
+
+impl fmt::Display for HostEnd {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&self.reason)
+  }
+}
+
+/// What shells add to the number of a signal that ended a process.
+const SIGNAL_CODE: i32 = 128;
 
 fn describe(status: ExitStatus) -> String {
   match (status.signal(), status.code()) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
@@ -14,6 +15,7 @@ use std::time::Instant;
 use kernel_host::lang::cpython::start::CPythonHosts;
 use kernel_host::lang::cpython::start::Starting;
 use tokio::sync::broadcast;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::CreateKernel;
@@ -26,8 +28,12 @@ use super::KernelType;
 use super::Language;
 use super::Mode;
 use super::Status;
+use super::handle::Owner;
+use super::handle::ProgramNotice;
 use super::host::HostConnection;
 use super::options::Approved;
+use super::options::LaunchApp;
+use super::options::OwnFolders;
 use super::pool::Pool;
 use super::pool::PoolStats;
 use super::supervisor;
@@ -46,6 +52,9 @@ pub struct KernelManager {
   /// Kernels' own folders are made here, and removed with the server.
   scratch_root: PathBuf,
   kernels: RwLock<HashMap<KernelId, Entry>>,
+  /// The kernels of apps, which are no client's.
+  apps: Mutex<Vec<Weak<Kernel>>>,
+  modules: ModuleCache,
   pools: Pools,
   events: broadcast::Sender<EngineEvent>,
   me: Weak<Self>,
@@ -75,7 +84,9 @@ impl KernelManager {
     python: Result<PythonFiles, String>,
   ) -> Arc<Self> {
     let manager = Arc::new_cyclic(|me| Self {
-      pools: Pools::new(&settings, modules, python),
+      pools: Pools::new(&settings, modules.clone(), python),
+      modules,
+      apps: Mutex::default(),
       settings,
       scratch_root,
       kernels: RwLock::default(),
@@ -94,6 +105,16 @@ impl KernelManager {
     let mut kernels = self.all();
     kernels.retain(|k| namespace.is_none() || k.id.namespace() == namespace);
     kernels.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    kernels
+  }
+
+  /// Every kernel and the kernels of apps.
+  pub fn processes(&self) -> Vec<Arc<Kernel>> {
+    let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+    apps.retain(|kernel| kernel.strong_count() > 0);
+    let mut kernels: Vec<_> = apps.iter().filter_map(Weak::upgrade).collect();
+    drop(apps);
+    kernels.append(&mut self.all());
     kernels
   }
 
@@ -160,16 +181,17 @@ impl KernelManager {
     let id = KernelId::new(request.namespace.as_deref(), &name)?;
     self.check_type(kind)?;
     let scratch = self.scratch_root.join(Uuid::new_v4().to_string());
-    let approved = request.approve(&self.settings, &scratch)?;
+    let approved = request.approve(&self.settings, &OwnFolders::scratch(scratch))?;
     self.reserve(&id)?;
     // Gives the id back on every way out, also when the caller stops waiting.
     let reservation = Reservation {
       manager: self,
       id: &id,
     };
-    let host = self.configured_host(kind, &approved).await?;
+    let pool = self.pools.of(kind.language, &approved.python).await?;
+    let host = configured_host(kind, &pool, &approved).await?;
     let timeouts = (request.inactivity_timeout, request.max_execution_time);
-    let kernel = Kernel::new(id.clone(), kind, approved, timeouts, self.me.clone());
+    let kernel = Kernel::new(id.clone(), kind, approved, timeouts, Owner::Manager(self.me.clone()));
     kernel.attach(host);
     self
       .write()
@@ -212,47 +234,46 @@ impl KernelManager {
     Ok(())
   }
 
-  /// A host made into a kernel: from the pool, else a new one.
-  async fn configured_host(
+  /// Starts the main program of an app in a process of its own, which also runs cells.
+  ///
+  /// # Errors
+  /// When the request is not allowed or not possible; nothing is left behind then.
+  pub async fn launch(
     &self,
-    kind: KernelType,
-    approved: &Approved,
-  ) -> Result<HostConnection, KernelError> {
-    let pool = self.pools.of(kind.language, &approved.python).await?;
-    tokio::fs::create_dir_all(&approved.host.scratch)
-      .await
-      .map_err(|e| {
-        KernelError::Host(format!(
-          "the kernel's folder {} cannot be made: {e}",
-          approved.host.scratch.display()
-        ))
-      })?;
-    let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
-    let mut waiting = pooled;
-    loop {
-      let (mut host, fresh) = match waiting.take() {
-        Some(host) => (host, false),
-        None => {
-          let host = HostConnection::launch(kind.mode, pool.spec()).await;
-          (
-            host.map_err(|e| KernelError::Host(format!("the kernel could not be started: {e}")))?,
-            true,
-          )
-        }
-      };
-      match host.configure(approved.host.clone()).await {
-        Ok(()) => return Ok(host),
-        Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
-        // A blank host may have died while it waited; a new one has no excuse.
-        Err(None) if !fresh => waiting = pool.take(),
-        Err(None) => {
-          let end = host.end().await;
-          return Err(KernelError::Host(format!(
-            "the kernel could not be started: it {end}"
-          )));
-        }
+    app: LaunchApp,
+    notices: mpsc::Sender<ProgramNotice>,
+  ) -> Result<Arc<Kernel>, KernelError> {
+    let kind = KernelType {
+      mode: Mode::Worker,
+      language: app.kernel.language,
+    };
+    self.check_type(kind)?;
+    let mut approved = app.kernel.approve(&self.settings, &app.folders)?;
+    let id = KernelId::addressed(&app.name);
+    let pool = match kind.language {
+      Language::TypeScript | Language::JavaScript => {
+        let program = Program::JavaScript {
+          modules: self.modules.clone(),
+          main: Some(app.program.clone()),
+        };
+        Pool::new(HostSpec::V8(program), 0, false)
       }
-    }
+      Language::Python => {
+        approved.host.mounts = app.folders.mounts();
+        self.pools.of(kind.language, &approved.python).await?
+      }
+      Language::CPython => self.pools.of(kind.language, &approved.python).await?,
+    };
+    let host = configured_host(kind, &pool, &approved).await?;
+    let kernel = Kernel::new(id, kind, approved, (None, None), Owner::App(notices));
+    self
+      .apps
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .push(Arc::downgrade(&kernel));
+    kernel.attach(host);
+    kernel.run(app.program);
+    Ok(kernel)
   }
 
   /// Ends a kernel and forgets it. Executions end quietly, or with `report`.
@@ -309,8 +330,8 @@ impl KernelManager {
     let _replacing = kernel.replacing.lock().await;
     kernel.begin_restart(report).await?;
     // State on disk goes with the state in memory.
-    let _ = tokio::fs::remove_dir_all(&kernel.scratch).await;
-    match self.configured_host(kernel.kind, &kernel.approved).await {
+    let _ = tokio::fs::remove_dir_all(&kernel.approved.host.scratch).await;
+    match self.new_host(kernel).await {
       Ok(host) => {
         kernel.attach(host);
         kernel.announce(EngineEventKind::KernelRestarted {
@@ -323,6 +344,12 @@ impl KernelManager {
         Err(error)
       }
     }
+  }
+
+  async fn new_host(&self, kernel: &Kernel) -> Result<HostConnection, KernelError> {
+    let Kernel { kind, approved, .. } = kernel;
+    let pool = self.pools.of(kind.language, &approved.python).await?;
+    configured_host(*kind, &pool, approved).await
   }
 
   /// Ends every kernel and the pool.
@@ -343,6 +370,48 @@ impl KernelManager {
 
   fn write(&self) -> RwLockWriteGuard<'_, HashMap<KernelId, Entry>> {
     self.kernels.write().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// A host made into a kernel: from the pool, else a new one.
+async fn configured_host(
+  kind: KernelType,
+  pool: &Arc<Pool>,
+  approved: &Approved,
+) -> Result<HostConnection, KernelError> {
+  tokio::fs::create_dir_all(&approved.host.scratch)
+    .await
+    .map_err(|e| {
+      KernelError::Host(format!(
+        "the kernel's folder {} cannot be made: {e}",
+        approved.host.scratch.display()
+      ))
+    })?;
+  let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
+  let mut waiting = pooled;
+  loop {
+    let (mut host, fresh) = match waiting.take() {
+      Some(host) => (host, false),
+      None => {
+        let host = HostConnection::launch(kind.mode, pool.spec()).await;
+        (
+          host.map_err(|e| KernelError::Host(format!("the kernel could not be started: {e}")))?,
+          true,
+        )
+      }
+    };
+    match host.configure(approved.host.clone()).await {
+      Ok(()) => return Ok(host),
+      Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
+      // A blank host may have died while it waited; a new one has no excuse.
+      Err(None) if !fresh => waiting = pool.take(),
+      Err(None) => {
+        let end = host.end().await;
+        return Err(KernelError::Host(format!(
+          "the kernel could not be started: it {end}"
+        )));
+      }
+    }
   }
 }
 

@@ -23,11 +23,15 @@ pub use self::execution::Execution;
 pub use self::execution::LogReader;
 pub use self::handle::Interrupted;
 pub use self::handle::Kernel;
+pub use self::handle::ProgramNotice;
 pub use self::handle::Status;
 pub use self::manager::KernelManager;
 pub use self::options::CreateKernel;
 pub use self::options::Filesystem;
+pub use self::options::Grant;
+pub use self::options::LaunchApp;
 pub use self::options::Limits;
+pub use self::options::OwnFolders;
 pub use self::options::PermissionRequest;
 
 /// A kernel's full id: `name`, or `namespace:name`.

@@ -15,6 +15,7 @@ use super::Language;
 use super::Mode;
 use crate::protocol::HostConfig;
 use crate::protocol::HostPermissions;
+use crate::protocol::MainProgram;
 use crate::protocol::MountConfig;
 use crate::settings::KernelArgs;
 
@@ -100,6 +101,23 @@ pub struct PermissionRequest {
   pub import: Option<Grant>,
 }
 
+impl PermissionRequest {
+  /// All of every kind.
+  pub fn everything() -> Self {
+    let all = Some(Grant::All(true));
+    Self {
+      read: all.clone(),
+      write: all.clone(),
+      net: all.clone(),
+      env: all.clone(),
+      run: all.clone(),
+      ffi: all.clone(),
+      sys: all.clone(),
+      import: all,
+    }
+  }
+}
+
 impl FromStr for PermissionRequest {
   type Err = String;
 
@@ -142,12 +160,56 @@ pub struct Approved {
   pub output_bytes: u64,
 }
 
+/// The folders that are a kernel's own, whatever it asks for.
+#[derive(Debug, Clone)]
+pub struct OwnFolders {
+  pub working: PathBuf,
+  pub read: Vec<PathBuf>,
+  pub write: Vec<PathBuf>,
+}
+
+impl OwnFolders {
+  /// One folder for everything, made and removed with the kernel.
+  pub fn scratch(folder: PathBuf) -> Self {
+    Self {
+      read: vec![folder.clone()],
+      write: vec![folder.clone()],
+      working: folder,
+    }
+  }
+
+  /// The folders, where only what is mounted can be seen, under their own names.
+  pub fn mounts(&self) -> Vec<MountConfig> {
+    let folders = self.read.iter().filter(|path| path.is_dir());
+    let mount = |path: &PathBuf| MountConfig {
+      root: path.clone(),
+      mount_point: path.clone(),
+    };
+    folders.map(mount).collect()
+  }
+}
+
+/// A request for the process of an app.
+#[derive(Debug, Clone)]
+pub struct LaunchApp {
+  /// As logs name it.
+  pub name: String,
+  /// Language, environment, permissions and limits.
+  pub kernel: CreateKernel,
+  pub folders: OwnFolders,
+  pub program: MainProgram,
+}
+
 impl CreateKernel {
   /// Checks the request against the operator's settings.
   ///
   /// # Errors
   /// When it asks for more than the operator allows (`Forbidden`) or for nonsense (`Invalid`).
-  pub fn approve(&self, settings: &KernelArgs, scratch: &Path) -> Result<Approved, KernelError> {
+  pub fn approve(
+    &self,
+    settings: &KernelArgs,
+    folders: &OwnFolders,
+  ) -> Result<Approved, KernelError> {
     for (name, value) in &self.env {
       if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         return Err(KernelError::Invalid(format!(
@@ -180,12 +242,12 @@ impl CreateKernel {
     let permissions =
       self
         .permissions
-        .approve(&settings.kernel_permissions_max, scratch, &mounts)?;
+        .approve(&settings.kernel_permissions_max, folders, &mounts)?;
     Ok(Approved {
       python: self.approve_python(settings)?,
       host: HostConfig {
         env: self.env.clone(),
-        scratch: scratch.to_owned(),
+        scratch: folders.working.clone(),
         mounts,
         permissions,
         certificates: settings.deno_cert.clone(),
@@ -286,13 +348,16 @@ impl PermissionRequest {
   fn approve(
     &self,
     ceiling: &Self,
-    scratch: &Path,
+    folders: &OwnFolders,
     mounts: &[MountConfig],
   ) -> Result<HostPermissions, KernelError> {
-    let own: Vec<String> = std::iter::once(scratch)
-      .chain(mounts.iter().map(|m| m.mount_point.as_path()))
-      .map(|path| path.to_string_lossy().into_owned())
-      .collect();
+    let own = |own: &[PathBuf]| -> Vec<String> {
+      own
+        .iter()
+        .chain(mounts.iter().map(|m| &m.mount_point))
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
+    };
     let same: fn(&str, &str) -> bool = |wanted, allowed| wanted == allowed;
     let path: fn(&str, &str) -> bool = |wanted, allowed| {
       let plain = !Path::new(wanted)
@@ -324,16 +389,16 @@ impl PermissionRequest {
       }
     };
     // A kernel always keeps its own folders unless it asks for none.
-    let folders = |name, wanted: &Option<Grant>, ceiling: &Option<Grant>| {
+    let keep = |name, own: Vec<String>, wanted: &Option<Grant>, ceiling: &Option<Grant>| {
       let default = match ceiling {
-        Some(Grant::List(list)) => Grant::List([own.clone(), list.clone()].concat()),
+        Some(Grant::List(list)) => Grant::List([own, list.clone()].concat()),
         Some(all) => all.clone(),
-        None => Grant::List(own.clone()),
+        None => Grant::List(own),
       };
       merge(name, wanted, &Some(default.clone()), default, path)
     };
-    let read = folders("read", &self.read, &ceiling.read)?;
-    let write = folders("write", &self.write, &ceiling.write)?;
+    let read = keep("read", own(&folders.read), &self.read, &ceiling.read)?;
+    let write = keep("write", own(&folders.write), &self.write, &ceiling.write)?;
     let net = merge("net", &self.net, &ceiling.net, Grant::All(true), host)?;
     Ok(HostPermissions {
       read,
@@ -365,7 +430,7 @@ mod tests {
     let wanted: PermissionRequest = wanted.parse().expect("wanted");
     wanted.approve(
       &ceiling.parse().expect("ceiling"),
-      Path::new("/scratch"),
+      &OwnFolders::scratch("/scratch".into()),
       &[],
     )
   }

@@ -80,7 +80,7 @@ pub async fn watch_memory(manager: Weak<KernelManager>) {
     let Some(manager) = manager.upgrade() else {
       return;
     };
-    for kernel in manager.all() {
+    for kernel in manager.processes() {
       let limit = kernel.approved.memory_bytes;
       let used = kernel.pid().and_then(resident_bytes);
       if used.is_some_and(|used| used > limit) {

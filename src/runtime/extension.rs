@@ -209,13 +209,18 @@ fn op_kernel_env(state: &mut OpState) -> Result<HashMap<String, String>, Permiss
   )
 }
 
+/// What Deno's `node:` modules ask for whatever is permitted, as in `deno_os`.
+const NODES_OWN_VARIABLES: [&str; 4] = ["FORCE_COLOR", "NODE_DEBUG", "NODE_OPTIONS", "NO_COLOR"];
+
 #[op2(stack_trace)]
 #[string]
 fn op_kernel_get_env(
   state: &mut OpState,
   #[string] key: &str,
 ) -> Result<Option<String>, PermissionCheckError> {
-  state.borrow_mut::<PermissionsContainer>().check_env(key)?;
+  if !NODES_OWN_VARIABLES.contains(&key) {
+    state.borrow_mut::<PermissionsContainer>().check_env(key)?;
+  }
   Ok(state.borrow::<KernelEnv>().get(key))
 }
 

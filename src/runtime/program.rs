@@ -22,27 +22,37 @@ use crate::protocol::ProgramEvent;
 /// Where `Deno.serve` listens when the script names no port, as it is shown to the script.
 const DEFAULT_PORT: u16 = 8000;
 
-/// Set while `Deno.serve` begins to listen and its options name no address.
-struct AnyAddress(bool);
+/// Where servers may listen.
+struct Listening {
+  behind_engine: bool,
+  /// Set while `Deno.serve` begins to listen and its options name no address.
+  anywhere: bool,
+}
 
 deno_core::extension!(
   program,
   ops = [op_program_any_address],
+  options = { behind_engine: bool },
   middleware = |op| match op.name {
     "op_net_listen_tcp" => op_program_listen_tcp(),
     "op_exit" => op_program_exit(),
     _ => op,
   },
-  state = |state| state.put(AnyAddress(false)),
+  state = |state, options| {
+    state.put(Listening {
+      behind_engine: options.behind_engine,
+      anywhere: false,
+    });
+  },
 );
 
-pub fn extension() -> deno_core::Extension {
-  program::init()
+pub fn extension(behind_engine: bool) -> deno_core::Extension {
+  program::init(behind_engine)
 }
 
 #[op2(fast)]
-fn op_program_any_address(state: &mut OpState, any: bool) {
-  state.put(AnyAddress(any));
+fn op_program_any_address(state: &mut OpState, anywhere: bool) {
+  state.borrow_mut::<Listening>().anywhere = anywhere;
 }
 
 /// Listens where the script says, when it says so and may; otherwise on a port of this machine that
@@ -55,12 +65,14 @@ fn op_program_listen_tcp(
   load_balanced: bool,
   backlog: i32,
 ) -> Result<(ResourceId, IpAddr), JsErrorBox> {
-  let named = !state.borrow::<AnyAddress>().0 && wanted.port != 0;
+  let listening = state.borrow::<Listening>();
+  let must_be_granted = !listening.behind_engine;
+  let named = must_be_granted || (!listening.anywhere && wanted.port != 0);
   let sink = state.borrow::<SharedSink>().clone();
-  let granted = if named {
-    granted_address(state, &wanted)
-  } else {
-    None
+  let granted = match named.then(|| granted_address(state, &wanted)) {
+    Some(Ok(address)) => Some(address),
+    Some(Err(error)) if must_be_granted => return Err(error),
+    Some(Err(_)) | None => None,
   };
   let (listener, shown) = match granted {
     Some(address) => {
@@ -108,16 +120,20 @@ fn op_program_listen_tcp(
   Ok((id, shown))
 }
 
-fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Option<SocketAddr> {
+fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Result<SocketAddr, JsErrorBox> {
+  const API: &str = "Deno.listen()";
   let permissions = state.borrow_mut::<PermissionsContainer>();
   permissions
-    .check_net(&(&wanted.hostname, Some(wanted.port)), "Deno.listen()")
-    .ok()?;
-  let address = resolve_addr_sync(&wanted.hostname, wanted.port).ok()?.next()?;
+    .check_net(&(&wanted.hostname, Some(wanted.port)), API)
+    .map_err(JsErrorBox::from_err)?;
+  let address = resolve_addr_sync(&wanted.hostname, wanted.port)
+    .map_err(JsErrorBox::from_err)?
+    .next()
+    .ok_or_else(|| JsErrorBox::generic(format!("\"{}\" is no address", wanted.hostname)))?;
   permissions
-    .check_net_resolved(&address.ip(), address.port(), "Deno.listen()")
-    .ok()?;
-  Some(address)
+    .check_net_resolved(&address.ip(), address.port(), API)
+    .map_err(JsErrorBox::from_err)?;
+  Ok(address)
 }
 
 /// Where a listener of all addresses is reached from this machine.

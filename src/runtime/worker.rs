@@ -105,7 +105,8 @@ impl JsWorker {
     modules: &ModuleCache,
     main: &MainProgram,
   ) -> std::io::Result<Self> {
-    Self::boot_as(options, modules, Some(main), vec![program::extension()])
+    let program = vec![program::extension(main.behind_engine)];
+    Self::boot_as(options, modules, Some(main), program)
   }
 
   /// The same with more extensions than every kernel has.

@@ -127,6 +127,8 @@ pub struct MainProgram {
   pub path: PathBuf,
   /// What the script sees as its arguments.
   pub args: Vec<String>,
+  /// Whether an engine forwards requests to it: it is then reached also where it may not listen.
+  pub behind_engine: bool,
 }
 
 /// A change in the life of a main program.

@@ -13,7 +13,7 @@ use std::task::Context;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use deno_core::error::CoreError;
+use deno_core::error::JsError;
 use deno_core::serde_v8;
 use deno_core::v8;
 use kernel_host::host::Surroundings;
@@ -55,7 +55,7 @@ pub struct Pyodide {
   program: Option<Running>,
 }
 
-type Running = Pin<Box<dyn Future<Output = Result<v8::Global<v8::Value>, CoreError>>>>;
+type Running = Pin<Box<dyn Future<Output = Result<v8::Global<v8::Value>, Box<JsError>>>>>;
 
 impl Pyodide {
   /// Boots Python, from the memory snapshot when there is one.

@@ -1,0 +1,291 @@
+//! The process of one instance of an app.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::AppError;
+use super::AppId;
+use super::AppLog;
+use super::AppSpec;
+use super::Entry;
+use super::Source;
+use super::Upstream;
+use super::artifacts::Artifacts;
+use super::artifacts::ArtifactsError;
+use super::manifest;
+use crate::kernel::CreateKernel;
+use crate::kernel::Execution;
+use crate::kernel::Kernel;
+use crate::kernel::KernelError;
+use crate::kernel::KernelManager;
+use crate::kernel::LaunchApp;
+use crate::kernel::OwnFolders;
+use crate::kernel::ProgramNotice;
+use crate::protocol::KernelEvent;
+use crate::protocol::MainProgram;
+use crate::protocol::ProgramEvent;
+
+/// Notices that wait for the log; the program waits when there are more.
+const NOTICE_BUFFER: usize = 256;
+/// How often a port is tried that the manifest says the app will listen on.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the token of a published app is good for; a restart brings a new one.
+const TOKEN_LIFE: Duration = Duration::from_hours(24);
+
+/// What instances are launched with.
+pub struct Launcher {
+  kernels: Arc<KernelManager>,
+  /// Of all apps.
+  folder: PathBuf,
+  /// Where published apps come from, and their tokens.
+  artifacts: Option<Arc<Artifacts>>,
+}
+
+pub struct Launch {
+  pub app: AppId,
+  pub number: u64,
+  pub spec: Arc<AppSpec>,
+  /// Where its output goes.
+  pub log: Arc<AppLog>,
+}
+
+#[derive(Debug)]
+pub enum InstanceEvent {
+  /// The main program runs.
+  Started,
+  Listening {
+    upstream: Upstream,
+    /// When the app chose it itself.
+    port: Option<u16>,
+  },
+  PortTaken {
+    port: u16,
+  },
+  /// The main program has ended. The process lives on, unless [`Self::Ended`] follows.
+  Finished {
+    code: i32,
+  },
+  /// The process is gone. The last event.
+  Ended {
+    reason: String,
+  },
+}
+
+pub struct Instance {
+  kernel: Arc<Kernel>,
+}
+
+impl Launcher {
+  pub fn new(
+    kernels: Arc<KernelManager>,
+    folder: PathBuf,
+    artifacts: Option<Arc<Artifacts>>,
+  ) -> Self {
+    Self {
+      kernels,
+      folder,
+      artifacts,
+    }
+  }
+
+  /// What an app may keep between its runs.
+  fn data_folder(&self, app: &AppId) -> PathBuf {
+    self.folder.join("data").join(app.as_str())
+  }
+
+  async fn environment(&self, launch: &Launch, data: &Path) -> Result<Environment, AppError> {
+    let mut env = Environment::new();
+    env.insert("APP_ID".into(), launch.app.to_string());
+    env.insert("APP_DATA_DIR".into(), data.display().to_string());
+    if let (Source::Artifact { id, .. }, Some(artifacts)) = (&launch.spec.source, &self.artifacts) {
+      env.insert("HYPHA_SERVER_URL".into(), artifacts.server_url().into());
+      env.insert("HYPHA_WORKSPACE".into(), artifacts.workspace().into());
+      match artifacts.token_for(id, TOKEN_LIFE).await {
+        Ok(token) => {
+          env.insert("HYPHA_TOKEN".into(), token.expose().to_owned());
+        }
+        Err(ArtifactsError::NoToken) => {}
+        Err(error) => return Err(AppError::Host(error.to_string())),
+      }
+    }
+    env.extend(launch.spec.manifest.env.clone());
+    Ok(env)
+  }
+
+  /// The file with the program.
+  async fn program(&self, launch: &Launch) -> Result<PathBuf, AppError> {
+    match &launch.spec.entry {
+      Entry::File(path) => {
+        let path = tokio::fs::canonicalize(path).await;
+        path.map_err(|e| AppError::Host(format!("the program cannot be read: {e}")))
+      }
+      Entry::Script(script) => {
+        let folder = self.folder.join("scripts").join(launch.app.as_str());
+        let extension = manifest::extension_of(launch.spec.manifest.lang);
+        // One for each instance: two may run side by side.
+        let path = folder.join(format!("main-{}.{extension}", launch.number));
+        let written = async {
+          if launch.number == 1 {
+            let _ = tokio::fs::remove_dir_all(&folder).await;
+          }
+          tokio::fs::create_dir_all(&folder).await?;
+          tokio::fs::write(&path, script).await?;
+          tokio::fs::canonicalize(&path).await
+        };
+        let path = written.await;
+        path.map_err(|e| AppError::Host(format!("the program cannot be written: {e}")))
+      }
+    }
+  }
+}
+
+type Environment = std::collections::BTreeMap<String, String>;
+
+impl Instance {
+  /// Starts the process and, in it, the main program.
+  ///
+  /// # Errors
+  /// When the app asks for more than the operator allows, or no process can be started.
+  pub async fn launch(
+    launch: Launch,
+    launcher: &Launcher,
+    events: mpsc::UnboundedSender<InstanceEvent>,
+  ) -> Result<Arc<Self>, AppError> {
+    let manifest = &launch.spec.manifest;
+    let data = launcher.data_folder(&launch.app);
+    tokio::fs::create_dir_all(&data)
+      .await
+      .map_err(|e| AppError::Host(format!("the app's folder cannot be made: {e}")))?;
+    let program = launcher.program(&launch).await?;
+    let folder = match &launch.spec.folder {
+      Some(folder) => Some(
+        tokio::fs::canonicalize(folder)
+          .await
+          .map_err(|e| AppError::Host(format!("the app's folder cannot be read: {e}")))?,
+      ),
+      None => None,
+    };
+    let app = LaunchApp {
+      name: format!("app:{}", launch.app),
+      kernel: CreateKernel {
+        language: manifest.lang,
+        env: launcher.environment(&launch, &data).await?,
+        permissions: manifest.permissions.clone(),
+        limits: manifest.limits,
+        ..Default::default()
+      },
+      folders: OwnFolders {
+        working: folder.clone().unwrap_or_else(|| data.clone()),
+        read: folder
+          .into_iter()
+          .chain([program.clone(), data.clone()])
+          .collect(),
+        write: vec![data],
+      },
+      program: MainProgram {
+        path: program,
+        args: Vec::new(),
+        behind_engine: true,
+      },
+    };
+    let (notices, heard) = mpsc::channel(NOTICE_BUFFER);
+    let kernel = launcher.kernels.launch(app, notices).await?;
+    if let Some(port) = manifest.port {
+      tokio::spawn(find_port(port, Arc::downgrade(&kernel), events.clone()));
+    }
+    tokio::spawn(hear(heard, launch.number, launch.log, events));
+    Ok(Arc::new(Self { kernel }))
+  }
+
+  pub fn pid(&self) -> Option<u32> {
+    self.kernel.pid()
+  }
+
+  /// Asks the process to end, ends it after `grace`, and returns when it is gone.
+  pub async fn stop(&self, grace: Duration) {
+    self.kernel.stop(grace).await;
+  }
+
+  /// Executes code beside the main program.
+  ///
+  /// # Errors
+  /// When the process is gone, or too much code waits.
+  pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
+    Ok(self.kernel.submit(code)?)
+  }
+}
+
+async fn hear(
+  mut notices: mpsc::Receiver<ProgramNotice>,
+  number: u64,
+  log: Arc<AppLog>,
+  events: mpsc::UnboundedSender<InstanceEvent>,
+) {
+  while let Some(notice) = notices.recv().await {
+    let event = match notice {
+      ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
+        log.output(number, name, &text);
+        continue;
+      }
+      // The results of code that is executed in the app are for who executes it.
+      ProgramNotice::Event(_) => continue,
+      ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
+      ProgramNotice::Program(ProgramEvent::Listening { address, port }) => {
+        InstanceEvent::Listening {
+          upstream: Upstream(address),
+          port,
+        }
+      }
+      ProgramNotice::Program(ProgramEvent::PortTaken { port }) => InstanceEvent::PortTaken { port },
+      ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
+      ProgramNotice::Ended(end) => InstanceEvent::Ended { reason: end.reason },
+    };
+    // Nobody listens once the app is gone.
+    let _ = events.send(event);
+  }
+}
+
+/// Tells when something listens on the port that a manifest names: not every server that a script can
+/// start lets the engine know.
+async fn find_port(
+  port: u16,
+  kernel: Weak<Kernel>,
+  events: mpsc::UnboundedSender<InstanceEvent>,
+) {
+  let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+  while kernel.upgrade().is_some_and(|kernel| kernel.pid().is_some()) {
+    if TcpStream::connect(address).await.is_ok() {
+      let _ = events.send(InstanceEvent::Listening {
+        upstream: Upstream(address),
+        port: Some(port),
+      });
+      return;
+    }
+    tokio::time::sleep(PROBE_INTERVAL).await;
+  }
+}
+
+impl From<KernelError> for AppError {
+  fn from(error: KernelError) -> Self {
+    let message = error.to_string();
+    match error {
+      KernelError::Invalid(_) => Self::Invalid(message),
+      KernelError::Forbidden(_) | KernelError::Unsupported(_) => Self::Forbidden(message),
+      KernelError::LimitReached(_) => Self::LimitReached(message),
+      KernelError::Conflict(_) | KernelError::Exists(_) => Self::Conflict(message),
+      KernelError::NotFound
+      | KernelError::UnknownId(_)
+      | KernelError::SessionNotFound
+      | KernelError::TookTooLong(_)
+      | KernelError::Host(_) => Self::Host(message),
+    }
+  }
+}

@@ -1,0 +1,140 @@
+//! Apps: published programs that the engine loads, runs and keeps alive. What a face offers is a
+//! method of [`AppManager`] or [`App`].
+
+mod app;
+pub mod artifacts;
+mod folder;
+#[cfg_attr(test, path = "tests/instance.rs")]
+mod instance;
+mod log;
+mod manager;
+mod manifest;
+pub mod proxy;
+pub mod published;
+mod restart;
+mod route;
+mod runner;
+mod spec;
+mod stats;
+mod status;
+mod store;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use self::app::App;
+pub use self::app::AppWatch;
+pub use self::folder::RefusedApp;
+pub use self::instance::Instance;
+pub use self::instance::InstanceEvent;
+pub use self::instance::Launch;
+pub use self::instance::Launcher;
+pub use self::log::AppLog;
+pub use self::log::Level;
+pub use self::log::LogEntry;
+pub use self::log::LogFollower;
+pub use self::log::LogItem;
+pub use self::log::LogStream;
+pub use self::manager::AppManager;
+pub use self::manifest::Manifest;
+pub use self::manifest::WrittenManifest;
+pub use self::proxy::Upstream;
+pub use self::restart::RestartPolicy;
+pub use self::route::Lease;
+pub use self::spec::AppSpec;
+pub use self::spec::Entry;
+pub use self::spec::Source;
+pub use self::stats::AppStats;
+pub use self::status::AppState;
+pub use self::status::AppStatus;
+
+/// An app's id; it is also the name of a folder and a segment of URLs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
+pub struct AppId(String);
+
+impl AppId {
+  const MAX_LENGTH: usize = 128;
+
+  /// # Errors
+  /// When it is empty, too long, starts with a dot or holds a character that ids may not have.
+  pub fn new(id: &str) -> Result<Self, AppError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if id.is_empty()
+      || id.len() > Self::MAX_LENGTH
+      || id.starts_with('.')
+      || !id.chars().all(allowed)
+    {
+      let shown: String = id.chars().take(Self::MAX_LENGTH).collect();
+      return Err(AppError::Invalid(format!(
+        "id: `{shown}` cannot be the id of an app: use 1 to {} characters of A-Z a-z 0-9 _ - . and \
+         no dot at the start",
+        Self::MAX_LENGTH
+      )));
+    }
+    Ok(Self(id.to_owned()))
+  }
+
+  pub fn as_str(&self) -> &str {
+    &self.0
+  }
+}
+
+impl fmt::Display for AppId {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&self.0)
+  }
+}
+
+impl FromStr for AppId {
+  type Err = AppError;
+
+  fn from_str(id: &str) -> Result<Self, AppError> {
+    Self::new(id)
+  }
+}
+
+impl TryFrom<String> for AppId {
+  type Error = AppError;
+
+  fn try_from(id: String) -> Result<Self, AppError> {
+    Self::new(&id)
+  }
+}
+
+impl From<AppId> for String {
+  fn from(id: AppId) -> Self {
+    id.0
+  }
+}
+
+/// What can go wrong with a request about apps. Nothing has changed when one is returned, unless it
+/// says so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppError {
+  #[error("App with ID {0} not found")]
+  NotFound(AppId),
+  #[error("App with ID {0} already exists")]
+  Exists(AppId),
+  #[error("{0}")]
+  Invalid(String),
+  #[error("{0}")]
+  Forbidden(String),
+  #[error("{0}")]
+  Conflict(String),
+  #[error("{0}")]
+  LimitReached(String),
+  /// The app cannot answer now, but may a little later.
+  #[error("{0}")]
+  Unavailable(String),
+  #[error("{0}")]
+  Host(String),
+}
