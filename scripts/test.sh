@@ -5,7 +5,9 @@
 #   --fast    only the tests
 #
 # CPython kernels are tested with the interpreter CPYTHON_EXECUTABLE (IPython, numpy, pandas and
-# matplotlib installed), else with an environment that is made of python3 (3.11 or newer).
+# matplotlib installed), else with an environment that is made of python3 (3.11 or newer). Tests of
+# npm packages take their archives from the folder NPM_TEST_PACKAGES, else from one that is filled
+# with the packages of tests/npm-packages.txt.
 #
 # All other arguments go to `cargo test` as they are, for instance:
 #   scripts/test.sh --fast interrupt -- --nocapture
@@ -67,9 +69,32 @@ cpython_for_tests() {
   CPYTHON_EXECUTABLE=$folder/bin/python
 }
 
+# The archives of tests/npm-packages.txt, each with the sum that stands there.
+npm_packages_for_tests() {
+  local list=$ROOT/tests/npm-packages.txt package sum file work
+  need npm 'Debian, Ubuntu: sudo apt-get install npm.'
+  NPM_TEST_PACKAGES=$CACHE_DIR/npm-tests/$(sha256_of "$list" | cut -c1-16)
+  if [[ -d $NPM_TEST_PACKAGES ]]; then return; fi
+  step 'npm: fetching the packages of the tests'
+  mkdir -p "$CACHE_DIR/npm-tests"
+  work=$(mktemp -d "$CACHE_DIR/npm-tests/.work.XXXXXX")
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$work'" EXIT
+  while read -r package sum; do
+    if [[ -z $package || $package == \#* ]]; then continue; fi
+    file=$work/$(cd "$work" && npm pack "$package" --silent 2>/dev/null </dev/null | tail -n 1)
+    [[ -f $file ]] || die "npm could not fetch $package: is the registry within reach (npm ping)?"
+    [[ $(sha256_of "$file") == "$sum" ]] || die "$package is not the file it should be (sha256 $sum)"
+  done <"$list"
+  # Another run may have been faster.
+  mv "$work" "$NPM_TEST_PACKAGES" 2>/dev/null || [[ -d $NPM_TEST_PACKAGES ]]
+}
+
 "$ROOT/scripts/setup.sh"
 if [[ $fast == false ]]; then check_style; fi
 [[ -n ${CPYTHON_EXECUTABLE:-} ]] || cpython_for_tests
 export CPYTHON_EXECUTABLE
+[[ -n ${NPM_TEST_PACKAGES:-} ]] || npm_packages_for_tests
+export NPM_TEST_PACKAGES
 step 'cargo test'
 cargo_here test --locked --workspace "$@"

@@ -76,6 +76,8 @@ pub enum InstanceEvent {
   /// The process is gone. The last event.
   Ended {
     reason: String,
+    /// As a shell gives it.
+    code: Option<i32>,
   },
 }
 
@@ -246,7 +248,10 @@ async fn hear(
       }
       ProgramNotice::Program(ProgramEvent::PortTaken { port }) => InstanceEvent::PortTaken { port },
       ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
-      ProgramNotice::Ended(end) => InstanceEvent::Ended { reason: end.reason },
+      ProgramNotice::Ended(end) => InstanceEvent::Ended {
+        reason: end.reason,
+        code: end.code,
+      },
     };
     // Nobody listens once the app is gone.
     let _ = events.send(event);

@@ -39,12 +39,15 @@ use tokio::sync::watch;
 
 use self::connection::Answered;
 use self::connection::Connector;
+use super::Lease;
 
 /// How long a connection is kept without a request. The usual servers close theirs after 2 s or
 /// more; closing first keeps requests from meeting a connection that is about to end.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How many connections to one upstream are kept without a request.
 const MAX_IDLE: usize = 64;
+/// How many upstreams connections are kept for. An instance that ended may leave its entry.
+const MAX_UPSTREAMS: usize = 512;
 /// How long an app may take to ask for a body that its client holds back. Some servers never ask.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -118,10 +121,11 @@ impl Proxy {
   /// The answer of the app at `upstream`, as soon as its head is there. `path_and_query` is what
   /// the app sees, `prefix` is what was taken off before it, such as `/apps/hello`.
   ///
-  /// After a 101 a task of its own joins the two connections, until both have ended.
+  /// After a 101 a task of its own joins the two connections, until both have ended. The lease is
+  /// kept until then, or until all of the answer has left.
   pub async fn forward(
     &self,
-    upstream: &Upstream,
+    upstream: Lease,
     prefix: &str,
     path_and_query: &str,
     mut request: Request,
@@ -137,7 +141,7 @@ impl Proxy {
     };
     let gate = hold_back(&mut request);
 
-    let sent = self.send(upstream, request).await;
+    let sent = self.send(&upstream, request).await;
     let mut response = sent.map_err(|error| ProxyError::new(app(), error))?;
     if let Some(gate) = &gate {
       move_on(gate, Hold::Answered);
@@ -146,17 +150,21 @@ impl Proxy {
     headers::return_to_client(&mut response);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
       match client_side.filter(|_| asked.upgrade) {
-        Some(client_side) => tokio::spawn(tunnel(client_side, app_side)),
+        Some(client_side) => tokio::spawn(async move {
+          tunnel(client_side, app_side).await;
+          drop(upstream);
+        }),
         None => return Err(ProxyError::UnaskedUpgrade { app: app() }),
       };
+      return Ok(response.map(Body::new));
     }
-    Ok(response.map(|body| match gate {
-      // Without the gate, a body that was never asked for is given up.
-      Some(gate) => Body::new(body.map_frame(move |frame| {
-        let _ = &gate;
+    // Without the gate, a body that was never asked for is given up.
+    let kept = (upstream, gate);
+    Ok(response.map(|body| {
+      Body::new(body.map_frame(move |frame| {
+        let _ = &kept;
         frame
-      })),
-      None => Body::new(body),
+      }))
     }))
   }
 
@@ -203,6 +211,10 @@ impl Proxy {
     let mut clients = self.clients();
     if let Some(client) = clients.get(upstream) {
       return client.clone();
+    }
+    if clients.len() >= MAX_UPSTREAMS {
+      // Most are gone by now; connections to the others are made anew.
+      clients.clear();
     }
     let client = new_client(upstream);
     clients.insert(*upstream, client.clone());

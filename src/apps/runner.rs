@@ -46,7 +46,19 @@ pub enum News {
 pub enum End {
   /// It could not be launched.
   Refused(AppError),
-  Ended(String),
+  Ended {
+    reason: String,
+    code: Option<i32>,
+  },
+}
+
+impl End {
+  fn because(reason: &str) -> Self {
+    Self::Ended {
+      reason: reason.to_owned(),
+      code: None,
+    }
+  }
 }
 
 pub type NewsSender = mpsc::UnboundedSender<(u64, News)>;
@@ -78,7 +90,7 @@ impl Runner {
         .await
         .unwrap_or_else(|_| {
           tracing::error!("the task of an app's instance panicked");
-          End::Ended("was lost by the engine".into())
+          End::because("was lost by the engine")
         });
       let _ = news.send((number, News::Gone(end)));
     });
@@ -150,7 +162,7 @@ async fn live(
   let launched = tokio::select! {
     launched = Instance::launch(launch, &launcher, events) => launched,
     _ = ordered(&mut orders, Order::Drain) => {
-      return End::Ended("was stopped before it had started".into());
+      return End::because("was stopped before it had started");
     }
   };
   let instance = match launched {
@@ -164,9 +176,9 @@ async fn live(
     tokio::select! {
       biased;
       event = heard.recv() => match event {
-        Some(InstanceEvent::Ended { reason }) => return End::Ended(reason),
+        Some(InstanceEvent::Ended { reason, code }) => return End::Ended { reason, code },
         Some(event) => tell(News::Said(event)),
-        None => return End::Ended("ended".into()),
+        None => return End::because("ended"),
       },
       () = &mut ending => break,
     }
@@ -174,11 +186,11 @@ async fn live(
   // It is gone; what it said last may still be on its way.
   while let Ok(event) = heard.try_recv() {
     match event {
-      InstanceEvent::Ended { reason } => return End::Ended(reason),
+      InstanceEvent::Ended { reason, code } => return End::Ended { reason, code },
       event => tell(News::Said(event)),
     }
   }
-  End::Ended("was stopped".into())
+  End::because("was stopped")
 }
 
 async fn end_when_told(

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 /// What an app uses now; what is not known is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct AppStats {
   /// Seconds since the program that runs was started.
   #[serde(skip_serializing_if = "Option::is_none")]
@@ -18,6 +19,7 @@ pub struct AppStats {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ProcessStats {
   /// Processor time of the process and of its children that have ended, in seconds.
   #[serde(skip_serializing_if = "Option::is_none")]

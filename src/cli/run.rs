@@ -172,6 +172,8 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
 
 /// Shows what the program prints until it has ended.
 async fn follow(kernel: &Kernel, heard: &mut mpsc::Receiver<ProgramNotice>) -> ExitCode {
+  // What the program said last: it tells its own errors itself.
+  let mut said = String::new();
   let mut terminate = signal(SignalKind::terminate()).ok();
   loop {
     let terminated = async {
@@ -192,9 +194,19 @@ async fn follow(kernel: &Kernel, heard: &mut mpsc::Receiver<ProgramNotice>) -> E
       }
     };
     match notice {
-      Some(ProgramNotice::Event(KernelEvent::Stream { name, text })) => show(name, &text),
+      Some(ProgramNotice::Event(KernelEvent::Stream { name, text })) => {
+        show(name, &text);
+        if name == StreamName::Stderr {
+          said = text;
+        }
+      }
       Some(ProgramNotice::Program(ProgramEvent::Finished { code })) => return exit_code(code),
-      Some(ProgramNotice::Ended(end)) => return exit_code(end.code.unwrap_or(1)),
+      Some(ProgramNotice::Ended(end)) => {
+        if end.died() && !said.contains(&end.reason) {
+          show(StreamName::Stderr, &format!("error: the program {}\n", end.reason));
+        }
+        return exit_code(end.code.unwrap_or(1));
+      }
       Some(ProgramNotice::Event(_) | ProgramNotice::Program(_)) => {}
       None => return ExitCode::FAILURE,
     }

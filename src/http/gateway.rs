@@ -12,7 +12,6 @@ use axum::http::header;
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::any;
-use http_body_util::BodyExt;
 
 use super::AppState;
 use super::access;
@@ -54,18 +53,11 @@ async fn forward(State(engine): State<AppState>, request: Request) -> ApiResult<
     .ok_or_else(|| ApiError::not_found("Not found"))?;
   let id = AppId::new(id)?;
   let lease = engine.apps.get(&id)?.upstream(READY_WAIT).await?;
-  let response = engine
+  engine
     .proxy
-    .forward(&lease, &format!("/apps/{id}"), &format!("/{path}"), request)
+    .forward(lease, &format!("/apps/{id}"), &format!("/{path}"), request)
     .await
-    .map_err(|error| ApiError::new(error.status(), error.to_string()))?;
-  // The instance has a request in hand until all of the answer has left.
-  Ok(response.map(|body| {
-    Body::new(body.map_frame(move |frame| {
-      let _ = &lease;
-      frame
-    }))
-  }))
+    .map_err(|error| ApiError::new(error.status(), error.to_string()))
 }
 
 /// Marks a request whose token was the engine's.

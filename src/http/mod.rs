@@ -93,8 +93,7 @@ pub async fn serve(
   server
     .http1()
     .timer(TokioTimer::new())
-    .header_read_timeout(HEADER_TIMEOUT)
-    .pipeline_flush(true);
+    .header_read_timeout(HEADER_TIMEOUT);
   tokio::pin!(stop);
   loop {
     let (stream, peer) = tokio::select! {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use kernel_host::lang::cpython::start::HostProcess;
+use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -189,19 +190,29 @@ pub struct HostEnd {
   pub code: Option<i32>,
 }
 
+impl HostEnd {
+  /// Whether something ended it, rather than the program itself with an exit code or somebody who
+  /// asked it to.
+  pub fn died(&self) -> bool {
+    let asked = [Signal::INT, Signal::TERM].map(|signal| SIGNAL_CODE + signal.as_raw());
+    !self.reason.starts_with(EXITED) && !self.code.is_some_and(|code| asked.contains(&code))
+  }
+}
+
 impl fmt::Display for HostEnd {
   fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&self.reason)
   }
 }
 
+const EXITED: &str = "exited with code ";
 /// What shells add to the number of a signal that ended a process.
 const SIGNAL_CODE: i32 = 128;
 
 fn describe(status: ExitStatus) -> String {
   match (status.signal(), status.code()) {
     (Some(signal), _) => format!("was killed by signal {signal}{}", signal_name(signal)),
-    (None, Some(code)) => format!("exited with code {code}"),
+    (None, Some(code)) => format!("{EXITED}{code}"),
     (None, None) => "ended".into(),
   }
 }

@@ -70,12 +70,15 @@ fn default_mount_point() -> PathBuf {
 pub struct Limits {
   /// JavaScript heap, in MiB.
   #[schema(minimum = 64)]
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub heap_mb: Option<u64>,
   /// Memory of the kernel's process, in MiB.
   #[schema(minimum = 128)]
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub memory_mb: Option<u64>,
   /// Output kept of one execution, in bytes.
   #[schema(minimum = 1024)]
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub output_bytes: Option<u64>,
 }
 
@@ -91,13 +94,21 @@ pub enum Grant {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PermissionRequest {
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub read: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub write: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub net: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub env: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub run: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub ffi: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub sys: Option<Grant>,
+  #[serde(skip_serializing_if = "Option::is_none")]
   pub import: Option<Grant>,
 }
 

@@ -11,6 +11,7 @@ use deno_core::OpState;
 use deno_core::op2;
 use deno_core::v8;
 use deno_error::JsErrorBox;
+use deno_runtime::WorkerLogLevel;
 use deno_runtime::deno_os::ProcessEnvGuard;
 use deno_runtime::deno_permissions::PermissionCheckError;
 use deno_runtime::deno_permissions::PermissionsContainer;
@@ -91,6 +92,7 @@ deno_core::extension!(
   options = { sink: SharedSink, env: KernelEnv },
   middleware = |op| match op.name {
     "op_print" => op_kernel_print(),
+    "op_internal_log" => op_kernel_internal_log(),
     "op_env" => op_kernel_env(),
     "op_get_env" => op_kernel_get_env(),
     "op_get_env_no_permission_check" => op_kernel_get_env_unchecked(),
@@ -193,6 +195,20 @@ fn op_kernel_print(
     text: text.to_owned(),
   });
   Ok(())
+}
+
+/// What Deno itself has to say, such as where a server listens or how a request handler failed.
+#[op2(fast)]
+fn op_kernel_internal_log(
+  state: &mut OpState,
+  #[string] _url: &str,
+  #[smi] level: u32,
+  #[string] message: &str,
+) {
+  if level <= WorkerLogLevel::Info as u32 {
+    let event = KernelEvent::stderr(format!("{message}\n"));
+    state.borrow::<SharedSink>().emit(event);
+  }
 }
 
 #[op2(stack_trace)]

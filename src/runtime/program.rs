@@ -25,6 +25,8 @@ const DEFAULT_PORT: u16 = 8000;
 /// Where servers may listen.
 struct Listening {
   behind_engine: bool,
+  /// Whether the engine has told a server of this program where to listen.
+  told: bool,
   /// Set while `Deno.serve` begins to listen and its options name no address.
   anywhere: bool,
 }
@@ -41,6 +43,7 @@ deno_core::extension!(
   state = |state, options| {
     state.put(Listening {
       behind_engine: options.behind_engine,
+      told: false,
       anywhere: false,
     });
   },
@@ -102,6 +105,11 @@ fn op_program_listen_tcp(
           port = wanted.port,
         )));
       }
+      if std::mem::replace(&mut state.borrow_mut::<Listening>().told, true) {
+        sink.emit(KernelEvent::stderr(
+          "The engine forwards requests to the first server of an app; this one is another.\n",
+        ));
+      }
       let port = match wanted.port {
         0 => DEFAULT_PORT,
         port => port,
@@ -148,8 +156,5 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 #[op2(fast)]
 fn op_program_exit(state: &mut OpState) {
   let code = state.borrow::<ExitCode>().get();
-  state
-    .borrow::<SharedSink>()
-    .program(ProgramEvent::Finished { code });
-  kernel_host::host::exit_now(code);
+  kernel_host::host::end_program(&**state.borrow::<SharedSink>(), code);
 }

@@ -17,6 +17,7 @@ mod interrupt;
 mod lifecycle;
 mod memory;
 mod modes;
+mod modules;
 mod mounts;
 mod namespaces;
 mod openapi;

@@ -316,7 +316,7 @@ impl ProgramEnd {
   fn __call__(&self, py: Python<'_>, code: i32) {
     py.detach(|| match code {
       0 => self.sink.program(ProgramEvent::Finished { code }),
-      _ => self.sink.fatal(&format!("exited with code {code}")),
+      _ => host::end_program(&*self.sink, code),
     });
   }
 }

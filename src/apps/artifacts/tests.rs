@@ -566,7 +566,7 @@ async fn a_refusal_is_told_at_once_with_its_detail_and_a_remedy() {
 #[tokio::test]
 async fn a_refusal_is_told_even_if_its_text_is_endless_or_breaks_off() {
   let head = "HTTP/1.1 403 Forbidden\r\ncontent-length: 99999999\r\n\r\n".to_owned();
-  let endless = head.clone() + &"x".repeat(100_000);
+  let endless = format!("{head}{}", "x".repeat(100_000));
   for act in [Act::Send(head.into()), Act::SendForever(endless.into())] {
     let act = Mutex::new(Some(act));
     let server = Server::start(move |_, _| {

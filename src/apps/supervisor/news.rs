@@ -91,15 +91,15 @@ impl Supervisor {
   /// The process is gone.
   fn gone(&mut self, number: u64, end: End) {
     self.log.end_instance(number);
-    let (reason, error, hopeless) = match end {
-      End::Ended(reason) => {
+    let (reason, code, error, hopeless) = match end {
+      End::Ended { reason, code } => {
         let error = AppError::Host(self.did_not_come(&reason));
-        (reason, error, false)
+        (reason, code, error, false)
       }
       End::Refused(error) => {
         // What is not allowed or makes no sense does not come right by trying again.
         let hopeless = matches!(error, AppError::Invalid(_) | AppError::Forbidden(_));
-        (error.to_string(), error, hopeless)
+        (error.to_string(), None, error, hopeless)
       }
     };
     if self.is_coming(number) {
@@ -109,11 +109,11 @@ impl Supervisor {
         .runners
         .get(&number)
         .is_some_and(|runner| runner.route.is_some());
-      if self.state == AppState::Exited && !listened {
+      if self.state == AppState::Exited && (!listened || code == Some(0)) {
         // Its program had done its work; the process was only kept for code to be executed in.
         self.log.note(number, Level::Info, reason);
       } else {
-        self.failed(reason, None, hopeless);
+        self.failed(reason, code, hopeless);
       }
       self.serving = self.serving.filter(|serving| *serving != number);
     } else {

@@ -1,5 +1,6 @@
 //! Instances whose processes are played by the tests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,9 @@ use crate::apps::AppId;
 use crate::apps::AppLog;
 use crate::apps::AppSpec;
 use crate::apps::Upstream;
+use crate::apps::artifacts::Artifacts;
 use crate::kernel::Execution;
+use crate::kernel::KernelManager;
 
 /// Longer than anything an app waits for; paused clocks get there at once.
 const EVER: Duration = Duration::from_secs(3600);
@@ -40,10 +43,18 @@ pub enum InstanceEvent {
   },
   Ended {
     reason: String,
+    code: Option<i32>,
   },
 }
 
 pub struct Launcher(mpsc::UnboundedSender<Process>);
+
+impl Launcher {
+  /// As the engine makes one; nobody plays its processes.
+  pub fn new(_: Arc<KernelManager>, _: PathBuf, _: Option<Arc<Artifacts>>) -> Self {
+    Self(mpsc::unbounded_channel().0)
+  }
+}
 
 /// The processes that are launched.
 pub struct Processes(mpsc::UnboundedReceiver<Process>);
@@ -147,6 +158,7 @@ impl Process {
   pub fn dies(&self, reason: &str) {
     self.send(InstanceEvent::Ended {
       reason: reason.to_owned(),
+      code: None,
     });
   }
 
@@ -217,7 +229,7 @@ impl Instance {
       tokio::time::sleep(grace).await;
     }
     let reason = "was stopped".to_owned();
-    let _ = self.events.send(InstanceEvent::Ended { reason });
+    let _ = self.events.send(InstanceEvent::Ended { reason, code: None });
   }
 
   pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {

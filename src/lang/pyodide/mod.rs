@@ -182,7 +182,7 @@ impl Pyodide {
   fn program_ended(&mut self, result: Result<v8::Global<v8::Value>, String>) {
     match result.map(|value| self.text_of(&value).parse::<i32>()) {
       Ok(Ok(0)) => self.sink.program(ProgramEvent::Finished { code: 0 }),
-      Ok(Ok(code)) => self.sink.fatal(&format!("exited with code {code}")),
+      Ok(Ok(code)) => kernel_host::host::end_program(&*self.sink, code),
       Ok(Err(_)) => self.sink.fatal("ended without an exit code"),
       Err(message) => self.sink.fatal(&format!("failed: {message}")),
     }

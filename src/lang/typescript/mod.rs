@@ -160,10 +160,13 @@ impl TypeScript {
 
   fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
     let muted = self.interrupter.is_pending();
-    let runtime = &mut self.js.worker.js_runtime;
     if !self.program.ends_with_errors() || muted {
+      let runtime = &mut self.js.worker.js_runtime;
       return event_loop::poll(runtime, &*self.sink, muted, cx);
     }
+    // Like `deno run`, which looks at the evaluation before anything of what it left runs.
+    self.program.advance(&mut self.js, &*self.sink, false, cx);
+    let runtime = &mut self.js.worker.js_runtime;
     let polled = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
     if let Poll::Ready(Err(error)) = &polled {
       program::fail(&*self.sink, error);

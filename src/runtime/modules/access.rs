@@ -60,9 +60,12 @@ impl Access {
     self.lock().permissions.clone()
   }
 
+  /// Whether something may be imported from there; packages of the operator's `registry` may wherever
+  /// that is, unless nothing or only something else may be imported.
+  ///
   /// # Errors
-  /// With Deno's `NotCapable` when a module may not come from there.
-  pub fn check(&self, url: &Url, registries: &Registries) -> Result<(), JsErrorBox> {
+  /// With Deno's `NotCapable` when it may not.
+  pub fn check(&self, url: &Url, registry: bool) -> Result<(), JsErrorBox> {
     let (permissions, all, named) = {
       let state = self.lock();
       let hosts = state.hosts.as_deref();
@@ -70,16 +73,17 @@ impl Access {
       let named = hosts.is_some_and(|hosts| names(hosts, url));
       (state.permissions.clone(), all, named)
     };
-    if registries.contain(url) && all {
+    if registry && all {
       return Ok(());
     }
     if url.scheme() == "http" && !is_loopback(url) && !named {
       return Err(JsErrorBox::new(
         "NotCapable",
         format!(
-          "Requires import access to \"{}\" without encryption: use https:, or name the host in the \
-           permission `import`",
-          url.host_str().unwrap_or_default()
+          "Requires import access to \"{}:{}\" without encryption: use https:, or name the host in \
+           the permission `import`",
+          url.host_str().unwrap_or_default(),
+          url.port_or_known_default().unwrap_or_default()
         ),
       ));
     }

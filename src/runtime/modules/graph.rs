@@ -22,6 +22,7 @@ use deno_graph::source::LoadFuture;
 use deno_graph::source::LoadOptions;
 use deno_graph::source::LoadResponse;
 use deno_graph::source::Loader;
+use deno_npm::resolution::NpmResolutionSnapshot;
 use deno_resolver::deno_json::JsxImportSourceConfigResolver;
 use deno_resolver::file_fetcher::DenoGraphLoader;
 use deno_resolver::file_fetcher::DenoGraphLoaderOptions;
@@ -37,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Modules;
 use super::NpmInstaller;
+use super::configuration::ImportMaps;
+use super::configuration::MappedResolver;
 use super::http::RemoteModules;
 use super::local::Blobs;
 
@@ -100,14 +103,44 @@ impl Graph {
     }
     let _adding = self.adding.lock().await;
     let mut graph = (*self.current()).clone();
+    let packages = PackagesKept::of(modules);
     modules
       .build(&self.npm, &mut graph, specifier, is_main)
       .await
       .map_err(|e| JsErrorBox::generic(format!("{e:#}")))?;
     valid(&graph, specifier)?;
+    packages.accept();
     *self.current.borrow_mut() = Arc::new(graph);
     self.npm.has_js_execution_started_flag().raise();
     Ok(())
+  }
+}
+
+/// Puts back the packages that were known before, unless what was added is accepted: one that cannot
+/// be installed would be tried again, and fail, with every later one.
+struct PackagesKept<'a> {
+  modules: &'a Modules,
+  before: Option<NpmResolutionSnapshot>,
+}
+
+impl<'a> PackagesKept<'a> {
+  fn of(modules: &'a Modules) -> Self {
+    Self {
+      before: Some(modules.resolver.npm_resolution().snapshot()),
+      modules,
+    }
+  }
+
+  fn accept(mut self) {
+    self.before = None;
+  }
+}
+
+impl Drop for PackagesKept<'_> {
+  fn drop(&mut self) {
+    if let Some(before) = self.before.take() {
+      self.modules.resolver.npm_resolution().set_snapshot(before);
+    }
   }
 }
 
@@ -152,6 +185,10 @@ impl Modules {
       None,
       NpmTypesResolutionMode::FallbackToExecution,
     );
+    let resolver = MappedResolver {
+      maps: ImportMaps::new(self.local.clone()),
+      inner: &resolver,
+    };
     let parser = self.resolver.parsed_source_cache().as_capturing_parser();
     let npm = npm.npm_deno_graph_resolver().await?;
     let options = BuildOptions {

@@ -52,7 +52,7 @@ pub struct RemoteModules(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
   access: Access,
-  registries: Arc<Registries>,
+  registries: Registries,
   roots: Arc<TrustedRoots>,
   /// Refuses addresses that the kernel may not import from, also when a name leads to one.
   guarded: OnceLock<Client>,
@@ -81,7 +81,7 @@ enum FetchError {
 }
 
 impl RemoteModules {
-  pub fn new(access: Access, registries: Arc<Registries>, roots: Arc<TrustedRoots>) -> Self {
+  pub fn new(access: Access, registries: Registries, roots: Arc<TrustedRoots>) -> Self {
     Self(Arc::new(Inner {
       access,
       registries,
@@ -166,7 +166,7 @@ impl RemoteModules {
   /// A GET that follows redirects; credentials stay with the host they are for.
   async fn download(&self, mut url: Url, mut headers: HeaderMap) -> Result<Answer, FetchError> {
     for _ in 0..=MAX_REDIRECTS {
-      let access = self.0.access.check(&url, &self.0.registries);
+      let access = self.0.access.check(&url, self.0.registries.contain(&url));
       access.map_err(FetchError::Denied)?;
       let answer = self.get(&url, &headers).await?;
       if !answer.status.is_redirection() || answer.status == StatusCode::NOT_MODIFIED {

@@ -42,6 +42,7 @@ use node_resolver::ResolutionMode;
 use sys_traits::impls::RealSys;
 
 use super::Modules;
+use super::configuration::ImportMaps;
 use super::graph::Graph;
 use crate::runtime::safe_point::LoadMark;
 use crate::runtime::stack::CELL_URL_PREFIX;
@@ -95,9 +96,16 @@ impl KernelModuleLoader {
     keep_packages: bool,
   ) -> Result<ModuleSpecifier, ModuleLoaderError> {
     let referrer = self.referrer(referrer)?;
+    let graph = self.graph.current();
+    // What was mapped when the graph was built is in it.
+    let mapped = if keep_packages || graph.get(&referrer).is_none() {
+      ImportMaps::new(self.modules.local.clone()).map(specifier, &referrer)?
+    } else {
+      None
+    };
     let resolved = self.modules.resolver()?.resolve_with_graph(
-      &self.graph.current(),
-      specifier,
+      &graph,
+      mapped.as_ref().map_or(specifier, ModuleSpecifier::as_str),
       &referrer,
       Position::zeroed(),
       ResolveWithGraphOptions {

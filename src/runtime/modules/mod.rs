@@ -50,7 +50,6 @@ use sys_traits::impls::RealSys;
 
 pub use self::access::Access;
 use self::access::Registries;
-use self::configuration::OwnImportMap;
 use self::http::RemoteModules;
 pub use self::loader::KernelModuleLoader;
 pub use self::local::LocalModules;
@@ -81,7 +80,6 @@ pub struct Modules {
   remote: RemoteModules,
   fetcher: Arc<Fetcher>,
   packages: Arc<NpmRegistryReadPermissionChecker<RealSys>>,
-  registries: Arc<Registries>,
   jsr_url: Url,
   npm_url: Url,
   cache: ModuleCache,
@@ -104,7 +102,7 @@ impl Modules {
       cache.folder.clone(),
       WorkspaceFactoryOptions {
         // A deno.json of user code may name files to read and folders to write: only its import map
-        // is taken, see `OwnImportMap`.
+        // is taken, see `ImportMaps`.
         config_discovery: ConfigDiscoveryOption::Disabled,
         maybe_custom_deno_dir_root: Some(cache.folder.clone()),
         node_modules_dir: Some(NodeModulesDirMode::None),
@@ -129,14 +127,14 @@ impl Modules {
         package_json_cache: None,
         package_json_dep_resolution: None,
         require_modules: Vec::new(),
-        specified_import_map: Some(Box::new(OwnImportMap::new(local.clone()))),
+        specified_import_map: None,
         unstable_sloppy_imports: false,
       },
     ));
     let npm_url = workspace.npmrc()?.default_config.registry_url.clone();
     let jsr_url = workspace.jsr_url().clone();
-    let registries = Arc::new(Registries::new(workspace.npmrc()?, &jsr_url));
-    let remote = RemoteModules::new(local.access.clone(), registries.clone(), roots);
+    let registries = Registries::new(workspace.npmrc()?, &jsr_url);
+    let remote = RemoteModules::new(local.access.clone(), registries, roots);
     let fetcher = Arc::new(PermissionedFileFetcher::new(
       local.blobs(),
       Arc::new(workspace.http_cache()?.clone()),
@@ -163,7 +161,6 @@ impl Modules {
       remote,
       fetcher,
       packages,
-      registries,
       jsr_url,
       npm_url,
       cache: cache.clone(),
@@ -217,7 +214,9 @@ impl Modules {
   /// # Errors
   /// When a module may not come from there.
   fn check(&self, url: &Url) -> Result<(), JsErrorBox> {
-    self.local.access.check(url, &self.registries)
+    // What `jsr:` specifiers become.
+    let registry = url.as_str().starts_with(self.jsr_url.as_str());
+    self.local.access.check(url, registry)
   }
 
   /// What `require` and `node:module` of one isolate need.

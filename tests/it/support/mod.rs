@@ -4,6 +4,7 @@
 mod client;
 mod events;
 mod process;
+mod registry;
 mod server;
 mod streams;
 
@@ -18,6 +19,11 @@ pub use self::events::Events;
 pub use self::process::children_of;
 pub use self::process::exists;
 pub use self::process::kill;
+pub use self::registry::ADD_WASM;
+pub use self::registry::Loopback;
+pub use self::registry::Reply;
+pub use self::registry::Request;
+pub use self::registry::Sources;
 pub use self::server::Server;
 pub use self::server::ServerBuilder;
 pub use self::server::binary;

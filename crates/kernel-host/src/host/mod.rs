@@ -28,9 +28,11 @@ use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::HostConfig;
 use crate::protocol::MainProgram;
+use crate::protocol::ProgramEvent;
 use crate::protocol::Question;
 use crate::protocol::Reply;
 use crate::protocol::Request;
+use crate::sink::EventSink;
 use crate::sink::ProcessOwner;
 use crate::sink::SharedSink;
 
@@ -142,6 +144,12 @@ fn give_free_memory_back() {
 pub fn exit_now(code: i32) -> ! {
   // SAFETY: `_exit` takes any integer and does not return.
   unsafe { libc::_exit(code) }
+}
+
+/// Ends the process as its main program wants it to.
+pub fn end_program(sink: &dyn EventSink, code: i32) -> ! {
+  sink.program(ProgramEvent::Finished { code });
+  exit_now(code)
 }
 
 /// The two halves of a host that talks over `socket`.

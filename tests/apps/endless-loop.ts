@@ -1,0 +1,3 @@
+// Never gives its thread back, from the start on.
+console.log("looping");
+while (true);

@@ -1,0 +1,3 @@
+// Prints to both streams and ends: a program, not a server.
+console.log("out");
+console.error("err");

@@ -1,0 +1,3 @@
+// Imports a file that does not exist.
+import { absent } from "./absent.ts";
+console.log(absent);

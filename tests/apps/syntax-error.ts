@@ -1,0 +1,3 @@
+// Cannot be parsed: nothing of it runs.
+console.log("never printed");
+const answer: number = ;
