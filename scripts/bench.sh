@@ -105,6 +105,9 @@ if [[ $write == true ]]; then target=(--write "$ROOT/docs/performance.md"); fi
 python3 -B "$ROOT/scripts/bench_table.py" --cold "$out/cold.json" --pool "$out/pool.json" --more "$out/more.json" \
   --root "$ROOT" --load-before "$load_before" ${target[@]+"${target[@]}"}
 
+step 'Apps'
+python3 -B "$ROOT/scripts/bench_apps.py" --binary "$binary" ${target[@]+"${target[@]}"}
+
 step 'Python kernels, and ipykernel beside them'
 peer=$CACHE_DIR/bench-peer
 if [[ ! -f $peer/complete ]]; then

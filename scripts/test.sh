@@ -7,7 +7,9 @@
 # CPython kernels are tested with the interpreter CPYTHON_EXECUTABLE (IPython, numpy, pandas and
 # matplotlib installed), else with an environment that is made of python3 (3.11 or newer). Tests of
 # npm packages take their archives from the folder NPM_TEST_PACKAGES, else from one that is filled
-# with the packages of tests/npm-packages.txt.
+# with the packages of tests/npm-packages.txt. A Hypha server for the tests is run by the interpreter
+# HYPHA_TEST_PYTHON (the packages of tests/hypha/requirements.txt installed), else by an environment
+# that is made of a Python 3.11 to 3.13.
 #
 # All other arguments go to `cargo test` as they are, for instance:
 #   scripts/test.sh --fast interrupt -- --nocapture
@@ -50,23 +52,46 @@ try: ctypes.CDLL(os.path.join(sysconfig.get_config_var("LIBDIR"), name))
 except OSError: ctypes.CDLL(name)' >/dev/null 2>&1
 }
 
-cpython_for_tests() {
-  local requirements=$ROOT/tests/cpython-requirements.txt version folder
-  need python3 'Debian, Ubuntu: sudo apt-get install python3-venv.'
-  version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  if ! has_libpython && can_apt; then apt_install "libpython$version" || true; fi
-  has_libpython || die "python3 ($version) has no shared library: install libpython$version, or name another with CPYTHON_EXECUTABLE"
-  folder=$CACHE_DIR/cpython-tests/$version-$(cksum <"$requirements" | cut -d' ' -f1)
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# environment_for NAME PYTHON REQUIREMENTS: prints the interpreter of an environment that has them. It is
+# made once, in the cache.
+environment_for() {
+  local name=$1 python=$2 requirements=$ROOT/$3 version folder
+  version=$(python_version "$python")
+  folder=$CACHE_DIR/$name/$version-$(cksum <"$requirements" | cut -d' ' -f1)
   if [[ ! -f $folder/complete ]]; then
-    step "CPython $version: installing the packages of the tests"
-    if ! python3 -c 'import ensurepip' 2>/dev/null && can_apt; then apt_install python3-venv; fi
+    step "Python $version: installing the packages of $3"
+    if ! "$python" -c 'import ensurepip' 2>/dev/null && can_apt; then apt_install python3-venv; fi
     rm -rf "$folder"
-    python3 -m venv "$folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2 ||
-      die 'pip could not install the packages of tests/cpython-requirements.txt'
+    "$python" -m venv "$folder" >&2
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --prefer-binary \
+      -r "$requirements" >&2 || die "pip could not install the packages of $3"
     touch "$folder/complete"
   fi
-  CPYTHON_EXECUTABLE=$folder/bin/python
+  printf '%s\n' "$folder/bin/python"
+}
+
+cpython_for_tests() {
+  local version
+  need python3 'Debian, Ubuntu: sudo apt-get install python3-venv.'
+  version=$(python_version python3)
+  if ! has_libpython && can_apt; then apt_install "libpython$version" || true; fi
+  has_libpython || die "python3 ($version) has no shared library: install libpython$version, or name another with CPYTHON_EXECUTABLE"
+  CPYTHON_EXECUTABLE=$(environment_for cpython-tests python3 tests/cpython-requirements.txt)
+}
+
+# Not every package that Hypha needs is there for later ones.
+hypha_for_tests() {
+  local python
+  for python in python3 python3.13 python3.12 python3.11; do
+    if has "$python" && [[ $(python_version "$python") =~ ^3\.1[1-3]$ ]]; then
+      HYPHA_TEST_PYTHON=$(environment_for hypha-tests "$python" tests/hypha/requirements.txt)
+      return
+    fi
+  done
+  die 'the Hypha server of the tests needs Python 3.11, 3.12 or 3.13: install one, or name one that has' \
+    'the packages of tests/hypha/requirements.txt with HYPHA_TEST_PYTHON'
 }
 
 # The archives of tests/npm-packages.txt, each with the sum that stands there.
@@ -94,6 +119,8 @@ npm_packages_for_tests() {
 if [[ $fast == false ]]; then check_style; fi
 [[ -n ${CPYTHON_EXECUTABLE:-} ]] || cpython_for_tests
 export CPYTHON_EXECUTABLE
+[[ -n ${HYPHA_TEST_PYTHON:-} ]] || hypha_for_tests
+export HYPHA_TEST_PYTHON
 [[ -n ${NPM_TEST_PACKAGES:-} ]] || npm_packages_for_tests
 export NPM_TEST_PACKAGES
 step 'cargo test'

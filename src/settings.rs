@@ -12,6 +12,7 @@ use clap::Args;
 use crate::apps::artifacts::Artifacts;
 use crate::apps::artifacts::HyphaConfig;
 use crate::apps::artifacts::Secret;
+use crate::apps::artifacts::is_loopback;
 use crate::kernel::KernelType;
 use crate::kernel::Language;
 use crate::kernel::Mode;
@@ -130,6 +131,8 @@ impl AppArgs {
       collection: self.hypha_apps_collection.clone(),
       token: self.hypha_token.clone(),
       certificates,
+      // A server on this machine is there to be tried out.
+      powerful_tokens: is_loopback(&self.hypha_server_url),
     };
     Artifacts::new(config).map(Some).map_err(|e| e.to_string())
   }

@@ -88,8 +88,10 @@ impl Face {
 }
 
 /// Follows the status of an app.
+#[cfg(test)]
 pub struct AppWatch(watch::Receiver<Face>);
 
+#[cfg(test)]
 impl AppWatch {
   /// The status after the next change, or `None` when the app is gone.
   pub async fn changed(&mut self) -> Option<AppStatus> {
@@ -138,6 +140,7 @@ impl App {
   }
 
   /// Follows its status from now on.
+  #[cfg(test)]
   pub fn watch(&self) -> AppWatch {
     AppWatch(self.face.clone())
   }
@@ -192,6 +195,7 @@ impl App {
   ///
   /// # Errors
   /// When it was deleted.
+  #[cfg(test)]
   pub async fn kill(&self) -> Result<(), AppError> {
     self.command(Command::Stop(Order::Kill)).await
   }

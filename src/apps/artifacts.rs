@@ -27,6 +27,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::json;
+use serde_json::value::RawValue;
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -57,7 +58,7 @@ impl Secret {
 
 impl From<String> for Secret {
   fn from(text: String) -> Self {
-    Self(text)
+    Self::new(text)
   }
 }
 
@@ -86,6 +87,8 @@ pub struct HyphaConfig {
   pub token: Option<Secret>,
   /// PEM file with certificate authorities to trust besides those of the platform.
   pub certificates: Option<PathBuf>,
+  /// Whether apps may get tokens that administer the whole server.
+  pub powerful_tokens: bool,
 }
 
 /// A published app.
@@ -192,6 +195,7 @@ pub struct Artifacts {
   workspace: String,
   collection: String,
   token: Option<Secret>,
+  powerful_tokens: bool,
   limits: Limits,
 }
 
@@ -233,6 +237,7 @@ impl Artifacts {
       workspace: config.workspace,
       collection: config.collection,
       token: config.token,
+      powerful_tokens: config.powerful_tokens,
       limits,
     })
   }
@@ -272,7 +277,8 @@ impl Artifacts {
     let url = self.url(&[workspace, "artifacts", alias]);
     // The server counts views otherwise.
     let request = self.http.get(url).query(&[("silent", "true")]);
-    let document: Document = self.ask(request, &mut self.limits.body.clone()).await?;
+    let mut budget = self.limits.body;
+    let document: Document = self.ask(request, &mut budget).await?;
     let ours = document.parent_id.as_deref() == Some(&self.collection) && document.id == id;
     document
       .published()
@@ -286,7 +292,8 @@ impl Artifacts {
   /// A token with which `app` can register services in the workspace, for `ttl`.
   ///
   /// Nothing less can: a token that may only read connects, but registers nothing. It may change the
-  /// workspace too, but makes no other tokens and does not work in other workspaces.
+  /// workspace too. It does not work in other workspaces, and makes no other tokens, except where the
+  /// workspace names the e-mail address of our own token among its owners.
   ///
   /// # Errors
   /// When there is no token to make it with or the server refuses, and when what it makes would
@@ -304,14 +311,15 @@ impl Artifacts {
       // Zero would mean the server's default.
       "expires_in": ttl.as_secs().max(1),
     }}));
-    let token: String = self.ask(request, &mut self.limits.body.clone()).await?;
+    let mut budget = self.limits.body;
+    let token: String = self.ask(request, &mut budget).await?;
     if !is_token(&token) {
       return Err(ArtifactsError::Malformed {
         url: shown,
         reason: "the answer is not a token".into(),
       });
     }
-    if administers_server(&token) {
+    if administers_server(&token) && !self.powerful_tokens {
       return Err(ArtifactsError::TooPowerful);
     }
     tracing::debug!(app, "made a Hypha token");
@@ -443,19 +451,23 @@ impl Artifacts {
 
   fn failure(&self, url: &str, error: &reqwest::Error) -> ArtifactsError {
     let url = url.to_owned();
-    match error.is_connect() {
-      true if error.is_timeout() => ArtifactsError::Connection {
-        url,
-        reason: format!("none within {:?}", self.limits.connect),
-      },
-      false if error.is_timeout() => ArtifactsError::TimedOut {
-        url,
-        limit: self.limits.request,
-      },
-      _ => ArtifactsError::Connection {
-        url,
-        reason: reason(error),
-      },
+    if error.is_timeout() && !error.is_connect() {
+      let limit = self.limits.request;
+      return ArtifactsError::TimedOut { url, limit };
+    }
+    let reason = if error.is_timeout() {
+      format!("none within {:?}", self.limits.connect)
+    } else {
+      reason(error)
+    };
+    let remedy = if reason.contains("certificate") {
+      "name a PEM file with its authority in DENO_CERT"
+    } else {
+      "does the Hypha server run, and is HYPHA_SERVER_URL its address?"
+    };
+    ArtifactsError::Connection {
+      url,
+      reason: format!("{reason}; {remedy}"),
     }
   }
 
@@ -566,8 +578,8 @@ struct Document {
   #[serde(rename = "type")]
   kind: Option<String>,
   parent_id: Option<String>,
-  #[serde(default)]
-  manifest: Value,
+  /// Read later: what one publisher writes must not hide the other apps.
+  manifest: Option<Box<RawValue>>,
   /// Empty while nothing but a draft exists.
   versions: Option<Vec<Version>>,
 }
@@ -584,19 +596,24 @@ impl Document {
     if self.kind.as_deref() != Some(APP_TYPE) {
       return None;
     }
+    let skip = |why: &str| tracing::warn!("not run: `{}` {why}", printable(&self.id));
     let Some((workspace, alias)) = split_id(&self.id) else {
-      // Publishers choose aliases: one of theirs must not hide the other apps.
-      tracing::warn!("not run: `{}` cannot be addressed", printable(&self.id));
+      skip("cannot be addressed");
+      return None;
+    };
+    let manifest = self.manifest.as_deref().map_or("null", RawValue::get);
+    let Ok(manifest) = serde_json::from_str::<Value>(manifest) else {
+      skip("has a manifest that cannot be read");
       return None;
     };
     // The time of the last change is no help: drafts move it, and two changes may share a second.
-    let digest = Sha256::digest(self.manifest.to_string());
+    let digest = Sha256::digest(manifest.to_string());
     let digest: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     Some(Artifact {
       workspace: workspace.to_owned(),
       alias: alias.to_owned(),
       version: format!("{}-{digest}", last.version),
-      manifest: self.manifest,
+      manifest,
       id: self.id,
     })
   }
@@ -642,7 +659,7 @@ fn trust(
     return Ok(builder);
   };
   let wrong =
-    |why: String| ArtifactsError::Setting(format!("certificates of `{}`: {why}", path.display()));
+    |why: String| ArtifactsError::Setting(format!("DENO_CERT: `{}`: {why}", path.display()));
   let pem = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
   let mut authorities = Certificate::from_pem_bundle(&pem).map_err(|e| wrong(reason(&e)))?;
   // Bundles of operating systems hold some that rustls cannot use.
@@ -657,7 +674,7 @@ fn trust(
 }
 
 /// A proxy cannot reach this machine's own addresses.
-fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
   let host = url.host_str().unwrap_or_default();
   let address = host.trim_start_matches('[').trim_end_matches(']');
   host == "localhost"

@@ -16,6 +16,7 @@ use super::AppId;
 use super::AppLog;
 use super::AppSpec;
 use super::Entry;
+use super::Level;
 use super::Source;
 use super::Upstream;
 use super::artifacts::Artifacts;
@@ -114,7 +115,11 @@ impl Launcher {
         Ok(token) => {
           env.insert("HYPHA_TOKEN".into(), token.expose().to_owned());
         }
-        Err(ArtifactsError::NoToken) => {}
+        Err(error @ (ArtifactsError::NoToken | ArtifactsError::TooPowerful)) => {
+          launch
+            .log
+            .note(launch.number, Level::Warning, error.to_string());
+        }
         Err(error) => return Err(AppError::Host(error.to_string())),
       }
     }

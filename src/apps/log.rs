@@ -152,7 +152,8 @@ impl AppLog {
 
 fn level_of(stream: LogStream) -> Level {
   match stream {
-    LogStream::Stderr => Level::Error,
+    // Servers say there where they listen, programs what went wrong: nobody can tell.
+    LogStream::Stderr => Level::Warning,
     LogStream::Stdout | LogStream::Engine => Level::Info,
   }
 }
@@ -254,7 +255,7 @@ mod tests {
     log.end_instance(1);
     let last = &log.last(1)[0];
     assert_eq!((last.text.as_str(), last.seq, last.instance), ("thr", 7, 1));
-    assert_eq!(log.last(6)[0].level, Level::Error);
+    assert_eq!(log.last(6)[0].level, Level::Warning);
     assert_eq!(texts(&log.since(5)), ["watch out", "thr"]);
     assert_eq!(log.since(7).len(), 0);
     assert_eq!(log.since(u64::MAX).len(), 0);

@@ -30,7 +30,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::app::App;
-pub use self::app::AppWatch;
 pub use self::folder::RefusedApp;
 pub use self::instance::Instance;
 pub use self::instance::InstanceEvent;
@@ -41,7 +40,6 @@ pub use self::log::Level;
 pub use self::log::LogEntry;
 pub use self::log::LogFollower;
 pub use self::log::LogItem;
-pub use self::log::LogStream;
 pub use self::manager::AppManager;
 pub use self::manifest::Manifest;
 pub use self::manifest::WrittenManifest;

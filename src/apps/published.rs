@@ -63,10 +63,12 @@ pub async fn update(
     }
   }
   for artifact in published {
-    let shown = artifact.id.clone();
+    let (artifact_id, alias) = (artifact.id.clone(), artifact.alias.clone());
     if let Err(error) = take(manager, artifact, &mut changes) {
+      // An alias that is another app's id must not speak for that.
+      let taken = matches!(error, AppError::Exists(_));
       let refused = RefusedApp {
-        id_or_path: shown,
+        id_or_path: if taken { artifact_id } else { alias },
         reason: error.to_string(),
       };
       manager.refuse(refused.clone());
@@ -74,6 +76,28 @@ pub async fn update(
     }
   }
   Ok(changes)
+}
+
+/// Reloads an app as it is published now.
+///
+/// # Errors
+/// When it cannot be read, is no longer one, or does not come up; it then goes on as before.
+pub async fn reload(
+  manager: &Arc<AppManager>,
+  artifacts: &Artifacts,
+  id: &AppId,
+  artifact: &str,
+) -> Result<(), AppError> {
+  let artifact = artifacts
+    .read(artifact)
+    .await
+    .map_err(|e| AppError::Host(format!("app {id} was not reloaded: {e}")))?;
+  let source = Source::Artifact {
+    id: artifact.id,
+    version: artifact.version,
+  };
+  let spec = spec(id, source, &artifact.manifest)?;
+  manager.reload(id, Some(spec)).await.map(|_| ())
 }
 
 fn take(

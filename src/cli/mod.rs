@@ -1,5 +1,6 @@
 //! The command line. Nothing else in the crate prints.
 
+mod apps;
 mod run;
 mod serve;
 
@@ -27,6 +28,9 @@ use crate::settings::ServeArgs;
   args_conflicts_with_subcommands = true,
   after_help = "Examples:\n  deno-app-engine                      serve on http://127.0.0.1:8000\n  \
     deno-app-engine serve --port 9000    on another port\n  \
+    deno-app-engine serve --apps-dir apps    and keep the apps in a folder running\n  \
+    deno-app-engine run --allow-net script.ts    one app in the foreground\n  \
+    deno-app-engine apps list            the apps of a running server\n  \
     KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript deno-app-engine    with warm TypeScript kernels"
 )]
 struct Cli {
@@ -43,6 +47,8 @@ enum Command {
   Serve(Box<ServeArgs>),
   /// Run one app in the foreground.
   Run(Box<run::RunArgs>),
+  /// Look at the apps of a running server, start, stop and reload them.
+  Apps(Box<apps::AppsArgs>),
   /// The inside of a kernel process; the server starts it.
   #[command(hide = true)]
   KernelHost { spec: Vec<OsString> },
@@ -68,6 +74,12 @@ pub fn main() -> ExitCode {
     Some(Command::Run(args)) => {
       start_logging();
       return run::run(*args).unwrap_or_else(|error| failed(&error));
+    }
+    Some(Command::Apps(args)) => {
+      return match apps::run(*args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+      };
     }
     Some(Command::KernelHost { spec }) => return run_kernel_host(spec),
   };

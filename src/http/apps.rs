@@ -29,7 +29,7 @@ use super::stream;
 use crate::apps::App;
 use crate::apps::AppError;
 use crate::apps::AppId;
-use crate::apps::AppState as State_;
+use crate::apps::AppState as Phase;
 use crate::apps::AppStats;
 use crate::apps::LogEntry;
 use crate::apps::RefusedApp;
@@ -57,7 +57,7 @@ pub struct AppSummary {
   version: Option<String>,
   #[serde(skip_serializing_if = "Option::is_none")]
   language: Option<Language>,
-  status: State_,
+  status: Phase,
   /// Why it is in this state, where that is not plain.
   #[serde(skip_serializing_if = "Option::is_none")]
   reason: Option<String>,
@@ -66,7 +66,8 @@ pub struct AppSummary {
   /// Whether it listens, so that requests are passed on to it.
   ready: bool,
   /// Where requests to it go.
-  url: String,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  url: Option<String>,
   /// folder, file, posted, artifact or refused.
   source: &'static str,
   /// Id of the published artifact.
@@ -108,7 +109,7 @@ impl AppSummary {
       reason: status.reason,
       exit_code: status.exit_code,
       ready: status.ready,
-      url: format!("/apps/{}/", app.id),
+      url: Some(format!("/apps/{}/", app.id)),
       source,
       artifact,
       created: Some(timestamp(app.added)),
@@ -123,13 +124,13 @@ impl AppSummary {
   /// Something that was meant to be an app.
   fn refused(app: RefusedApp) -> Self {
     Self {
-      url: format!("/apps/{}/", app.id_or_path),
+      url: app.id().map(|id| format!("/apps/{id}/")),
       id: app.id_or_path,
       name: None,
       description: None,
       version: None,
       language: None,
-      status: State_::Failed,
+      status: Phase::Failed,
       reason: Some(app.reason),
       exit_code: None,
       ready: false,
@@ -263,9 +264,9 @@ pub async fn start(
   _: Operator,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
-  let app = app(&engine, &id)?;
-  app.start().await?;
-  Ok(Json(AppDetails::of(&app)))
+  let id = known(&engine, &id)?;
+  engine.apps.start(&id).await?;
+  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
 }
 
 /// Stops an app, gracefully if it can; it stays, and can be started again.
@@ -276,9 +277,9 @@ pub async fn stop(
   _: Operator,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
-  let app = app(&engine, &id)?;
-  app.stop().await?;
-  Ok(Json(AppDetails::of(&app)))
+  let id = known(&engine, &id)?;
+  engine.apps.stop(&id).await?;
+  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
 }
 
 /// Reads an app again and starts it anew: environment, permissions and script as they are now. Where
@@ -291,7 +292,14 @@ pub async fn reload(
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
   let id = known(&engine, &id)?;
-  engine.apps.reload(&id, None).await?;
+  match (&engine.artifacts, &engine.apps.get(&id)?.spec().source) {
+    (Some(artifacts), Source::Artifact { id: artifact, .. }) => {
+      published::reload(&engine.apps, artifacts, &id, artifact).await?;
+    }
+    _ => {
+      engine.apps.reload(&id, None).await?;
+    }
+  }
   Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
 }
 

@@ -11,6 +11,7 @@ mod environment;
 mod escapes;
 mod executions;
 mod faults;
+mod hypha_apps;
 mod input;
 mod intelligence;
 mod interrupt;

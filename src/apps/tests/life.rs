@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::GRACE;
 use super::becomes;
-use super::instance::InstanceEvent;
 use super::seconds;
 use super::serving;
 use super::spec_of;

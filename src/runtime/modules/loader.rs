@@ -389,7 +389,7 @@ impl ModuleLoader for KernelModuleLoader {
       return std::future::ready(Ok(())).boxed_local();
     }
     if specifier.scheme() == "npm"
-      && let Err(error) = self.modules.check(&self.modules.npm_url)
+      && let Err(error) = self.modules.local.access.check(&self.modules.npm_url, true)
     {
       return std::future::ready(Err(error)).boxed_local();
     }

@@ -3,6 +3,7 @@
 
 mod client;
 mod events;
+mod hypha;
 mod process;
 mod registry;
 mod server;
@@ -16,6 +17,7 @@ use std::time::Instant;
 pub use self::client::Client;
 pub use self::client::Kernel;
 pub use self::events::Events;
+pub use self::hypha::Hypha;
 pub use self::process::children_of;
 pub use self::process::exists;
 pub use self::process::kill;
