@@ -11,6 +11,8 @@ const {
   op_kernel_emit,
   op_kernel_input,
   op_program_any_address,
+  op_program_node_address,
+  op_program_node_listening,
   op_timer_now,
   op_timer_schedule,
 } = core.ops;
@@ -355,6 +357,35 @@ function serveWhereTheEngineSays() {
   });
 }
 
+/**
+ * Servers of `node:net` and `node:http`, which bind their sockets themselves: where they may not, they
+ * get the same port of an address that is the app's own.
+ */
+function bindWhereTheEngineSays() {
+  const { prototype } = core.loadExtScript("ext:deno_node/internal_binding/tcp_wrap.ts").TCP;
+  const { bindWithFlags, listen } = prototype;
+  const bound = new WeakMap();
+  for (const name of ["bind", "bindWithFlags", "bind6"]) {
+    const original = prototype[name];
+    prototype[name] = function (address, port, ...rest) {
+      const own = op_program_node_address(address, port);
+      bound.set(this, { address: own || address, own: own !== "" });
+      return own === ""
+        ? ReflectApply(original, this, [address, port, ...rest])
+        : ReflectApply(bindWithFlags, this, [own, port, 0]);
+    };
+  }
+  prototype.listen = function (...args) {
+    const error = ReflectApply(listen, this, args);
+    const socket = {};
+    if (!error && bound.has(this) && !this.getsockname(socket)) {
+      const { address, own } = bound.get(this);
+      op_program_node_listening(address, socket.port, own);
+    }
+    return error;
+  };
+}
+
 // ---------------------------------------------------------------- what the host calls
 
 const state = { executionCount: 0 };
@@ -380,6 +411,7 @@ const host = {
   /** The same for the main program of an app, whose globals are Deno's own. */
   startProgram() {
     serveWhereTheEngineSays();
+    bindWhereTheEngineSays();
     delete internals.kernel;
   },
 

@@ -17,7 +17,6 @@ use crate::lang::pyodide::distribution;
 use crate::runtime::ModuleCache;
 use crate::runtime::PackageFolders;
 use crate::runtime::PythonFiles;
-use crate::settings::AppArgs;
 use crate::settings::KernelArgs;
 use crate::settings::Settings;
 
@@ -49,11 +48,6 @@ impl Engine {
       &settings.data_dir,
       settings.apps.apps_max_count,
     );
-    tokio::spawn(load_apps(
-      apps.clone(),
-      artifacts.clone(),
-      settings.apps.clone(),
-    ));
     Ok(Arc::new(Self {
       settings,
       kernels,
@@ -64,26 +58,25 @@ impl Engine {
     }))
   }
 
+  /// Knows of every app of this machine when it returns; they start in the background. Published ones
+  /// are looked for from then on.
+  pub async fn load_apps(&self) {
+    let settings = &self.settings.apps;
+    if let Some(dir) = &settings.apps_dir {
+      self.apps.load_folder(dir.clone()).await;
+    }
+    self.apps.load_posted().await;
+    if let Some(artifacts) = &self.artifacts {
+      let interval = Duration::from_secs(settings.apps_update_seconds);
+      let apps = Arc::downgrade(&self.apps);
+      tokio::spawn(published::follow(apps, artifacts.clone(), interval));
+    }
+  }
+
   /// Ends everything that runs.
   pub async fn shut_down(&self) {
     self.apps.shut_down().await;
     self.kernels.shut_down().await;
-  }
-}
-
-/// Starts every app there is, and keeps published ones as they are published.
-async fn load_apps(
-  apps: Arc<AppManager>,
-  artifacts: Option<Arc<Artifacts>>,
-  settings: AppArgs,
-) {
-  apps.load_posted().await;
-  if let Some(dir) = settings.apps_dir {
-    apps.load_folder(dir).await;
-  }
-  if let Some(artifacts) = artifacts {
-    let interval = Duration::from_secs(settings.apps_update_seconds);
-    published::follow(Arc::downgrade(&apps), artifacts, interval).await;
   }
 }
 

@@ -89,7 +89,12 @@ pub struct AppArgs {
   pub hypha_workspace: Option<String>,
 
   /// Token for the Hypha server; apps get tokens made from it.
-  #[arg(long, env = "HYPHA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+  #[arg(
+    long,
+    env = "HYPHA_TOKEN",
+    value_name = "TOKEN",
+    hide_env_values = true
+  )]
   pub hypha_token: Option<Secret>,
 
   /// Collection of published apps, as workspace/name.
@@ -315,9 +320,9 @@ impl KernelArgs {
     let command = Self::augment_args(clap::Command::new(env!("CARGO_PKG_NAME")));
     let matches = command.try_get_matches_from([env!("CARGO_PKG_NAME")])?;
     let mut settings = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
-    settings.check().map_err(|e| {
-      clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{e}\n"))
-    })?;
+    settings
+      .check()
+      .map_err(|e| clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{e}\n")))?;
     Ok(settings)
   }
 

@@ -243,11 +243,19 @@ impl Artifacts {
   }
 
   /// Address of the server, without a slash at its end.
+  #[cfg_attr(
+    test,
+    expect(dead_code, reason = "the instances of the tests have no process")
+  )]
   pub fn server_url(&self) -> &str {
     self.server_url.as_str().trim_end_matches('/')
   }
 
   /// The workspace that tokens are for.
+  #[cfg_attr(
+    test,
+    expect(dead_code, reason = "the instances of the tests have no process")
+  )]
   pub fn workspace(&self) -> &str {
     &self.workspace
   }

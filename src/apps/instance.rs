@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::AppError;
 use super::AppId;
@@ -17,6 +18,7 @@ use super::AppLog;
 use super::AppSpec;
 use super::Entry;
 use super::Level;
+use super::Manifest;
 use super::Source;
 use super::Upstream;
 use super::artifacts::Artifacts;
@@ -99,6 +101,15 @@ impl Launcher {
     }
   }
 
+  /// Whether an app may be launched with this manifest.
+  ///
+  /// # Errors
+  /// When it asks for more than the operator allows; the message names what.
+  pub fn check(&self, manifest: &Manifest) -> Result<(), AppError> {
+    let kernel = kernel_of(manifest, manifest.env.clone());
+    Ok(self.kernels.check_app(&kernel)?)
+  }
+
   /// What an app may keep between its runs.
   fn data_folder(&self, app: &AppId) -> PathBuf {
     self.folder.join("data").join(app.as_str())
@@ -154,6 +165,16 @@ impl Launcher {
   }
 }
 
+fn kernel_of(manifest: &Manifest, env: Environment) -> CreateKernel {
+  CreateKernel {
+    language: manifest.lang,
+    env,
+    permissions: manifest.permissions.clone(),
+    limits: manifest.limits,
+    ..Default::default()
+  }
+}
+
 type Environment = std::collections::BTreeMap<String, String>;
 
 impl Instance {
@@ -182,13 +203,7 @@ impl Instance {
     };
     let app = LaunchApp {
       name: format!("app:{}", launch.app),
-      kernel: CreateKernel {
-        language: manifest.lang,
-        env: launcher.environment(&launch, &data).await?,
-        permissions: manifest.permissions.clone(),
-        limits: manifest.limits,
-        ..Default::default()
-      },
+      kernel: kernel_of(manifest, launcher.environment(&launch, &data).await?),
       folders: OwnFolders {
         working: folder.clone().unwrap_or_else(|| data.clone()),
         read: folder
@@ -197,6 +212,7 @@ impl Instance {
           .collect(),
         write: vec![data],
       },
+      own_address: Some(loopback_address()),
       program: MainProgram {
         path: program,
         args: Vec::new(),
@@ -228,6 +244,17 @@ impl Instance {
   pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
     Ok(self.kernel.submit(code)?)
   }
+}
+
+/// One of the addresses of this machine's loopback network: on Linux there are sixteen million, so that
+/// every instance has all ports for itself.
+fn loopback_address() -> Ipv4Addr {
+  if !cfg!(target_os = "linux") {
+    return Ipv4Addr::LOCALHOST;
+  }
+  // Without 0 and 255 at the end, and not where servers usually listen.
+  let [b, c, d, ..] = Uuid::new_v4().into_bytes();
+  Ipv4Addr::new(127, 64 | (b >> 1), c, 1 + d % 254)
 }
 
 async fn hear(
@@ -265,13 +292,12 @@ async fn hear(
 
 /// Tells when something listens on the port that a manifest names: not every server that a script can
 /// start lets the engine know.
-async fn find_port(
-  port: u16,
-  kernel: Weak<Kernel>,
-  events: mpsc::UnboundedSender<InstanceEvent>,
-) {
+async fn find_port(port: u16, kernel: Weak<Kernel>, events: mpsc::UnboundedSender<InstanceEvent>) {
   let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-  while kernel.upgrade().is_some_and(|kernel| kernel.pid().is_some()) {
+  while kernel
+    .upgrade()
+    .is_some_and(|kernel| kernel.pid().is_some())
+  {
     if TcpStream::connect(address).await.is_ok() {
       let _ = events.send(InstanceEvent::Listening {
         upstream: Upstream(address),

@@ -163,6 +163,7 @@ impl AppManager {
   /// written.
   pub async fn create(&self, written: WrittenManifest) -> Result<Arc<App>, AppError> {
     let spec = AppSpec::of_script(written.check(None)?, Source::Posted)?;
+    self.launcher.check(&spec.manifest)?;
     let manifest = spec.manifest.clone();
     self
       .undisturbed(move |manager| async move {
@@ -205,6 +206,7 @@ impl AppManager {
   /// As [`Self::reload`], and when the app was not posted.
   pub async fn update(&self, id: &AppId, written: WrittenManifest) -> Result<AppStatus, AppError> {
     let spec = AppSpec::of_script(written.check(Some(id.clone()))?, Source::Posted)?;
+    self.launcher.check(&spec.manifest)?;
     let app = self.get(id)?;
     if app.spec().source != Source::Posted {
       return Err(AppError::Conflict(format!(

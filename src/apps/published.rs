@@ -131,11 +131,7 @@ fn take(
   Ok(())
 }
 
-fn spec(
-  id: &AppId,
-  source: Source,
-  manifest: &serde_json::Value,
-) -> Result<AppSpec, AppError> {
+fn spec(id: &AppId, source: Source, manifest: &serde_json::Value) -> Result<AppSpec, AppError> {
   let written = WrittenManifest::of_artifact(manifest)?;
   AppSpec::of_script(written.check(Some(id.clone()))?, source)
 }

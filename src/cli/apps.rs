@@ -221,8 +221,8 @@ impl Server {
     let mut stream = answer.bytes_stream();
     let mut rest = Vec::new();
     while let Some(bytes) = stream.next().await {
-      let bytes = bytes
-        .map_err(|e| AppsError::Unreachable(self.url.clone(), e.without_url().to_string()))?;
+      let bytes =
+        bytes.map_err(|e| AppsError::Unreachable(self.url.clone(), e.without_url().to_string()))?;
       rest.extend_from_slice(&bytes);
       while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
         let line_of_stream: Vec<u8> = rest.drain(..=end).collect();
@@ -264,7 +264,11 @@ fn table(apps: &[App]) -> String {
       url.to_owned(),
     ]);
     if let Some(reason) = &app.reason {
-      notes.push(format!("{}: {}\n", app.id, reason.lines().next().unwrap_or_default()));
+      notes.push(format!(
+        "{}: {}\n",
+        app.id,
+        reason.lines().next().unwrap_or_default()
+      ));
     }
   }
   let widths: [usize; 5] = std::array::from_fn(|column| {
@@ -274,7 +278,9 @@ fn table(apps: &[App]) -> String {
   let mut text = String::new();
   for row in &rows {
     let cells = row.iter().zip(widths);
-    let padded: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+    let padded: Vec<String> = cells
+      .map(|(cell, width)| format!("{cell:width$}"))
+      .collect();
     text.push_str(padded.join("  ").trim_end());
     text.push('\n');
   }

@@ -158,6 +158,7 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
       read: script.parent().map(Path::to_owned).into_iter().collect(),
       write: Vec::new(),
     },
+    own_address: None,
     program: MainProgram {
       path: script,
       args: args.args,
@@ -203,7 +204,10 @@ async fn follow(kernel: &Kernel, heard: &mut mpsc::Receiver<ProgramNotice>) -> E
       Some(ProgramNotice::Program(ProgramEvent::Finished { code })) => return exit_code(code),
       Some(ProgramNotice::Ended(end)) => {
         if end.died() && !said.contains(&end.reason) {
-          show(StreamName::Stderr, &format!("error: the program {}\n", end.reason));
+          show(
+            StreamName::Stderr,
+            &format!("error: the program {}\n", end.reason),
+          );
         }
         return exit_code(end.code.unwrap_or(1));
       }

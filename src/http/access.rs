@@ -44,7 +44,10 @@ pub async fn guard_apps(
   next: Next,
 ) -> Response<Body> {
   if let Access::Tokens(tokens) = &engine.settings.access {
-    if bearer(&request).and_then(|token| tokens.scope(token)).is_some() {
+    if bearer(&request)
+      .and_then(|token| tokens.scope(token))
+      .is_some()
+    {
       // Not for the app to see.
       gateway::mark_token(&mut request);
     } else if !engine.settings.apps.apps_public {

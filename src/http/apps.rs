@@ -357,10 +357,15 @@ pub async fn follow(
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
   let last = headers.get("last-event-id").map(|value| {
-    let number = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    let number = value
+      .to_str()
+      .ok()
+      .and_then(|text| text.parse::<u64>().ok());
     number.ok_or_else(|| ApiError::bad_request("Last-Event-ID: must be the number of an entry"))
   });
-  let follower = app(&engine, &id)?.log.follow(last.transpose()?.unwrap_or(0));
+  let follower = app(&engine, &id)?
+    .log
+    .follow(last.transpose()?.unwrap_or(0));
   Ok(stream::app_log(follower))
 }
 

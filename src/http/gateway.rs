@@ -40,7 +40,13 @@ async fn add_slash(Path(id): Path<String>, request: Request) -> ApiResult<Respon
   let id = AppId::new(&id)?;
   let query = request.uri().query().map(|query| format!("?{query}"));
   let location = format!("/apps/{id}/{}", query.unwrap_or_default());
-  Ok((StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response())
+  Ok(
+    (
+      StatusCode::PERMANENT_REDIRECT,
+      [(header::LOCATION, location)],
+    )
+      .into_response(),
+  )
 }
 
 async fn forward(State(engine): State<AppState>, request: Request) -> ApiResult<Response<Body>> {

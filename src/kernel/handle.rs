@@ -543,6 +543,10 @@ impl Kernel {
   }
 
   /// Asks the process to end (SIGTERM) and ends it after `grace`. Returns when it is gone.
+  #[cfg_attr(
+    test,
+    expect(dead_code, reason = "the instances of the tests have no process")
+  )]
   pub async fn stop(&self, grace: Duration) {
     let gone = self.host_gone.notified();
     tokio::pin!(gone);
@@ -551,7 +555,8 @@ impl Kernel {
       self.signal(Signal::TERM);
       let _ = tokio::time::timeout(grace, gone).await;
     }
-    self.remove("stopped", None).await;
+    let report = ErrorReport::new("AppStopped", "The app was stopped while this ran");
+    self.remove("stopped", Some(report)).await;
   }
 
   /// Kills the host as if it had ended by itself, for `reason`.

@@ -191,7 +191,13 @@ impl KernelManager {
     let pool = self.pools.of(kind.language, &approved.python).await?;
     let host = configured_host(kind, &pool, &approved).await?;
     let timeouts = (request.inactivity_timeout, request.max_execution_time);
-    let kernel = Kernel::new(id.clone(), kind, approved, timeouts, Owner::Manager(self.me.clone()));
+    let kernel = Kernel::new(
+      id.clone(),
+      kind,
+      approved,
+      timeouts,
+      Owner::Manager(self.me.clone()),
+    );
     kernel.attach(host);
     self
       .write()
@@ -234,6 +240,23 @@ impl KernelManager {
     Ok(())
   }
 
+  /// Whether an app that asks for this could be launched.
+  ///
+  /// # Errors
+  /// When the operator does not allow it, or it makes no sense.
+  #[cfg_attr(
+    test,
+    expect(dead_code, reason = "the instances of the tests have no process")
+  )]
+  pub fn check_app(&self, kernel: &CreateKernel) -> Result<(), KernelError> {
+    self.check_type(KernelType {
+      mode: Mode::Worker,
+      language: kernel.language,
+    })?;
+    let folders = OwnFolders::scratch(self.scratch_root.clone());
+    kernel.approve(&self.settings, &folders).map(|_| ())
+  }
+
   /// Starts the main program of an app in a process of its own, which also runs cells.
   ///
   /// # Errors
@@ -249,6 +272,7 @@ impl KernelManager {
     };
     self.check_type(kind)?;
     let mut approved = app.kernel.approve(&self.settings, &app.folders)?;
+    approved.host.permissions.own_address = app.own_address;
     let id = KernelId::addressed(&app.name);
     let pool = match kind.language {
       Language::TypeScript | Language::JavaScript => {
@@ -425,11 +449,7 @@ struct Pools {
 }
 
 impl Pools {
-  fn new(
-    settings: &KernelArgs,
-    modules: ModuleCache,
-    python: Result<PythonFiles, String>,
-  ) -> Self {
+  fn new(settings: &KernelArgs, modules: ModuleCache, python: Result<PythonFiles, String>) -> Self {
     let preload = settings.preload();
     let is_served = |language, python: bool| match language {
       Language::TypeScript | Language::JavaScript => !python,
@@ -452,10 +472,13 @@ impl Pools {
         let modules = modules.clone();
         pool(HostSpec::V8(Program::Pyodide { files, modules }), true)
       }),
-      javascript: pool(HostSpec::V8(Program::JavaScript {
+      javascript: pool(
+        HostSpec::V8(Program::JavaScript {
           modules,
           main: None,
-        }), false),
+        }),
+        false,
+      ),
       cpython: CPythonHosts::beside_this_binary(Starting::FromZygote).map(Arc::new),
     }
   }

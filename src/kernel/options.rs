@@ -1,6 +1,7 @@
 //! What a kernel may be created with, and what the operator lets it have of that.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -208,6 +209,8 @@ pub struct LaunchApp {
   /// Language, environment, permissions and limits.
   pub kernel: CreateKernel,
   pub folders: OwnFolders,
+  /// Where it listens when it may nowhere else.
+  pub own_address: Option<Ipv4Addr>,
   pub program: MainProgram,
 }
 
@@ -417,6 +420,7 @@ impl PermissionRequest {
       net,
       // Local networks are open only when the operator says what the network is.
       deny_local_net: ceiling.net.is_none(),
+      own_address: None,
       deny_local_import: ceiling.import.is_none(),
       env: merge("env", &self.env, &ceiling.env, Grant::All(true), same)?,
       run: merge("run", &self.run, &ceiling.run, Grant::All(false), same)?,

@@ -1,5 +1,6 @@
 //! From the merged permission lists of a kernel to Deno's own container.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use deno_runtime::deno_permissions::Host;
@@ -25,12 +26,11 @@ pub fn none(sys: KernelSys) -> PermissionsContainer {
 
 /// This machine, private and link-local ranges (RFC 1122, 1918, 3927, 4193, 4291, 6052, 6598).
 /// Deno's textual descriptors cannot name an IPv6 range, so these are built here.
-fn local_networks() -> Vec<NetDescriptor> {
+fn local_networks(except: Option<Ipv4Addr>) -> Vec<NetDescriptor> {
   const RANGES: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
-    "127.0.0.0/8",
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.168.0.0/16",
@@ -40,12 +40,29 @@ fn local_networks() -> Vec<NetDescriptor> {
     "fc00::/7",
     "fe80::/10",
   ];
+  let loopback = match except {
+    None => vec!["127.0.0.0/8".to_owned()],
+    Some(own) => loopback_without(own),
+  };
   let ranges = RANGES
     .iter()
+    .map(|range| (*range).to_owned())
+    .chain(loopback)
     .filter_map(|range| range.parse().ok().map(Host::IpSubnet));
   let mut networks: Vec<_> = ranges.map(|range| NetDescriptor(range, None)).collect();
   networks.extend(NetDescriptor::parse_for_list("localhost"));
   networks
+}
+
+/// The loopback network but one address: at each length of the prefix the half that it is not in.
+fn loopback_without(own: Ipv4Addr) -> Vec<String> {
+  (9..=32_u32)
+    .map(|length| {
+      let flipped = own.to_bits() ^ (1 << (32 - length));
+      let network = flipped & (u32::MAX << (32 - length));
+      format!("{}/{length}", Ipv4Addr::from_bits(network))
+    })
+    .collect()
 }
 
 /// # Errors
@@ -55,7 +72,13 @@ pub fn container(
   permissions: &HostPermissions,
 ) -> Result<PermissionsContainer, String> {
   let parser = parser(sys);
-  let p = permissions.clone();
+  let mut p = permissions.clone();
+  let own = p.own_address.map(|address| address.to_string());
+  match (&mut p.net, own) {
+    (Some(allowed), Some(own)) if !allowed.is_empty() => allowed.push(own),
+    (net @ None, Some(own)) => *net = Some(vec![own]),
+    _ => {}
+  }
   let options = PermissionsOptions {
     allow_read: p.read,
     allow_write: p.write,
@@ -79,7 +102,8 @@ pub fn container(
     let allowed = allowed
       .collect::<Result<Vec<_>, _>>()
       .map_err(|e| format!("permissions.net: {e}"))?;
-    permissions.net = Permissions::new_unary(Some(allowed), Some(local_networks()), false);
+    let denied = local_networks(p.own_address);
+    permissions.net = Permissions::new_unary(Some(allowed), Some(denied), false);
   }
   if p.deny_local_import
     && let Some(allowed) = &options.allow_import
@@ -90,7 +114,9 @@ pub fn container(
     let allowed = allowed
       .collect::<Result<Vec<_>, _>>()
       .map_err(|e| format!("permissions.import: {e}"))?;
-    let denied = local_networks().into_iter().map(NetDescriptor::into_import);
+    let denied = local_networks(None)
+      .into_iter()
+      .map(NetDescriptor::into_import);
     permissions.import = Permissions::new_unary(Some(allowed), Some(denied.collect()), false);
   }
   Ok(PermissionsContainer::new(parser, permissions))
@@ -102,6 +128,35 @@ mod tests {
 
   #[test]
   fn every_local_range_is_understood() {
-    assert_eq!(local_networks().len(), 13);
+    assert_eq!(local_networks(None).len(), 13);
+    let own = Ipv4Addr::new(127, 77, 1, 2);
+    assert_eq!(local_networks(Some(own)).len(), 12 + 24);
+  }
+
+  #[test]
+  fn an_app_reaches_its_own_address_and_no_other_of_this_machine() {
+    let sys = KernelSys {
+      fs: Arc::default(),
+      env: crate::runtime::extension::KernelEnv::new(kernel_host::sink::ProcessOwner::Kernel),
+    };
+    let own = Ipv4Addr::new(127, 77, 1, 2);
+    let permissions = HostPermissions {
+      net: Some(Vec::new()),
+      deny_local_net: true,
+      own_address: Some(own),
+      ..Default::default()
+    };
+    let mut container = container(sys, &permissions).expect("valid");
+    let mut may = |host: &str| container.check_net(&(host, Some(80)), "test").is_ok();
+    assert!(may("127.77.1.2"));
+    for other in [
+      "127.77.1.3",
+      "127.77.0.2",
+      "127.0.0.1",
+      "127.255.255.255",
+      "10.0.0.1",
+    ] {
+      assert!(!may(other), "{other}");
+    }
   }
 }

@@ -25,6 +25,7 @@ const DEFAULT_PORT: u16 = 8000;
 /// Where servers may listen.
 struct Listening {
   behind_engine: bool,
+  own_address: Option<Ipv4Addr>,
   /// Whether the engine has told a server of this program where to listen.
   told: bool,
   /// Set while `Deno.serve` begins to listen and its options name no address.
@@ -33,7 +34,11 @@ struct Listening {
 
 deno_core::extension!(
   program,
-  ops = [op_program_any_address],
+  ops = [
+    op_program_any_address,
+    op_program_node_address,
+    op_program_node_listening
+  ],
   options = { behind_engine: bool },
   middleware = |op| match op.name {
     "op_net_listen_tcp" => op_program_listen_tcp(),
@@ -43,6 +48,7 @@ deno_core::extension!(
   state = |state, options| {
     state.put(Listening {
       behind_engine: options.behind_engine,
+      own_address: None,
       told: false,
       anywhere: false,
     });
@@ -51,6 +57,13 @@ deno_core::extension!(
 
 pub fn extension(behind_engine: bool) -> deno_core::Extension {
   program::init(behind_engine)
+}
+
+/// Sets where servers listen that may nowhere else.
+pub fn set_own_address(state: &mut OpState, address: Option<Ipv4Addr>) {
+  if let Some(listening) = state.try_borrow_mut::<Listening>() {
+    listening.own_address = address;
+  }
 }
 
 #[op2(fast)]
@@ -94,9 +107,9 @@ fn op_program_listen_tcp(
       (listener, shown)
     }
     None => {
-      let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-      let listener =
-        TcpListener::bind_direct(own, false, backlog).map_err(JsErrorBox::from_err)?;
+      let own_address = state.borrow::<Listening>().own_address;
+      let own = SocketAddr::from((own_address.unwrap_or(Ipv4Addr::LOCALHOST), 0));
+      let listener = TcpListener::bind_direct(own, false, backlog).map_err(JsErrorBox::from_err)?;
       if named {
         sink.emit(KernelEvent::stderr(format!(
           "Port {port} is not this app's: the permission `net` does not grant {host}:{port}. The engine \
@@ -126,6 +139,41 @@ fn op_program_listen_tcp(
     .resource_table
     .add(NetworkListenerResource::new(listener));
   Ok((id, shown))
+}
+
+/// Where a server of `node:net` binds instead; empty when it may bind what it asks for, or must not
+/// listen at all.
+#[op2]
+#[string]
+fn op_program_node_address(
+  state: &mut OpState,
+  #[string] hostname: String,
+  #[smi] port: u32,
+) -> String {
+  let own = state.borrow::<Listening>().own_address;
+  let port = u16::try_from(port).unwrap_or_default();
+  match own {
+    Some(own) if granted_address(state, &IpAddr { hostname, port }).is_err() => own.to_string(),
+    _ => String::new(),
+  }
+}
+
+/// A server of `node:net` accepts connections.
+#[op2(fast)]
+fn op_program_node_listening(
+  state: &mut OpState,
+  #[string] address: &str,
+  #[smi] port: u32,
+  own: bool,
+) {
+  let port = u16::try_from(port).unwrap_or_default();
+  let ip = address.parse().unwrap_or(Ipv4Addr::LOCALHOST.into());
+  state
+    .borrow::<SharedSink>()
+    .program(ProgramEvent::Listening {
+      address: reachable(SocketAddr::new(ip, port)),
+      port: (!own).then_some(port),
+    });
 }
 
 fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Result<SocketAddr, JsErrorBox> {

@@ -24,11 +24,7 @@ use super::worker::format_js_error;
 pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
   Arc::new(move |args| {
     let modules = services.modules.for_worker(args.permissions.clone());
-    let loader = KernelModuleLoader::new(
-      modules.clone(),
-      Rc::default(),
-      LoadMark::default(),
-    );
+    let loader = KernelModuleLoader::new(modules.clone(), Rc::default(), LoadMark::default());
     let worker_services =
       WebWorkerServiceOptions::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys> {
         blob_store: services.local.blobs.clone(),

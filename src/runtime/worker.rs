@@ -224,6 +224,10 @@ impl JsWorker {
     let isolate = self.worker.js_runtime.v8_isolate();
     self.services.sys.env.replace(config.env.clone(), isolate);
     self.services.heap.set(config.max_heap_bytes);
+    program::set_own_address(
+      &mut self.worker.js_runtime.op_state().borrow_mut(),
+      config.permissions.own_address,
+    );
     let hosts = config.permissions.import.clone();
     self
       .services
@@ -276,40 +280,41 @@ fn bootstrap(
     None => bootstrap_options(WorkerExecutionMode::Jupyter),
   };
   let node_services = services.modules.node_services();
-  let worker = MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
-    &main_module,
-    WorkerServiceOptions {
-      blob_store: services.local.blobs.clone(),
-      broadcast_channel: services.broadcast_channel.clone(),
-      deno_rt_native_addon_loader: None,
-      feature_checker: services.features.clone(),
-      fs: services.local.fs.clone(),
-      module_loader: loader,
-      node_services: Some(node_services.map_err(std::io::Error::other)?),
-      npm_process_state_provider: None,
-      permissions: services.local.access.permissions(),
-      root_cert_store_provider: Some(services.roots.clone()),
-      fetch_dns_resolver: Default::default(),
-      shared_array_buffer_store: Some(services.shared_buffers.clone()),
-      compiled_wasm_module_store: Some(services.wasm_modules.clone()),
-      v8_code_cache: None,
-      bundle_provider: None,
-    },
-    WorkerOptions {
-      bootstrap,
-      extensions: std::iter::once(services.extension())
-        .chain(more_extensions)
-        .collect(),
-      startup_snapshot: deno_snapshots::CLI_SNAPSHOT,
-      residual_lazy_js_sources: deno_snapshots::RESIDUAL_LAZY_JS,
-      residual_lazy_esm_sources: deno_snapshots::RESIDUAL_LAZY_ESM,
-      create_params: Some(HeapLimit::create_params()),
-      create_web_worker_cb: web_worker::factory(services.clone()),
-      format_js_error_fn: Some(Arc::new(format_js_error)),
-      stdio: services.stdio.clone(),
-      ..Default::default()
-    },
-  );
+  let worker =
+    MainWorker::bootstrap_from_options::<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>(
+      &main_module,
+      WorkerServiceOptions {
+        blob_store: services.local.blobs.clone(),
+        broadcast_channel: services.broadcast_channel.clone(),
+        deno_rt_native_addon_loader: None,
+        feature_checker: services.features.clone(),
+        fs: services.local.fs.clone(),
+        module_loader: loader,
+        node_services: Some(node_services.map_err(std::io::Error::other)?),
+        npm_process_state_provider: None,
+        permissions: services.local.access.permissions(),
+        root_cert_store_provider: Some(services.roots.clone()),
+        fetch_dns_resolver: Default::default(),
+        shared_array_buffer_store: Some(services.shared_buffers.clone()),
+        compiled_wasm_module_store: Some(services.wasm_modules.clone()),
+        v8_code_cache: None,
+        bundle_provider: None,
+      },
+      WorkerOptions {
+        bootstrap,
+        extensions: std::iter::once(services.extension())
+          .chain(more_extensions)
+          .collect(),
+        startup_snapshot: deno_snapshots::CLI_SNAPSHOT,
+        residual_lazy_js_sources: deno_snapshots::RESIDUAL_LAZY_JS,
+        residual_lazy_esm_sources: deno_snapshots::RESIDUAL_LAZY_ESM,
+        create_params: Some(HeapLimit::create_params()),
+        create_web_worker_cb: web_worker::factory(services.clone()),
+        format_js_error_fn: Some(Arc::new(format_js_error)),
+        stdio: services.stdio.clone(),
+        ..Default::default()
+      },
+    );
   Ok(worker)
 }
 

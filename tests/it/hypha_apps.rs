@@ -30,7 +30,9 @@ async fn app(server: &Server, id: &str, done: impl Fn(&Value) -> bool) -> Value 
   let reached = async {
     loop {
       let apps = get(server, "/api/apps").await;
-      let found = apps.as_array().and_then(|apps| apps.iter().find(|app| app["id"] == id));
+      let found = apps
+        .as_array()
+        .and_then(|apps| apps.iter().find(|app| app["id"] == id));
       last = found.cloned().unwrap_or(apps);
       if done(&last) {
         return;
@@ -45,7 +47,11 @@ async fn app(server: &Server, id: &str, done: impl Fn(&Value) -> bool) -> Value 
 
 async fn log(server: &Server, id: &str) -> String {
   let entries = get(server, &format!("/api/apps/{id}/logs?lines=1000")).await;
-  let texts = entries.as_array().into_iter().flatten().filter_map(|entry| entry["text"].as_str());
+  let texts = entries
+    .as_array()
+    .into_iter()
+    .flatten()
+    .filter_map(|entry| entry["text"].as_str());
   texts.collect::<Vec<_>>().join("\n")
 }
 
@@ -57,7 +63,11 @@ async fn says(server: &Server, id: &str, text: &str) {
     }
   };
   let said = tokio::time::timeout(PATIENCE, said).await;
-  assert!(said.is_ok(), "{id} never said {text:?}: {}", log(server, id).await);
+  assert!(
+    said.is_ok(),
+    "{id} never said {text:?}: {}",
+    log(server, id).await
+  );
 }
 
 #[tokio::test]
@@ -78,14 +88,22 @@ async fn the_published_apps_do_what_their_manifests_say() {
     ("failing-app", "boom at start"),
     ("syntax-error-app", "SyntaxError"),
   ] {
-    let failed = |app: &Value| app["reason"].as_str().is_some_and(|why| why.contains(reason));
+    let failed = |app: &Value| {
+      app["reason"]
+        .as_str()
+        .is_some_and(|why| why.contains(reason))
+    };
     app(&server, id, failed).await;
   }
   let refused = app(&server, "no-script-app", |app| app["source"] == "refused").await;
   let reason = refused["reason"].as_str().unwrap_or_default();
   assert!(reason.contains("startup_script"), "{reason}");
   let apps = get(&server, "/api/apps").await;
-  assert_eq!(apps.as_array().map(Vec::len), Some(8), "no draft, no agent: {apps}");
+  assert_eq!(
+    apps.as_array().map(Vec::len),
+    Some(8),
+    "no draft, no agent: {apps}"
+  );
 }
 
 #[tokio::test]
@@ -95,7 +113,10 @@ async fn code_is_executed_in_a_published_app() {
   app(&server, "hello-app", |app| app["status"] == "exited").await;
   let answer = server
     .client()
-    .post("/api/apps/hypha-agents%2Fhello-app/execute", &json!({"code": "greet('you')"}))
+    .post(
+      "/api/apps/hypha-agents%2Fhello-app/execute",
+      &json!({"code": "greet('you')"}),
+    )
     .await;
   assert!(answer.text.contains("hello you"), "{}", answer.text);
 }
@@ -111,7 +132,10 @@ async fn an_app_registers_services_with_a_token_of_its_own() {
     .post("/api/apps/service-app/execute", &json!({ "code": code }))
     .await;
   assert!(answer.text.contains("true"), "{}", answer.text);
-  let own = format!("Deno.env.get('HYPHA_TOKEN') === '{}'", hypha.env("HYPHA_TOKEN"));
+  let own = format!(
+    "Deno.env.get('HYPHA_TOKEN') === '{}'",
+    hypha.env("HYPHA_TOKEN")
+  );
   let answer = server
     .client()
     .post("/api/apps/service-app/execute", &json!({ "code": own }))
@@ -123,18 +147,32 @@ async fn an_app_registers_services_with_a_token_of_its_own() {
 async fn a_new_version_is_picked_up_and_what_is_no_longer_published_ends() {
   let hypha = Hypha::shared().await;
   hypha
-    .seed(&["publish", "short-lived", "setInterval(() => {}, 1000); console.log('first')", "--lang", "typescript"])
+    .seed(&[
+      "publish",
+      "short-lived",
+      "setInterval(() => {}, 1000); console.log('first')",
+      "--lang",
+      "typescript",
+    ])
     .await;
   let server = engine(&hypha);
   says(&server, "short-lived", "first").await;
   hypha
-    .seed(&["edit", "short-lived", "setInterval(() => {}, 1000); console.log('second')"])
+    .seed(&[
+      "edit",
+      "short-lived",
+      "setInterval(() => {}, 1000); console.log('second')",
+    ])
     .await;
   let report = server.client().post("/api/apps/update", &json!({})).await;
   assert_eq!(report.ok()["reloaded"], json!(["short-lived"]));
   says(&server, "short-lived", "second").await;
   let report = server.client().post("/api/apps/update", &json!({})).await;
-  assert_eq!(report.ok()["reloaded"], json!([]), "nothing has changed since");
+  assert_eq!(
+    report.ok()["reloaded"],
+    json!([]),
+    "nothing has changed since"
+  );
   hypha.seed(&["delete", "short-lived"]).await;
   let report = server.client().post("/api/apps/update", &json!({})).await;
   assert_eq!(report.ok()["removed"], json!(["short-lived"]));
@@ -148,7 +186,8 @@ async fn a_hypha_server_that_is_not_there_keeps_nothing_else_from_running() {
     .env("LOAD_APPS", "true")
     .env("HYPHA_SERVER_URL", "http://127.0.0.1:9")
     .start();
-  let manifest = json!({"id": "here", "lang": "ts", "startup_script": "Deno.serve(() => new Response('here'))"});
+  let manifest =
+    json!({"id": "here", "lang": "ts", "startup_script": "Deno.serve(() => new Response('here'))"});
   let posted = server.client().post("/api/apps", &manifest).await;
   assert_eq!(posted.status, 201, "{}", posted.text);
   app(&server, "here", |app| app["ready"] == true).await;

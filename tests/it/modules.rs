@@ -1164,10 +1164,7 @@ async fn a_package_that_is_not_what_its_registry_says_is_refused_by_name() {
       "npm:wrong-shasum",
       &["wrong-shasum@1.0.0", "checksum did not match"],
     ),
-    (
-      "npm:truncated",
-      &["truncated@1.0.0"],
-    ),
+    ("npm:truncated", &["truncated@1.0.0"]),
     ("npm:missing-archive", &["missing-archive@1.0.0", &archive]),
     ("npm:garbage", &[&npm.server.url("/garbage")]),
     ("npm:failing", &[&npm.server.url("/failing"), "500"]),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -188,6 +189,8 @@ pub struct HostPermissions {
   pub deny_local_net: bool,
   /// The same for modules.
   pub deny_local_import: bool,
+  /// An address of this machine that is the app's own: it listens there when it may nowhere else.
+  pub own_address: Option<Ipv4Addr>,
   pub env: Option<Vec<String>>,
   pub run: Option<Vec<String>>,
   pub ffi: Option<Vec<String>>,

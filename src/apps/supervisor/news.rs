@@ -109,7 +109,10 @@ impl Supervisor {
         .runners
         .get(&number)
         .is_some_and(|runner| runner.route.is_some());
-      if self.state == AppState::Exited && (!listened || code == Some(0)) {
+      if self.state == AppState::Failed {
+        // Why was told when the program ended.
+        self.log.note(number, Level::Info, reason);
+      } else if self.state == AppState::Exited && (!listened || code == Some(0)) {
         // Its program had done its work; the process was only kept for code to be executed in.
         self.log.note(number, Level::Info, reason);
       } else {

@@ -14,6 +14,7 @@ use crate::apps::AppError;
 use crate::apps::AppId;
 use crate::apps::AppLog;
 use crate::apps::AppSpec;
+use crate::apps::Manifest;
 use crate::apps::Upstream;
 use crate::apps::artifacts::Artifacts;
 use crate::kernel::Execution;
@@ -53,6 +54,10 @@ impl Launcher {
   /// As the engine makes one; nobody plays its processes.
   pub fn new(_: Arc<KernelManager>, _: PathBuf, _: Option<Arc<Artifacts>>) -> Self {
     Self(mpsc::unbounded_channel().0)
+  }
+
+  pub fn check(&self, _: &Manifest) -> Result<(), AppError> {
+    Ok(())
   }
 }
 
@@ -229,7 +234,9 @@ impl Instance {
       tokio::time::sleep(grace).await;
     }
     let reason = "was stopped".to_owned();
-    let _ = self.events.send(InstanceEvent::Ended { reason, code: None });
+    let _ = self
+      .events
+      .send(InstanceEvent::Ended { reason, code: None });
   }
 
   pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {

@@ -268,7 +268,7 @@ async fn a_request_waits_for_an_app_that_is_restarted_but_not_for_ever() {
   becomes(&app, AppState::Restarting).await;
   let request = tokio::spawn({
     let app = app.clone();
-    async move { app.upstream(seconds(5)).await.map(|lease| (*lease).clone()) }
+    async move { app.upstream(seconds(5)).await.map(|lease| *lease) }
   });
   let mut second = processes.next().await;
   let error = app

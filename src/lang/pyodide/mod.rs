@@ -171,7 +171,10 @@ impl Pyodide {
   /// Drives the event loop, and the main program on it.
   fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
     let polled = event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx);
-    let ended = self.program.as_mut().map(|program| program.as_mut().poll(cx));
+    let ended = self
+      .program
+      .as_mut()
+      .map(|program| program.as_mut().poll(cx));
     if let Some(Poll::Ready(result)) = ended {
       self.program = None;
       self.program_ended(result.map_err(|e| e.to_string()));

@@ -36,7 +36,10 @@ impl Program {
     let loaded = match ModuleSpecifier::from_file_path(&program.path) {
       Ok(specifier) => runtime.load_main_es_module(&specifier).await,
       Err(()) => {
-        sink.fatal(&format!("{} is not an absolute path", program.path.display()));
+        sink.fatal(&format!(
+          "{} is not an absolute path",
+          program.path.display()
+        ));
         return Self::Finished;
       }
     };

@@ -105,8 +105,7 @@ fn parse(path: &Path, text: &str) -> Result<ImportMap, Error> {
       map[member] = value;
     }
   }
-  let base =
-    ModuleSpecifier::from_file_path(path).map_err(|()| anyhow!("not an absolute path"))?;
+  let base = ModuleSpecifier::from_file_path(path).map_err(|()| anyhow!("not an absolute path"))?;
   let map = import_map::ext::expand_import_map_value(map);
   Ok(import_map::parse_from_value(base, map)?.import_map)
 }

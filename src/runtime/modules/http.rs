@@ -108,8 +108,8 @@ impl RemoteModules {
       resolved_deny_check_kind: ResolvedDenyCheckKind::Import,
       ..Default::default()
     };
-    let client = create_http_client(&user_agent(), options)
-      .map_err(|e| FetchError::Other(e.to_string()))?;
+    let client =
+      create_http_client(&user_agent(), options).map_err(|e| FetchError::Other(e.to_string()))?;
     Ok(slot.get_or_init(|| client).clone())
   }
 
@@ -190,11 +190,7 @@ impl RemoteModules {
 
 #[async_trait(?Send)]
 impl HttpClient for RemoteModules {
-  async fn send_no_follow(
-    &self,
-    url: &Url,
-    headers: HeaderMap,
-  ) -> Result<SendResponse, SendError> {
+  async fn send_no_follow(&self, url: &Url, headers: HeaderMap) -> Result<SendResponse, SendError> {
     let answer = self
       .get(url, &headers)
       .await
@@ -224,10 +220,7 @@ impl NpmCacheHttpClient for RemoteModules {
     };
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, PACKAGE_INFORMATION);
-    for (name, value) in [
-      (header::AUTHORIZATION, auth),
-      (header::IF_NONE_MATCH, etag),
-    ] {
+    for (name, value) in [(header::AUTHORIZATION, auth), (header::IF_NONE_MATCH, etag)] {
       if let Some(value) = value {
         let value = HeaderValue::try_from(value)
           .map_err(|_| failed(None, format!("{name}: not a header value")))?;

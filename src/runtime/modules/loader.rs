@@ -250,10 +250,8 @@ impl Modules {
       ),
       LoadedModuleOrAsset::ExternalAsset { specifier, .. } => {
         let (found, bytes) = self.read_asset(&specifier).await?;
-        let module_type = module_type_from_media_and_requested_type(
-          MediaType::from_specifier(&found),
-          requested,
-        );
+        let module_type =
+          module_type_from_media_and_requested_type(MediaType::from_specifier(&found), requested);
         (
           found,
           module_type,

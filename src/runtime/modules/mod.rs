@@ -57,8 +57,7 @@ use self::require::RequireLoader;
 use super::certificates::TrustedRoots;
 
 /// The node layer's view of packages, as every worker of the engine has it.
-pub type NodeServices =
-  NodeExtInitServices<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>;
+pub type NodeServices = NodeExtInitServices<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>;
 
 /// Where modules are kept, and whether others may be fetched.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -96,7 +96,10 @@ impl NodeRequireLoader for RequireLoader {
   }
 
   fn resolve_require_node_module_paths(&self, from: &Path) -> Vec<String> {
-    let cache = self.npm.as_managed().map(|npm| npm.global_cache_root_path());
+    let cache = self
+      .npm
+      .as_managed()
+      .map(|npm| npm.global_cache_root_path());
     if cache.is_some_and(|cache| from.starts_with(cache)) {
       Vec::new()
     } else {

@@ -3,6 +3,10 @@
 
 mod client;
 mod events;
+#[expect(
+  dead_code,
+  reason = "unit tests of the library share it and use the rest"
+)]
 mod hypha;
 mod process;
 mod registry;
