@@ -217,6 +217,7 @@ impl Instance {
         path: program,
         args: Vec::new(),
         behind_engine: true,
+        stdin: None,
       },
     };
     let (notices, heard) = mpsc::channel(NOTICE_BUFFER);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -144,6 +145,8 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
     language,
   }];
   let kernels = engine::kernels(&settings, &data_dir.ok_or(RunError::NoDataDir)?)?;
+  // Inherited by the program's process, the only one that is started here.
+  let stdin = rustix::io::dup(io::stdin()).map_err(io::Error::from)?;
   let (notices, mut heard) = mpsc::channel(256);
   let app = LaunchApp {
     name: script.display().to_string(),
@@ -163,6 +166,7 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
       path: script,
       args: args.args,
       behind_engine: false,
+      stdin: Some(stdin.as_raw_fd()),
     },
   };
   let kernel = kernels.launch(app, notices).await?;

@@ -1,6 +1,7 @@
 //! The main isolate of a kernel: a Deno `MainWorker` that boots blank and is configured later.
 
 use std::fs::File;
+use std::os::fd::FromRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -156,7 +157,7 @@ impl JsWorker {
       shared_buffers: SharedArrayBufferStore::default(),
       wasm_modules: CompiledWasmModuleStore::default(),
       stdio: Stdio {
-        stdin: StdioPipe::file(File::open(if cfg!(windows) { "NUL" } else { "/dev/null" })?),
+        stdin: StdioPipe::file(stdin(main)?),
         stdout: StdioPipe::file(options.stdout),
         stderr: StdioPipe::file(options.stderr),
       },
@@ -316,6 +317,15 @@ fn bootstrap(
       },
     );
   Ok(worker)
+}
+
+/// What a main program reads from; cells read nothing.
+fn stdin(main: Option<&MainProgram>) -> std::io::Result<File> {
+  match main.and_then(|main| main.stdin) {
+    // SAFETY: the server opened it for this process, which learns of it here, once.
+    Some(descriptor) => Ok(unsafe { File::from_raw_fd(descriptor) }),
+    None => File::open("/dev/null"),
+  }
 }
 
 /// How the engine names itself to servers.

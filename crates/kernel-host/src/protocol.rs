@@ -130,6 +130,8 @@ pub struct MainProgram {
   pub args: Vec<String>,
   /// Whether an engine forwards requests to it: it is then reached also where it may not listen.
   pub behind_engine: bool,
+  /// A descriptor that the host inherits for the program to read from; else it reads nothing.
+  pub stdin: Option<i32>,
 }
 
 /// A change in the life of a main program.

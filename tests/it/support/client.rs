@@ -10,6 +10,7 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use serde_json::json;
 
+use super::App;
 use super::Events;
 use super::Lines;
 use super::PATIENCE;
@@ -139,6 +140,10 @@ impl Client {
     self.read(self.request(Method::POST, path).json(body)).await
   }
 
+  pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    self.read(self.request(Method::PUT, path).json(body)).await
+  }
+
   /// Posts a body as it is.
   pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
     self.read(self.request(Method::POST, path).body(body)).await
@@ -147,6 +152,24 @@ impl Client {
   /// Posts nothing.
   pub async fn post_empty(&self, path: &str) -> Answer {
     self.read(self.request(Method::POST, path)).await
+  }
+
+  /// Deletes what may exist, waiting for the answer without a runtime; for what is dropped.
+  pub fn delete_now(&self, path: &str) {
+    let Ok(mut connection) = TcpStream::connect(("127.0.0.1", self.port)) else {
+      return;
+    };
+    let _ = connection.set_read_timeout(Some(PATIENCE));
+    let authorization = self
+      .token
+      .as_ref()
+      .map(|t| format!("Authorization: Bearer {t}\r\n"));
+    let head = format!(
+      "DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
+      authorization.unwrap_or_default()
+    );
+    let _ = connection.write_all(head.as_bytes());
+    let _ = connection.read_to_end(&mut Vec::new());
   }
 
   pub async fn list(&self, query: &str) -> Vec<Value> {
@@ -177,6 +200,37 @@ impl Client {
       id,
       created,
     }
+  }
+
+  /// Asks for an app, which may be refused.
+  pub async fn try_post_app(&self, manifest: &Value) -> Answer {
+    self.post("/api/apps", manifest).await
+  }
+
+  /// Posts an app; a TypeScript one with an id of its own unless the manifest says otherwise.
+  ///
+  /// # Panics
+  /// When it is refused.
+  pub async fn post_app(&self, mut manifest: Value) -> App {
+    let fields = manifest.as_object_mut().expect("an object");
+    fields.entry("id").or_insert_with(|| json!(unique("app")));
+    fields.entry("lang").or_insert_with(|| json!("typescript"));
+    let answer = self.try_post_app(&manifest).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let created = answer.json();
+    let id = created["id"].as_str().expect("apps have an id");
+    App::posted(self.clone(), id, created.clone())
+  }
+
+  /// The app of that id, which is somebody else's.
+  pub fn app(&self, id: &str) -> App {
+    App::known(self.clone(), id)
+  }
+
+  /// What the server says of every app.
+  pub async fn apps(&self) -> Vec<Value> {
+    let list = self.get("/api/apps").await.ok();
+    list.as_array().expect("a list").clone()
   }
 
   pub async fn typescript(&self) -> Kernel {
@@ -344,23 +398,7 @@ impl Kernel {
 }
 
 impl Drop for Kernel {
-  /// Deletes the kernel, waiting for the answer; whether it still exists does not matter.
   fn drop(&mut self) {
-    let Ok(mut connection) = TcpStream::connect(("127.0.0.1", self.client.port)) else {
-      return;
-    };
-    let _ = connection.set_read_timeout(Some(PATIENCE));
-    let authorization = self
-      .client
-      .token
-      .as_ref()
-      .map(|t| format!("Authorization: Bearer {t}\r\n"));
-    let head = format!(
-      "DELETE {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
-      self.path(""),
-      authorization.unwrap_or_default()
-    );
-    let _ = connection.write_all(head.as_bytes());
-    let _ = connection.read_to_end(&mut Vec::new());
+    self.client.delete_now(&self.path(""));
   }
 }

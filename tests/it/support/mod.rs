@@ -1,7 +1,9 @@
 //! What the tests share: a server of the built binary, a client that knows the API, and ways to
 //! look at what they leave behind in the operating system.
 
+mod app;
 mod client;
+pub mod deno_dir;
 mod events;
 #[expect(
   dead_code,
@@ -12,12 +14,14 @@ mod process;
 mod registry;
 mod server;
 mod streams;
+mod websocket;
 
 use std::future::Future;
 use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
 
+pub use self::app::App;
 pub use self::client::Client;
 pub use self::client::Kernel;
 pub use self::events::Events;
@@ -34,8 +38,11 @@ pub use self::server::Server;
 pub use self::server::ServerBuilder;
 pub use self::server::binary;
 pub use self::streams::Lines;
+pub use self::streams::LogLines;
 pub use self::streams::Sse;
 pub use self::streams::SseBlock;
+pub use self::websocket::Frame;
+pub use self::websocket::WebSocket;
 
 /// Longest anything may take. Nothing is that slow: it is for machines with much else to do.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -170,3 +170,57 @@ impl Sse {
     }
   }
 }
+
+/// The log of an app as it is followed: entries, and notices of what was missed.
+pub struct LogLines(Pieces);
+
+impl LogLines {
+  pub fn new(response: reqwest::Response) -> Self {
+    Self(Pieces::new(response, b"\n\n"))
+  }
+
+  /// The next entry; the event that carries it has the number of the entry as its id.
+  pub async fn next(&mut self) -> Option<Value> {
+    loop {
+      let block = self.0.next().await?;
+      if block.starts_with(':') {
+        continue;
+      }
+      let (id, data) = match block.split_once('\n') {
+        Some((id, data)) => (id.strip_prefix("id: "), data),
+        None => (None, block.as_str()),
+      };
+      let json = data
+        .strip_prefix("data: ")
+        .unwrap_or_else(|| panic!("{block:?}"));
+      let entry: Value = serde_json::from_str(json).expect("entries are JSON");
+      let number = entry["seq"].as_u64().map(|seq| seq.to_string());
+      assert_eq!(id.map(str::to_owned), number, "{block}");
+      return Some(entry);
+    }
+  }
+
+  /// Reads until a line with these words.
+  ///
+  /// # Panics
+  /// When the log ends before.
+  pub async fn until(&mut self, words: &str) -> Value {
+    let mut seen = Vec::new();
+    while let Some(entry) = self.next().await {
+      let text = entry["text"].as_str().unwrap_or_default();
+      if text.contains(words) {
+        return entry;
+      }
+      seen.push(text.to_owned());
+    }
+    panic!("the log ended without {words:?}: {seen:#?}");
+  }
+
+  pub async fn rest(mut self) -> Vec<Value> {
+    let mut entries = Vec::new();
+    while let Some(entry) = self.next().await {
+      entries.push(entry);
+    }
+    entries
+  }
+}
