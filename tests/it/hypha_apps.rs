@@ -45,13 +45,16 @@ async fn app(server: &Server, id: &str, done: impl Fn(&Value) -> bool) -> Value 
   last
 }
 
+/// What an app has said so far; nothing while it is not known yet.
 async fn log(server: &Server, id: &str) -> String {
-  let entries = get(server, &format!("/api/apps/{id}/logs?lines=1000")).await;
-  let texts = entries
-    .as_array()
-    .into_iter()
-    .flatten()
-    .filter_map(|entry| entry["text"].as_str());
+  let path = format!("/api/apps/{id}/logs?lines=1000");
+  let answer = server.client().get(&path).await;
+  if answer.status == 404 {
+    return String::new();
+  }
+  let entries = answer.ok();
+  let entries = entries.as_array().into_iter().flatten();
+  let texts = entries.filter_map(|entry| entry["text"].as_str());
   texts.collect::<Vec<_>>().join("\n")
 }
 

@@ -1273,3 +1273,30 @@ async fn a_package_whose_archive_never_comes_is_interrupted() {
   })
   .await;
 }
+
+#[tokio::test]
+async fn an_address_that_only_looks_like_a_packages_file_is_not_read() {
+  let folder = tempfile::tempdir().expect("a folder");
+  let data = folder.path().join("data");
+  let secret = folder.path().join("secret.json");
+  std::fs::write(&secret, r#"{"secret": 1}"#).expect("is written");
+  let server = engine(&world().sources).data_dir(&data).start();
+  let kernel = server.client().typescript().await;
+  cells(
+    &kernel,
+    &[("import chunk from 'npm:lodash@4/chunk.js'", None)],
+  )
+  .await;
+  let packages = data.join("deno/npm");
+  // Out of `deno/npm` and the data directory.
+  let hidden = format!("file://{}/..%2f..%2f..%2fsecret.json", packages.display());
+  for attribute in ["json", "text"] {
+    let code = format!("(await import({hidden:?}, {{ with: {{ type: {attribute:?} }} }})).default");
+    refused(&kernel, &code, &["read access", "secret.json"]).await;
+  }
+  let required = format!(
+    "import {{ createRequire }} from 'node:module'; createRequire('/')({:?})",
+    packages.join("../../../secret.json")
+  );
+  refused(&kernel, &required, &["read access", "secret.json"]).await;
+}

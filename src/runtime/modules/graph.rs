@@ -30,9 +30,7 @@ use deno_resolver::graph::EnhanceGraphErrorMode;
 use deno_resolver::graph::NpmTypesResolutionMode;
 use deno_resolver::graph::enhance_graph_error;
 use deno_resolver::graph::format_deno_graph_error;
-use deno_resolver::npm::DenoInNpmPackageChecker;
 use futures::FutureExt;
-use node_resolver::InNpmPackageChecker;
 use sys_traits::impls::RealSys;
 use tokio_util::sync::CancellationToken;
 
@@ -155,7 +153,6 @@ impl Modules {
     npm.initialize_npm_resolution_if_managed().await?;
     let loader = GraphLoader {
       modules: self.clone(),
-      in_package: self.resolver.in_npm_package_checker()?.clone(),
       files: DenoGraphLoader::new(
         self.fetcher.clone(),
         self
@@ -260,14 +257,21 @@ impl JsrUrlProvider for JsrUrl {
 /// permissions, cached or not.
 struct GraphLoader {
   modules: Modules,
-  in_package: DenoInNpmPackageChecker,
   files: DenoGraphLoader<Blobs, RealSys, RemoteModules>,
 }
 
 impl Loader for GraphLoader {
   fn load(&self, specifier: &ModuleSpecifier, options: LoadOptions) -> LoadFuture {
+    let in_package = match specifier.scheme() {
+      "file" => self.modules.is_package_file(specifier),
+      _ => Ok(false),
+    };
+    let in_package = match in_package {
+      Ok(in_package) => in_package,
+      Err(error) => return std::future::ready(Err(load_error(error))).boxed_local(),
+    };
     match specifier.scheme() {
-      "file" if !self.in_package.in_npm_package(specifier) => {
+      "file" if !in_package => {
         let (local, specifier) = (self.modules.local.clone(), specifier.clone());
         async move {
           let content = local.read(&specifier).await.map_err(load_error)?;

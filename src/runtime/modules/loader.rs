@@ -39,6 +39,7 @@ use futures::FutureExt;
 use node_resolver::InNpmPackageChecker;
 use node_resolver::NodeResolutionKind;
 use node_resolver::ResolutionMode;
+use node_resolver::analyze::CjsAnalysisSourceProvider;
 use sys_traits::impls::RealSys;
 
 use super::Modules;
@@ -131,6 +132,21 @@ impl KernelModuleLoader {
       )));
     }
     Ok(resolved)
+  }
+}
+
+/// What the analysis of a CommonJS module may look into: what it re-exports is read before it runs.
+struct AnalysedSources<'a>(&'a Modules);
+
+impl CjsAnalysisSourceProvider for AnalysedSources<'_> {
+  fn load_source<'a>(&'a self, specifier: &ModuleSpecifier) -> Option<Cow<'a, str>> {
+    let path = specifier.to_file_path().ok()?;
+    let bytes = if self.0.is_package_file(specifier).ok()? {
+      std::fs::read(path).ok()?
+    } else {
+      self.0.local.read_permitted(&path).ok()?
+    };
+    Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
   }
 }
 
@@ -227,6 +243,7 @@ impl Modules {
       Ok(reference) => Cow::Owned(self.package_file(&reference, referrer)?),
       Err(_) => Cow::Borrowed(specifier),
     };
+    self.is_package_file(&file)?;
     let graph = graph.current();
     let loader = self
       .resolver
@@ -238,7 +255,7 @@ impl Modules {
         &file,
         Some(referrer),
         &as_deno_resolver_requested_module_type(requested),
-        None,
+        Some(&AnalysedSources(self)),
       )
       .await
       .map_err(JsErrorBox::from_err)?;

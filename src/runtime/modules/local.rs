@@ -66,6 +66,15 @@ impl LocalModules {
       .map_err(|e| JsErrorBox::new(e.get_class(), e.to_string()))
   }
 
+  /// A file that user code may read, at once.
+  ///
+  /// # Errors
+  /// When it may not be read or cannot be.
+  pub fn read_permitted(&self, path: &Path) -> Result<Vec<u8>, JsErrorBox> {
+    let checked = self.checked(Cow::Borrowed(path))?;
+    self.read_now(&checked)
+  }
+
   /// A small text file that may be missing, or that user code may not see.
   pub fn read_configuration(&self, path: &Path) -> Result<Option<String>, anyhow::Error> {
     let Ok(checked) = self.checked(Cow::Borrowed(path)) else {

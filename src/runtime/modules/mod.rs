@@ -9,12 +9,14 @@ mod loader;
 mod local;
 mod require;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use deno_cache_dir::file_fetcher::CacheSetting;
 use deno_config::deno_json::NodeModulesDirMode;
+use deno_core::ModuleSpecifier;
 use deno_core::url::Url;
 use deno_error::JsErrorBox;
 use deno_lib::npm::NpmRegistryReadPermissionChecker;
@@ -42,6 +44,7 @@ use deno_resolver::npm::DenoInNpmPackageChecker;
 use deno_resolver::npm::NpmResolver;
 use deno_runtime::deno_node::NodeExtInitServices;
 use deno_runtime::deno_permissions::PermissionsContainer;
+use node_resolver::InNpmPackageChecker;
 use node_resolver::NodeResolverOptions;
 use node_resolver::analyze::NodeCodeTranslatorMode;
 use serde::Deserialize;
@@ -216,6 +219,28 @@ impl Modules {
     // What `jsr:` specifiers become.
     let registry = url.as_str().starts_with(self.jsr_url.as_str());
     self.local.access.check(url, registry)
+  }
+
+  /// Whether a file belongs to a package, which is then read without asking for permission.
+  ///
+  /// # Errors
+  /// When it only looks so: an address may hide separators (`..%2f`), and lead anywhere.
+  fn is_package_file(&self, specifier: &ModuleSpecifier) -> Result<bool, JsErrorBox> {
+    let packages = self
+      .resolver
+      .in_npm_package_checker()
+      .map_err(|e| JsErrorBox::generic(format!("{e:#}")))?;
+    if !packages.in_npm_package(specifier) {
+      return Ok(false);
+    }
+    let path = specifier
+      .to_file_path()
+      .map_err(|()| JsErrorBox::type_error(format!("\"{specifier}\" is not a local path")))?;
+    let mut permissions = self.local.access.permissions();
+    self
+      .packages
+      .ensure_read_permission(&mut permissions, Cow::Owned(path))?;
+    Ok(true)
   }
 
   /// What `require` and `node:module` of one isolate need.
