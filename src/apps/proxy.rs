@@ -3,6 +3,8 @@
 
 mod connection;
 mod headers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::error::Error;
