@@ -19,6 +19,7 @@ use crate::runtime::PackageFolders;
 use crate::runtime::PythonFiles;
 use crate::settings::KernelArgs;
 use crate::settings::Settings;
+use crate::vectordb::VectorDb;
 
 pub struct Engine {
   pub settings: Settings,
@@ -28,6 +29,7 @@ pub struct Engine {
   pub proxy: Proxy,
   /// Where published apps come from, when they are run.
   pub artifacts: Option<Arc<Artifacts>>,
+  pub vectors: Arc<VectorDb>,
   pub started: Instant,
 }
 
@@ -48,12 +50,16 @@ impl Engine {
       &settings.data_dir,
       settings.apps.apps_max_count,
     );
+    let certificates = settings.kernels.deno_cert.clone();
+    let options = settings.vectors.options(&settings.data_dir, certificates);
+    let vectors = VectorDb::open(options).map_err(io::Error::other)?;
     Ok(Arc::new(Self {
       settings,
       kernels,
       apps,
       proxy: Proxy::new(),
       artifacts,
+      vectors,
       started: Instant::now(),
     }))
   }
@@ -77,6 +83,7 @@ impl Engine {
   pub async fn shut_down(&self) {
     self.apps.shut_down().await;
     self.kernels.shut_down().await;
+    self.vectors.shut_down().await;
   }
 }
 

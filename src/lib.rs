@@ -11,5 +11,6 @@ mod kernel;
 mod lang;
 mod runtime;
 mod settings;
+mod vectordb;
 
 use kernel_host::protocol;

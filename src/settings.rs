@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -17,6 +18,10 @@ use crate::kernel::KernelType;
 use crate::kernel::Language;
 use crate::kernel::Mode;
 use crate::kernel::PermissionRequest;
+use crate::vectordb::InactivityTimeout;
+use crate::vectordb::VectorDbOptions;
+use crate::vectordb::embedding::RegistryOptions;
+use crate::vectordb::embedding::preconfigured;
 
 const MIB: u64 = 1 << 20;
 
@@ -58,6 +63,9 @@ pub struct ServeArgs {
 
   #[command(flatten)]
   pub apps: AppArgs,
+
+  #[command(flatten)]
+  pub vectors: VectorArgs,
 
   #[command(flatten)]
   pub kernels: KernelArgs,
@@ -140,6 +148,89 @@ impl AppArgs {
       powerful_tokens: is_loopback(&self.hypha_server_url),
     };
     Artifacts::new(config).map(Some).map_err(|e| e.to_string())
+  }
+}
+
+/// How vector indices are held, and what embeds their texts.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Vector database")]
+pub struct VectorArgs {
+  /// Folder of the indices; those that the original off-loaded there are taken over [default:
+  /// vectordb in the data folder].
+  #[arg(long, env = "VECTORDB_OFFLOAD_DIRECTORY", value_name = "DIR")]
+  pub vectordb_offload_directory: Option<PathBuf>,
+
+  /// Most indices open at one time.
+  #[arg(
+    long,
+    env = "MAX_VECTOR_DB_INSTANCES",
+    value_name = "N",
+    default_value_t = 10
+  )]
+  pub max_vector_db_instances: usize,
+
+  /// Milliseconds without use after which an index is closed; 0 for never.
+  #[arg(
+    long,
+    env = "VECTORDB_DEFAULT_INACTIVITY_TIMEOUT",
+    value_name = "MS",
+    default_value_t = 1_800_000
+  )]
+  pub vectordb_default_inactivity_timeout: u64,
+
+  /// Close indices that nobody uses.
+  #[arg(long, env = "VECTORDB_ACTIVITY_MONITORING", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
+  pub vectordb_activity_monitoring: bool,
+
+  /// Model of indices that name no provider; only mock-model is part of the server.
+  #[arg(
+    long,
+    env = "EMBEDDING_MODEL",
+    value_name = "NAME",
+    default_value = "mock-model"
+  )]
+  pub embedding_model: String,
+
+  /// Provider of indices that name none.
+  #[arg(long, env = "DEFAULT_EMBEDDING_PROVIDER_NAME", value_name = "NAME")]
+  pub default_embedding_provider_name: Option<String>,
+
+  /// Address of the Ollama server behind the providers that are there from the start.
+  #[arg(
+    long,
+    env = "OLLAMA_HOST",
+    value_name = "URL",
+    default_value = "http://localhost:11434"
+  )]
+  pub ollama_host: String,
+}
+
+impl VectorArgs {
+  /// What the database is told. `certificates` is a PEM file of authorities that providers may use.
+  pub fn options(&self, data_dir: &Path, certificates: Option<PathBuf>) -> VectorDbOptions {
+    let folder = self.vectordb_offload_directory.clone();
+    let provider = self.default_embedding_provider_name.clone();
+    VectorDbOptions {
+      max_instances: self.max_vector_db_instances,
+      default_timeout: InactivityTimeout::from_millis(self.vectordb_default_inactivity_timeout),
+      activity_monitoring: self.vectordb_activity_monitoring,
+      default_model: self.embedding_model.clone(),
+      default_provider: provider.filter(|name| !name.is_empty()),
+      providers: preconfigured(&with_scheme(&self.ollama_host)),
+      registry: RegistryOptions {
+        certificates,
+        ..RegistryOptions::default()
+      },
+      ..VectorDbOptions::new(folder.unwrap_or_else(|| data_dir.join("vectordb")))
+    }
+  }
+}
+
+/// Ollama itself takes its variable without one.
+fn with_scheme(host: &str) -> String {
+  match host.contains("://") {
+    true => host.to_owned(),
+    false => format!("http://{host}"),
   }
 }
 
@@ -245,6 +336,7 @@ pub struct Settings {
   pub access: Access,
   pub max_body_bytes: usize,
   pub apps: AppArgs,
+  pub vectors: VectorArgs,
   pub kernels: KernelArgs,
 }
 
@@ -306,6 +398,7 @@ impl Settings {
       access,
       max_body_bytes: args.max_body_bytes,
       apps,
+      vectors: args.vectors,
       kernels,
     })
   }

@@ -53,6 +53,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
   let data_dir = settings.data_dir.display().to_string();
   let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();
   let engine = Engine::start(settings).map_err(|e| ServeError::DataDir(data_dir, e))?;
+  engine.vectors.take_over().await;
   engine.load_apps().await;
   tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
   if open_to_others {

@@ -18,6 +18,8 @@ use super::gateway;
 use crate::kernel::KernelId;
 use crate::settings::Access;
 use crate::settings::Scope;
+use crate::vectordb::IndexId;
+use crate::vectordb::Requester;
 
 /// Checks the bearer token and leaves what it may see with the request.
 pub async fn guard(
@@ -78,7 +80,7 @@ impl FromRequestParts<AppState> for Operator {
       Scope::Everything => Ok(Self),
       Scope::Namespace(own) => Err(ApiError::new(
         StatusCode::FORBIDDEN,
-        format!("Apps are the operator's: this token is for the namespace `{own}` only"),
+        format!("This is the operator's to do: the token is for the namespace `{own}` only"),
       )),
     }
   }
@@ -114,6 +116,32 @@ impl Visible {
         Some((namespace, _)) if namespace == own => Ok(KernelId::addressed(id)),
         Some(_) => Err(ApiError::not_found("Kernel not found")),
       },
+    }
+  }
+
+  /// The index that a path names, and who asks for it. A caller bound to a namespace may leave its own
+  /// out; the permissions of an index say what they may do with those of others.
+  pub fn index(&self, id: &str) -> (IndexId, Requester) {
+    match &self.0 {
+      Scope::Everything => (IndexId::full(id), Requester::Trusted),
+      Scope::Namespace(own) => {
+        let id = match id.contains(':') {
+          true => IndexId::full(id),
+          false => IndexId::full(format!("{own}:{id}")),
+        };
+        (id, Requester::Namespace(own.clone()))
+      }
+    }
+  }
+
+  /// The index that a path names, which must be the caller's own; what lies outside is not found, so
+  /// that nobody learns what exists.
+  pub fn own_index(&self, id: &str) -> Result<IndexId, ApiError> {
+    match self.index(id) {
+      (id, Requester::Namespace(own)) if id.namespace() != Some(own.as_str()) => {
+        Err(ApiError::not_found(format!("Vector index {id} not found")))
+      }
+      (id, _) => Ok(id),
     }
   }
 }

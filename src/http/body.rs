@@ -86,6 +86,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
       },
     );
   }
+  // Vectors are many numbers: where one is, is found out only when it is wrong.
+  if let Ok(value) = serde_json::from_slice(bytes) {
+    return Ok(value);
+  }
   let mut json = serde_json::Deserializer::from_slice(bytes);
   let value: Result<T, _> = serde_path_to_error::deserialize(&mut json);
   match value {
@@ -102,6 +106,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         format!("{path}: {inner}")
       } else if inner.is_data() {
         inner.to_string()
+      } else if path != "." {
+        format!("Invalid JSON at {path}: {inner}")
       } else {
         format!("Invalid JSON: {inner}")
       }))

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::apps::AppError;
 use crate::kernel::KernelError;
+use crate::vectordb::VectorError;
 
 /// What every failed request answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,6 +93,25 @@ impl From<AppError> for ApiError {
       AppError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
       AppError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
       AppError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Self::new(status, error.to_string())
+  }
+}
+
+impl From<VectorError> for ApiError {
+  fn from(error: VectorError) -> Self {
+    let status = match &error {
+      VectorError::Invalid(_) => StatusCode::BAD_REQUEST,
+      VectorError::Forbidden(_) => StatusCode::FORBIDDEN,
+      VectorError::NotFound(_) => StatusCode::NOT_FOUND,
+      VectorError::Exists(_) | VectorError::Conflict(_) => StatusCode::CONFLICT,
+      VectorError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
+      VectorError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+      VectorError::Provider(_) => StatusCode::BAD_GATEWAY,
+      VectorError::Corrupt(message) | VectorError::Storage(message) => {
+        tracing::error!("{message}");
+        StatusCode::INTERNAL_SERVER_ERROR
+      }
     };
     Self::new(status, error.to_string())
   }

@@ -11,6 +11,7 @@ mod openapi;
 mod path;
 mod status;
 mod stream;
+mod vectordb;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,9 @@ use super::apps;
 use super::executions;
 use super::kernels;
 use super::status;
+use super::vectordb::documents;
+use super::vectordb::indices;
+use super::vectordb::providers;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +32,7 @@ use super::status;
     (name = "executions", description = "Running code"),
     (name = "code intelligence", description = "Completion, inspection"),
     (name = "apps", description = "Programs that the engine keeps alive; requests to one go to `/apps/{id}/`"),
+    (name = "vector database", description = "Documents found by meaning, by words and by metadata"),
     (name = "engine", description = "How it is")
   )
 )]
@@ -82,6 +86,33 @@ pub fn api() -> OpenApiRouter<AppState> {
     .routes(routes!(apps::follow))
     .routes(routes!(apps::execute))
     .routes(routes!(apps::execute_stream))
+    .routes(routes!(providers::list, providers::add))
+    .routes(routes!(providers::test))
+    .routes(routes!(
+      providers::info,
+      providers::update,
+      providers::remove
+    ))
+    .routes(routes!(indices::list))
+    .routes(routes!(indices::stats))
+    .routes(routes!(indices::create))
+    .routes(routes!(indices::delete))
+    .routes(routes!(indices::info))
+    .routes(routes!(indices::ping))
+    .routes(routes!(indices::set_timeout))
+    .routes(routes!(indices::offload))
+    .routes(routes!(indices::save))
+    .routes(routes!(indices::verify))
+    .routes(routes!(indices::change_provider))
+    .routes(routes!(indices::export))
+    .routes(routes!(indices::import))
+    .routes(routes!(indices::offloaded))
+    .routes(routes!(indices::delete_offloaded))
+    .routes(routes!(indices::events))
+    .routes(routes!(documents::list, documents::add, documents::remove))
+    .routes(routes!(documents::get))
+    .routes(routes!(documents::query))
+    .routes(routes!(documents::generate))
     .routes(routes!(status::status))
     .routes(routes!(status::events))
 }

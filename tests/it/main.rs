@@ -31,4 +31,5 @@ mod shutdown;
 mod streaming;
 mod support;
 mod timeouts;
+mod vectordb;
 mod web_workers;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 pub use self::app::App;
+pub use self::client::Answer;
 pub use self::client::Client;
 pub use self::client::Kernel;
 pub use self::events::Events;

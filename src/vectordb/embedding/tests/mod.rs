@@ -1,0 +1,5 @@
+//! Providers against servers of this process that misbehave as told.
+
+mod providers;
+mod registry;
+pub mod server;

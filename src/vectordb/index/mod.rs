@@ -1,0 +1,229 @@
+//! One index: a SQLite file with documents, their metadata and their vectors. Blocking; it may be
+//! used by any number of threads.
+
+mod cache;
+mod check;
+mod filter;
+mod filter_sql;
+mod fulltext;
+mod kernels;
+mod nearest;
+mod pool;
+mod quantised;
+mod read;
+mod schema;
+mod search;
+#[cfg(test)]
+mod tests;
+mod types;
+mod vectors;
+mod write;
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use self::cache::Cache;
+use self::pool::Pool;
+use self::schema::Settings;
+use super::VectorError;
+
+pub use self::filter::Filter;
+pub use self::types::Dimensions;
+pub use self::types::Document;
+pub use self::types::Hit;
+pub use self::types::IndexOptions;
+pub use self::types::IndexStats;
+pub use self::types::Metric;
+pub use self::types::Query;
+pub use self::types::Stored;
+pub use self::types::Upserted;
+
+/// An open index. Dropped, it is closed and its memory given back; what was acknowledged is in the
+/// file at any time.
+pub struct Index {
+  shared: Arc<Shared>,
+  loader: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread that fills the memory uses too.
+struct Shared {
+  path: PathBuf,
+  // Closed before the writer, which then empties the log into the file.
+  pool: Pool,
+  writer: Mutex<Connection>,
+  settings: RwLock<Settings>,
+  count: AtomicU64,
+  cache: Cache,
+  closing: AtomicBool,
+}
+
+impl Index {
+  /// Makes a new index; `about` is kept with it for the caller.
+  ///
+  /// # Errors
+  /// When the file exists or cannot be made; nothing is left behind then.
+  pub fn create(path: &Path, options: &IndexOptions, about: &Value) -> Result<Self, VectorError> {
+    schema::create(path, options, about)?;
+    Self::open(path)
+  }
+
+  /// # Errors
+  /// [`VectorError::NotFound`] when there is no such file, [`VectorError::Corrupt`] when it is no
+  /// index or is damaged.
+  pub fn open(path: &Path) -> Result<Self, VectorError> {
+    let (writer, settings, state) = schema::open(path)?;
+    Ok(Self {
+      shared: Arc::new(Shared {
+        path: path.to_owned(),
+        pool: Pool::new(path),
+        writer: Mutex::new(writer),
+        settings: RwLock::new(settings),
+        count: AtomicU64::new(state.count),
+        cache: Cache::default(),
+        closing: AtomicBool::new(false),
+      }),
+      loader: Mutex::default(),
+    })
+  }
+
+  /// What the caller keeps with the index.
+  pub fn about(&self) -> Value {
+    self.shared.settings().about
+  }
+
+  /// # Errors
+  /// When it cannot be written; it is then what it was.
+  pub fn set_about(&self, about: &Value) -> Result<(), VectorError> {
+    let writer = self.shared.writer();
+    schema::set(&writer, "about", &about.to_string()).map_err(|e| self.shared.failed(e))?;
+    self
+      .shared
+      .change_settings(|settings| settings.about = about.clone());
+    Ok(())
+  }
+
+  pub fn options(&self) -> IndexOptions {
+    self.shared.settings().options
+  }
+
+  /// Nothing before the first vector, unless the options say it.
+  pub fn dimension(&self) -> Option<usize> {
+    self.options().dimension
+  }
+
+  pub fn count(&self) -> u64 {
+    self.shared.count.load(Ordering::Acquire)
+  }
+
+  /// Moves everything from the log into the file, and gives unused space back.
+  ///
+  /// # Errors
+  /// When the disk does not take it; nothing is lost then.
+  pub fn checkpoint(&self) -> Result<(), VectorError> {
+    let writer = self.shared.writer();
+    let run = || -> rusqlite::Result<()> {
+      let mut vacuum = writer.prepare("PRAGMA incremental_vacuum")?;
+      let mut rows = vacuum.query(())?;
+      while rows.next()?.is_some() {}
+      // A reader that still looks at an older state is no error: the rest follows later.
+      writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+    };
+    run().map_err(|e| self.shared.failed(e))
+  }
+
+  /// Reads the whole file.
+  ///
+  /// # Errors
+  /// [`VectorError::Corrupt`] names what is damaged.
+  pub fn verify(&self) -> Result<(), VectorError> {
+    let reader = self.shared.reader()?;
+    let found: String = reader
+      .query_row("PRAGMA integrity_check(1)", (), |row| row.get(0))
+      .map_err(|e| self.shared.failed(e))?;
+    if found == "ok" {
+      return Ok(());
+    }
+    let name = self.shared.path.file_name().unwrap_or_default();
+    Err(VectorError::Corrupt(format!(
+      "index file {}: is damaged ({found}); restore it from a copy or delete the index",
+      name.to_string_lossy()
+    )))
+  }
+
+  pub fn stats(&self) -> IndexStats {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let bytes = size(&self.shared.path) + size(&schema::log_of(&self.shared.path));
+    let count = self.count();
+    IndexStats {
+      count,
+      dimension: self.dimension(),
+      bytes,
+      bytes_per_vector: bytes.checked_div(count).unwrap_or_default(),
+      memory_bytes: self.shared.cache.bytes() as u64,
+    }
+  }
+}
+
+impl fmt::Debug for Index {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct("Index")
+      .field("path", &self.shared.path)
+      .field("count", &self.count())
+      .finish_non_exhaustive()
+  }
+}
+
+impl Drop for Index {
+  fn drop(&mut self) {
+    self.shared.closing.store(true, Ordering::Release);
+    let loader = self
+      .loader
+      .get_mut()
+      .unwrap_or_else(PoisonError::into_inner);
+    if let Some(loader) = loader.take() {
+      // It ends at the next vector; a panic in it has been reported already.
+      let _ = loader.join();
+    }
+  }
+}
+
+impl Shared {
+  fn settings(&self) -> Settings {
+    let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+    settings.clone()
+  }
+
+  fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
+    let mut settings = self
+      .settings
+      .write()
+      .unwrap_or_else(PoisonError::into_inner);
+    change(&mut settings);
+  }
+
+  fn writer(&self) -> MutexGuard<'_, Connection> {
+    self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  fn reader(&self) -> Result<pool::Reader<'_>, VectorError> {
+    self.pool.take().map_err(|e| self.failed(e))
+  }
+
+  fn failed(&self, error: rusqlite::Error) -> VectorError {
+    schema::failed(&self.path, error)
+  }
+}
