@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::Events;
 use crate::support::Kernel;
 use crate::support::eventually;
 use crate::support::kernel;
@@ -204,6 +205,26 @@ async fn a_prompt_is_stopped() {
     "KeyboardInterrupt"
   );
   assert_eq!(kernel.execute("kept").await.result(), Some("1"));
+}
+
+/// The cell must not take the end of its prompt for an answer, be it the last thing it does or not.
+#[tokio::test]
+async fn what_follows_a_prompt_that_is_stopped_does_not_run() {
+  let kernel = kernel().await;
+  for _ in 0..10 {
+    for code in [
+      "prompt('last')",
+      "const a = prompt('a'); const b = prompt('b'); ((x) => x)(a + b)",
+    ] {
+      let mut sse = kernel.sse(code).await;
+      sse.until("input_request").await;
+      let done = kernel.interrupt().await.ok();
+      assert!(done.get("restarted").is_none(), "{done}");
+      let events = Events(sse.rest().await);
+      assert_eq!(events.ename(), Some("KeyboardInterrupt"), "{events:?}");
+      assert_eq!(events.result(), None, "{events:?}");
+    }
+  }
 }
 
 #[tokio::test]

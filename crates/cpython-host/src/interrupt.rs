@@ -11,16 +11,11 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::time::Duration;
-use std::time::Instant;
 
 use pyo3::prelude::*;
 
 use kernel_host::lang::Interrupt;
 use kernel_host::protocol::ExecutionId;
-
-/// How long a cancelled prompt waits for the interrupt that cancelled it; the control thread sends
-/// it right after.
-const PROMPT_GRACE: Duration = Duration::from_millis(50);
 
 /// A signal that Python has not handled yet stays pending and would hit whatever runs next. So
 /// which code runs, and that a signal was sent to it, change under one lock, and a cell begins and
@@ -84,24 +79,13 @@ impl Interrupter {
     }
   }
 
-  /// Raises what cancelled a prompt, if an interrupt did.
-  pub fn after_cancelled_prompt(&self, py: Python<'_>) -> PyResult<()> {
-    py.detach(|| {
-      let deadline = Instant::now() + PROMPT_GRACE;
-      while !self.lock().sent && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
-      }
-    });
-    py.check_signals()
-  }
-
   /// Interrupts what runs after `limit`, unless the returned guard is dropped before.
   pub fn time_limit(self: &Arc<Self>, limit: Duration) -> TimeLimit {
     let (done, wait) = mpsc::channel::<()>();
     let interrupter = self.clone();
     let watch = move || {
       if wait.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-        interrupter.interrupt(None);
+        interrupter.interrupt(None, &|| {});
       }
     };
     if let Err(error) = std::thread::Builder::new()
@@ -124,20 +108,23 @@ pub struct TimeLimit {
 }
 
 impl Interrupt for Interrupter {
-  fn interrupt(&self, execution_id: Option<ExecutionId>) {
-    let mut state = self.lock();
-    match (execution_id, state.running) {
-      (Some(meant), Some(running)) if meant != running => {
-        state.early = Some(meant);
-        return;
+  fn interrupt(&self, execution_id: Option<ExecutionId>, cancel_prompt: &dyn Fn()) {
+    {
+      let mut state = self.lock();
+      match (execution_id, state.running) {
+        (Some(meant), Some(running)) if meant != running => {
+          state.early = Some(meant);
+          return;
+        }
+        // What an earlier cell left behind keeps the named one waiting.
+        (Some(meant), None) => state.early = Some(meant),
+        _ => {}
       }
-      // What an earlier cell left behind keeps the named one waiting.
-      (Some(meant), None) => state.early = Some(meant),
-      _ => {}
+      state.sent = true;
+      // SAFETY: the thread outlives the kernel, and Python has a handler for the signal.
+      unsafe { libc::pthread_kill(self.thread, libc::SIGINT) };
     }
-    state.sent = true;
-    // SAFETY: the thread outlives the kernel, and Python has a handler for the signal.
-    unsafe { libc::pthread_kill(self.thread, libc::SIGINT) };
+    cancel_prompt();
   }
 }
 

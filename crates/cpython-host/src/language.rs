@@ -63,10 +63,7 @@ impl CPython {
     let sink = surroundings.sink;
     let interrupter = Interrupter::of_this_thread();
     Python::attach(|py| {
-      let host = KernelHost {
-        sink: sink.clone(),
-        interrupter: interrupter.clone(),
-      };
+      let host = KernelHost { sink: sink.clone() };
       let module = PyModule::from_code(
         py,
         c_str!(include_str!("runner.py")),
@@ -279,7 +276,6 @@ fn leave_if_child(outcome: Outcome) {
 #[pyclass(frozen, module = "_cpython_host")]
 struct KernelHost {
   sink: SharedSink,
-  interrupter: Arc<Interrupter>,
 }
 
 #[pymethods]
@@ -299,7 +295,8 @@ impl KernelHost {
   fn input(&self, py: Python<'_>, prompt: String, password: bool) -> PyResult<Option<String>> {
     let answer = py.detach(|| self.sink.ask(prompt, password));
     if answer.is_none() {
-      self.interrupter.after_cancelled_prompt(py)?;
+      // An interrupt that cancelled it was sent before.
+      py.check_signals()?;
     }
     Ok(answer)
   }

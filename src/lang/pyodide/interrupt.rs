@@ -58,7 +58,7 @@ impl Interrupter {
 }
 
 impl Interrupt for Interrupter {
-  fn interrupt(&self, execution_id: Option<ExecutionId>) {
+  fn interrupt(&self, execution_id: Option<ExecutionId>, cancel_prompt: &dyn Fn()) {
     {
       // Held, so that the signal cannot fall into the next cell.
       let running = self.lock();
@@ -68,5 +68,6 @@ impl Interrupt for Interrupter {
       self.buffer.raise();
     }
     self.waker.wake();
+    cancel_prompt();
   }
 }

@@ -23,6 +23,8 @@ use crate::runtime::at_safe_point;
 /// expressions and waits come to one at once; native code that does not could not be terminated
 /// either.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a prompt that was opened during the interrupt may stay open.
+const PROMPT_PAUSE: Duration = Duration::from_millis(5);
 /// Pause before a second look at an isolate that loads itself.
 const LOADING_PAUSE: Duration = Duration::from_millis(2);
 
@@ -100,7 +102,7 @@ impl Interrupter {
     let shared = self.0.clone();
     let watch = move || {
       if wait.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-        Interrupter(shared).interrupt(None);
+        Interrupter(shared).interrupt(None, &|| {});
       }
     };
     if let Err(error) = std::thread::Builder::new()
@@ -119,7 +121,7 @@ pub struct TimeLimit {
 }
 
 impl Interrupt for Interrupter {
-  fn interrupt(&self, execution_id: Option<ExecutionId>) {
+  fn interrupt(&self, execution_id: Option<ExecutionId>, cancel_prompt: &dyn Fn()) {
     {
       let mut state = self.0.lock();
       // While none runs, what an earlier cell left behind keeps the named one waiting.
@@ -130,39 +132,44 @@ impl Interrupt for Interrupter {
       state.pending = true;
     }
     self.0.waker.wake();
-    self.0.deliver();
+    self.0.deliver(cancel_prompt);
   }
 }
 
 impl Shared {
   /// Terminates what runs, once that does no harm, or returns when the interrupt was noticed anyway.
-  fn deliver(self: &Arc<Self>) {
+  fn deliver(self: &Arc<Self>, cancel_prompt: &dyn Fn()) {
     let deadline = Instant::now() + PATIENCE;
-    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-      self.lock().seen = None;
-      let shared = self.clone();
-      at_safe_point(&self.isolate, move |point| shared.came_to(point));
+    self.look();
+    while Instant::now() < deadline {
+      // Again each time: code that got no answer may ask the next question before it is stopped.
+      cancel_prompt();
       let (state, _) = self
         .changed
-        .wait_timeout_while(self.lock(), left, |s| s.pending && s.seen.is_none())
+        .wait_timeout_while(self.lock(), PROMPT_PAUSE, |s| s.pending && s.seen.is_none())
         .unwrap_or_else(PoisonError::into_inner);
-      if !state.pending {
-        return;
-      }
-      match state.seen {
+      let State { pending, seen, .. } = *state;
+      drop(state);
+      match seen {
+        _ if !pending => return,
+        None => continue,
         Some(SafePoint::RunsCode) => return,
         // The next look may well find the user's code again.
         Some(SafePoint::BetweenCalls) => {}
-        Some(SafePoint::LoadsItself) | None => {
-          drop(state);
-          std::thread::sleep(LOADING_PAUSE);
-        }
+        Some(SafePoint::LoadsItself) => std::thread::sleep(LOADING_PAUSE),
       }
+      self.look();
     }
     let state = self.lock();
     if state.pending {
       self.isolate.terminate_execution();
     }
+  }
+
+  fn look(self: &Arc<Self>) {
+    self.lock().seen = None;
+    let shared = self.clone();
+    at_safe_point(&self.isolate, move |point| shared.came_to(point));
   }
 
   /// Runs on the isolate's thread, maybe long after it was asked for.

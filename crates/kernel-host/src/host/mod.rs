@@ -198,7 +198,7 @@ impl Control {
           continue;
         }
         Request::Interrupt { execution_id } => {
-          self.interrupt(execution_id);
+          stop(&self.interrupt, &self.outbox, execution_id);
           continue;
         }
         Request::Shutdown => break,
@@ -210,12 +210,15 @@ impl Control {
     if self.ending == Ending::Process {
       exit_now(0);
     }
+    let Self {
+      outbox,
+      jobs,
+      interrupt,
+      ..
+    } = self;
     // The language sees its queue closed once nothing runs.
-    drop(self.jobs);
-    self.outbox.input.cancel();
-    if let Some(interrupt) = self.interrupt.get() {
-      interrupt.interrupt(None);
-    }
+    drop(jobs);
+    stop(&interrupt, &outbox, None);
   }
 
   /// Keeps children that user code forks off away from the server.
@@ -236,12 +239,11 @@ impl Control {
       .spawn(move || self.run())?;
     Ok(())
   }
+}
 
-  fn interrupt(&self, execution_id: Option<ExecutionId>) {
-    self.outbox.input.cancel();
-    if let Some(interrupt) = self.interrupt.get() {
-      interrupt.interrupt(execution_id);
-    }
+fn stop(interrupt: &SharedInterrupt, outbox: &Outbox, execution_id: Option<ExecutionId>) {
+  if let Some(interrupt) = interrupt.get() {
+    interrupt.interrupt(execution_id, &|| outbox.input.cancel());
   }
 }
 

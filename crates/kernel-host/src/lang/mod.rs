@@ -50,6 +50,7 @@ pub trait Language {
 }
 
 pub trait Interrupt: Send + Sync {
-  /// Stops the named execution if it is the running one, or whatever runs when `None`.
-  fn interrupt(&self, execution_id: Option<ExecutionId>);
+  /// Stops the named execution if it is the running one, or whatever runs when `None`. Calls
+  /// `cancel_prompt` once that is under way: what runs must not take it for an answer and go on.
+  fn interrupt(&self, execution_id: Option<ExecutionId>, cancel_prompt: &dyn Fn());
 }
