@@ -9,7 +9,9 @@ mod host;
 mod http;
 mod kernel;
 mod lang;
+mod outbound;
 mod runtime;
+mod secret;
 mod settings;
 mod vectordb;
 

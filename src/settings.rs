@@ -12,12 +12,12 @@ use clap::Args;
 
 use crate::apps::artifacts::Artifacts;
 use crate::apps::artifacts::HyphaConfig;
-use crate::apps::artifacts::Secret;
-use crate::apps::artifacts::is_loopback;
 use crate::kernel::KernelType;
 use crate::kernel::Language;
 use crate::kernel::Mode;
 use crate::kernel::PermissionRequest;
+use crate::outbound::is_loopback;
+use crate::secret::Secret;
 use crate::vectordb::InactivityTimeout;
 use crate::vectordb::VectorDbOptions;
 use crate::vectordb::embedding::RegistryOptions;

@@ -7,22 +7,16 @@ mod hypha_tests;
 mod tests;
 
 use std::collections::HashSet;
-use std::error::Error;
-use std::fmt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::Certificate;
 use reqwest::Client;
-use reqwest::ClientBuilder;
 use reqwest::Request;
 use reqwest::RequestBuilder;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::header;
-use reqwest::redirect;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,48 +25,20 @@ use serde_json::value::RawValue;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::outbound;
+use crate::outbound::Patience;
+use crate::outbound::Unread;
+use crate::outbound::printable;
+use crate::outbound::reason;
+use crate::outbound::shown;
+use crate::outbound::unreadable;
+use crate::secret::Secret;
+
 /// The artifact type of what the engine runs.
 const APP_TYPE: &str = "deno-app";
 
-/// Most of an error's body that is read, in bytes, and of its text that is told, in characters.
-const MAX_ERROR_BODY: usize = 64 << 10;
-const MAX_DETAIL: usize = 300;
-
 /// How often a collection that changes meanwhile is listed anew.
 const LISTINGS: usize = 3;
-
-/// A text that no log and no message shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-  pub fn new(text: impl Into<String>) -> Self {
-    Self(text.into())
-  }
-
-  /// The text itself.
-  pub fn expose(&self) -> &str {
-    &self.0
-  }
-}
-
-impl From<String> for Secret {
-  fn from(text: String) -> Self {
-    Self::new(text)
-  }
-}
-
-impl fmt::Debug for Secret {
-  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str("[secret]")
-  }
-}
-
-impl fmt::Display for Secret {
-  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    fmt::Debug::fmt(self, f)
-  }
-}
 
 /// Where apps are published.
 #[derive(Debug, Clone)]
@@ -161,9 +127,7 @@ fn remedy(status: StatusCode) -> &'static str {
 /// How long and how much.
 #[derive(Debug, Clone)]
 struct Limits {
-  connect: Duration,
-  /// From connecting to the end of the answer.
-  request: Duration,
+  patience: Patience,
   listing: Duration,
   /// Before the second and the third try.
   waits: [Duration; 2],
@@ -176,8 +140,10 @@ struct Limits {
 impl Default for Limits {
   fn default() -> Self {
     Self {
-      connect: Duration::from_secs(5),
-      request: Duration::from_secs(30),
+      patience: Patience {
+        connect: Duration::from_secs(5),
+        request: Duration::from_secs(30),
+      },
       listing: Duration::from_secs(120),
       waits: [Duration::from_millis(250), Duration::from_secs(1)],
       page: 100,
@@ -225,12 +191,13 @@ impl Artifacts {
       let text = format!("collection `{}`: write workspace/alias", config.collection);
       return Err(ArtifactsError::Setting(text));
     }
-    if let Some(Secret(token)) = &config.token
-      && !is_token(token)
+    if let Some(token) = &config.token
+      && !is_token(token.expose())
     {
       return wrong("HYPHA_TOKEN: not a token, it is empty or has blanks; unset it to have none");
     }
-    let http = client(url, config.certificates.as_deref(), &limits)?;
+    let http = outbound::client(url, config.certificates.as_deref(), limits.patience)
+      .map_err(ArtifactsError::Setting)?;
     Ok(Self {
       http,
       server_url: config.server_url,
@@ -331,7 +298,7 @@ impl Artifacts {
       return Err(ArtifactsError::TooPowerful);
     }
     tracing::debug!(app, "made a Hypha token");
-    Ok(Secret(token))
+    Ok(Secret::new(token))
   }
 
   async fn list_steadily(&self, url: &Url) -> Result<Vec<Artifact>, ArtifactsError> {
@@ -396,8 +363,8 @@ impl Artifacts {
     budget: &mut usize,
   ) -> Result<T, ArtifactsError> {
     let mut request = request.header(header::ACCEPT, "application/json");
-    if let Some(Secret(token)) = &self.token {
-      request = request.bearer_auth(token);
+    if let Some(token) = &self.token {
+      request = request.bearer_auth(token.expose());
     }
     let request = request
       .build()
@@ -429,42 +396,35 @@ impl Artifacts {
         "a request was not repeatable".into(),
       ));
     };
-    let mut response = self.http.execute(request).await.map_err(failed)?;
+    let response = self.http.execute(request).await.map_err(failed)?;
     let status = response.status();
     if !status.is_success() {
-      let detail = self.detail(&mut response).await;
+      let detail = self.detail(response).await;
       return Err(ArtifactsError::Status {
         url,
         status,
         detail,
       });
     }
-    let too_large = || ArtifactsError::TooLarge {
-      url: url.clone(),
-      limit: self.limits.body,
-    };
-    let announced = response.content_length().unwrap_or(0);
-    if usize::try_from(announced).map_or(true, |length| length > limit) {
-      return Err(too_large());
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-      if chunk.len() > limit - body.len() {
-        return Err(too_large());
-      }
-      body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+    outbound::body(response, limit)
+      .await
+      .map_err(|unread| match unread {
+        Unread::Failed(error) => failed(error),
+        Unread::TooLarge => ArtifactsError::TooLarge {
+          url: url.clone(),
+          limit: self.limits.body,
+        },
+      })
   }
 
   fn failure(&self, url: &str, error: &reqwest::Error) -> ArtifactsError {
     let url = url.to_owned();
     if error.is_timeout() && !error.is_connect() {
-      let limit = self.limits.request;
+      let limit = self.limits.patience.request;
       return ArtifactsError::TimedOut { url, limit };
     }
     let reason = if error.is_timeout() {
-      format!("none within {:?}", self.limits.connect)
+      format!("none within {:?}", self.limits.patience.connect)
     } else {
       reason(error)
     };
@@ -480,7 +440,7 @@ impl Artifacts {
   }
 
   /// What an error answer says: the server's `detail`, where a redirection leads, else nothing.
-  async fn detail(&self, response: &mut Response) -> String {
+  async fn detail(&self, response: Response) -> String {
     if response.status().is_redirection() {
       let target = response.headers().get(header::LOCATION);
       let target = target.and_then(|value| response.url().join(value.to_str().ok()?).ok());
@@ -489,23 +449,13 @@ impl Artifacts {
         |url| format!("a redirection to {}", shown(&url)),
       );
     }
-    let mut body = Vec::new();
-    while body.len() < MAX_ERROR_BODY
-      && let Ok(Some(chunk)) = response.chunk().await
-    {
-      body.extend_from_slice(&chunk);
-    }
-    let detail = match serde_json::from_slice::<Value>(&body) {
-      Ok(Value::Object(mut members)) => match members.remove("detail") {
-        Some(Value::String(text)) => text,
-        Some(other) => other.to_string(),
-        None => String::new(),
-      },
-      _ => String::new(),
+    let mut detail = match outbound::error_body(response).await["detail"].take() {
+      Value::Null => String::new(),
+      Value::String(text) => printable(&text),
+      other => printable(&other.to_string()),
     };
-    let mut detail = printable(&detail);
-    if let Some(Secret(token)) = &self.token {
-      detail = detail.replace(token.as_str(), "[secret]");
+    if let Some(token) = &self.token {
+      detail = detail.replace(token.expose(), "[secret]");
     }
     if detail.is_empty() {
       detail = "the answer says no more".into();
@@ -518,12 +468,7 @@ impl Artifacts {
   }
 
   fn url(&self, segments: &[&str]) -> Url {
-    let mut url = self.server_url.clone();
-    // Every http URL has a path.
-    if let Ok(mut path) = url.path_segments_mut() {
-      path.pop_if_empty().extend(segments);
-    }
-    url
+    outbound::below(&self.server_url, segments)
   }
 }
 
@@ -627,70 +572,6 @@ impl Document {
   }
 }
 
-fn client(
-  server_url: &Url,
-  certificates: Option<&Path>,
-  limits: &Limits,
-) -> Result<Client, ArtifactsError> {
-  let mut builder = Client::builder()
-    .user_agent(concat!(
-      env!("CARGO_PKG_NAME"),
-      "/",
-      env!("CARGO_PKG_VERSION")
-    ))
-    .connect_timeout(limits.connect)
-    .timeout(limits.request)
-    // A token must not follow, and what a redirected POST becomes would not be understood.
-    .redirect(redirect::Policy::none());
-  if is_loopback(server_url) {
-    builder = builder.no_proxy();
-  }
-  builder = trust(builder, server_url, certificates)?;
-  builder.build().map_err(|error| {
-    ArtifactsError::Setting(format!(
-      "no HTTPS connection can be made: {}",
-      reason(&error)
-    ))
-  })
-}
-
-fn trust(
-  builder: ClientBuilder,
-  server_url: &Url,
-  certificates: Option<&Path>,
-) -> Result<ClientBuilder, ArtifactsError> {
-  if server_url.scheme() == "http" {
-    // Machines without any authorities can do without them here.
-    return Ok(builder.tls_certs_only([]));
-  }
-  let Some(path) = certificates else {
-    return Ok(builder);
-  };
-  let wrong =
-    |why: String| ArtifactsError::Setting(format!("DENO_CERT: `{}`: {why}", path.display()));
-  let pem = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-  let mut authorities = Certificate::from_pem_bundle(&pem).map_err(|e| wrong(reason(&e)))?;
-  // Bundles of operating systems hold some that rustls cannot use.
-  authorities.retain(|one| {
-    let alone = Client::builder().tls_certs_only([one.clone()]);
-    alone.build().is_ok()
-  });
-  if authorities.is_empty() {
-    return Err(wrong("it holds no usable PEM certificate".into()));
-  }
-  Ok(builder.tls_certs_merge(authorities))
-}
-
-/// A proxy cannot reach this machine's own addresses.
-pub fn is_loopback(url: &Url) -> bool {
-  let host = url.host_str().unwrap_or_default();
-  let address = host.trim_start_matches('[').trim_end_matches(']');
-  host == "localhost"
-    || address
-      .parse()
-      .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
 /// `workspace` and `alias` of `workspace/alias`.
 fn split_id(id: &str) -> Option<(&str, &str)> {
   id.split_once('/')
@@ -723,44 +604,4 @@ fn administers_server(token: &str) -> bool {
     let roles = value.as_array().filter(|_| name.ends_with("roles"));
     roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))
   })
-}
-
-/// A URL as messages show it.
-fn shown(url: &Url) -> String {
-  let mut url = url.clone();
-  url.set_query(None);
-  url.set_fragment(None);
-  // Cannot fail for http and https; other addresses have none.
-  let _ = url.set_username("");
-  let _ = url.set_password(None);
-  url.into()
-}
-
-/// The innermost cause. The outer ones say only that a request failed.
-fn reason(error: &reqwest::Error) -> String {
-  let mut cause: &dyn Error = error;
-  while let Some(inner) = cause.source() {
-    cause = inner;
-  }
-  cause.to_string()
-}
-
-fn unreadable(body: &[u8], error: &serde_json::Error) -> String {
-  use serde_json::error::Category;
-  let start = body.trim_ascii_start();
-  if start.starts_with(b"<") {
-    return "the answer is a web page, not JSON".into();
-  }
-  match error.classify() {
-    Category::Eof if start.is_empty() => "the answer is empty".into(),
-    Category::Eof => "the answer is cut short".into(),
-    Category::Data => format!("not an answer of the artifact manager: {error}"),
-    Category::Syntax | Category::Io => format!("the answer is not JSON: {error}"),
-  }
-}
-
-/// On one line, and not too much of it.
-fn printable(text: &str) -> String {
-  let blank = |c: char| if c.is_control() { ' ' } else { c };
-  text.chars().map(blank).take(MAX_DETAIL).collect()
 }

@@ -24,7 +24,7 @@ fn config(hypha: &Hypha, token: &str) -> HyphaConfig {
     collection: "hypha-agents/agents".into(),
     token: Some(token.to_owned())
       .filter(|token| !token.is_empty())
-      .map(Secret),
+      .map(Secret::new),
     certificates: None,
     powerful_tokens: false,
   }

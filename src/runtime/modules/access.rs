@@ -1,18 +1,17 @@
 //! What may be imported over the network.
 
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use deno_core::url::Host;
 use deno_core::url::Origin;
 use deno_core::url::Url;
 use deno_error::JsErrorBox;
 use deno_npmrc::ResolvedNpmRc;
 use deno_runtime::deno_permissions::CheckSpecifierKind;
 use deno_runtime::deno_permissions::PermissionsContainer;
+
+use crate::outbound::is_loopback;
 
 /// A kernel's permissions, as far as its modules go. Clones see it being configured.
 #[derive(Debug, Clone)]
@@ -101,13 +100,4 @@ fn names(hosts: &[String], url: &Url) -> bool {
   let host = url.host_str().unwrap_or_default();
   let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
   hosts.iter().any(|h| *h == host || *h == with_port)
-}
-
-fn is_loopback(url: &Url) -> bool {
-  match url.host() {
-    Some(Host::Domain(name)) => name == "localhost",
-    Some(Host::Ipv4(ip)) => Ipv4Addr::is_loopback(&ip),
-    Some(Host::Ipv6(ip)) => Ipv6Addr::is_loopback(&ip),
-    None => false,
-  }
 }

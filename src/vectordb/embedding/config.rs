@@ -1,39 +1,18 @@
 //! How a provider is reached, as requests say it.
 
-use std::fmt;
-
 use reqwest::Url;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::ProviderKind;
+use crate::outbound::shown;
+use crate::secret::Secret;
+use crate::secret::exposed;
 use crate::vectordb::VectorError;
 
 /// More would be no embedding of any known model.
 const MAX_DIMENSION: usize = 65_536;
-
-/// A text that no log and no message shows.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-  pub fn new(text: impl Into<String>) -> Self {
-    Self(text.into())
-  }
-
-  /// The text itself.
-  pub fn expose(&self) -> &str {
-    &self.0
-  }
-}
-
-impl fmt::Debug for Secret {
-  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str("[secret]")
-  }
-}
 
 /// A provider outside the server. Serialised it holds its secrets: that form is for the registry's
 /// own file.
@@ -47,6 +26,7 @@ pub enum ProviderConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OllamaConfig {
   /// Address of the server; it may have a path, and a password.
+  #[serde(serialize_with = "exposed")]
   pub host: Secret,
   pub model: String,
   pub dimension: usize,
@@ -55,11 +35,16 @@ pub struct OllamaConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenAiConfig {
   /// What `/embeddings` is appended to.
-  #[serde(rename = "baseURL")]
+  #[serde(rename = "baseURL", serialize_with = "exposed")]
   pub base_url: Secret,
   pub model: String,
   pub dimension: usize,
-  #[serde(rename = "apiKey", default, skip_serializing_if = "Option::is_none")]
+  #[serde(
+    rename = "apiKey",
+    default,
+    skip_serializing_if = "Option::is_none",
+    serialize_with = "exposed"
+  )]
   pub api_key: Option<Secret>,
 }
 
@@ -137,7 +122,7 @@ impl ProviderConfig {
   /// The address as listings show it: without user, password and query.
   pub fn shown_host(&self) -> String {
     match self.url() {
-      Ok(url) => super::http::shown(&url).trim_end_matches('/').to_owned(),
+      Ok(url) => shown(&url).trim_end_matches('/').to_owned(),
       Err(_) => String::new(),
     }
   }
@@ -175,13 +160,12 @@ impl ProviderConfig {
 
   fn check_key(&self) -> Result<(), VectorError> {
     let Self::OpenAi(OpenAiConfig {
-      api_key: Some(Secret(key)),
-      ..
+      api_key: Some(key), ..
     }) = self
     else {
       return Ok(());
     };
-    if key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
       return Ok(());
     }
     Err(VectorError::Invalid(

@@ -27,7 +27,6 @@ pub use self::cache::EmbeddingCache;
 pub use self::config::OllamaConfig;
 pub use self::config::OpenAiConfig;
 pub use self::config::ProviderConfig;
-pub use self::config::Secret;
 pub use self::http::HttpLimits;
 pub use self::mock::MOCK_MODEL;
 pub use self::mock::MockModel;

@@ -24,10 +24,10 @@ use super::MockModel;
 use super::OllamaConfig;
 use super::Provider;
 use super::ProviderConfig;
-use super::Secret;
 use super::ollama::Ollama;
 use super::openai::OpenAi;
 use super::provider::Shared;
+use crate::secret::Secret;
 use crate::vectordb::VectorError;
 use crate::vectordb::store::write_privately;
 

@@ -10,6 +10,7 @@ use super::server::inputs;
 use super::server::ollama;
 use super::server::openai;
 use super::server::vector_of;
+use crate::outbound::Patience;
 use crate::vectordb::VectorError;
 use crate::vectordb::embedding::BatchLimits;
 use crate::vectordb::embedding::HttpLimits;
@@ -23,8 +24,10 @@ use crate::vectordb::embedding::Text;
 pub fn options() -> RegistryOptions {
   RegistryOptions {
     http: HttpLimits {
-      connect: Duration::from_secs(2),
-      request: Duration::from_secs(5),
+      patience: Patience {
+        connect: Duration::from_secs(2),
+        request: Duration::from_secs(5),
+      },
       waits: vec![Duration::from_millis(1); 2],
       longest_wait: Duration::from_secs(2),
       answer: 100_000,
@@ -221,7 +224,7 @@ async fn what_will_not_pass_is_not_tried_again_and_the_key_is_not_repeated() {
 #[tokio::test]
 async fn a_slow_provider_is_given_up_at_the_time_limit() {
   let mut limits = options();
-  limits.http.request = Duration::from_millis(50);
+  limits.http.patience.request = Duration::from_millis(50);
   let setup = Setup::new("ollama", limits, |_, _| Act::Silence).await;
   let message = setup.refusal().await;
   assert!(message.contains("did not answer within 50ms"), "{message}");
