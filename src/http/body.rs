@@ -14,13 +14,17 @@ use serde::de::DeserializeOwned;
 use super::AppState;
 use super::error::ApiError;
 
+/// Most that is allocated at once for a length that was only announced.
+const PREALLOCATED: u64 = 16 << 20;
+/// A body that takes a while to parse, in bytes.
+const LONG: usize = 256 << 10;
 /// How much of a body that is too large is read before the answer, and for how long.
 const DRAIN_BYTES: usize = 256 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for JsonBody<T> {
   type Rejection = ApiError;
 
   async fn from_request(request: Request<Body>, engine: &AppState) -> Result<Self, ApiError> {
@@ -38,8 +42,9 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
       .get(header::CONTENT_LENGTH)
       .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let mut body = request.into_body();
-    let mut bytes = Vec::new();
     let mut fits = announced.is_none_or(|length| length <= limit as u64);
+    let capacity = announced.filter(|_| fits).unwrap_or(0).min(PREALLOCATED);
+    let mut bytes = Vec::with_capacity(usize::try_from(capacity).unwrap_or(0));
     while fits && let Some(frame) = body.frame().await {
       let frame = frame
         .map_err(|e| ApiError::bad_request(format!("The request body could not be read: {e}")))?;
@@ -52,7 +57,20 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
       drain(body).await;
       return Err(too_large());
     }
-    parse(&bytes).map(Self)
+    if bytes.len() < LONG {
+      return parse(&bytes).map(Self);
+    }
+    // Other requests do not wait for this one.
+    match tokio::task::spawn_blocking(move || parse(&bytes)).await {
+      Ok(parsed) => parsed.map(Self),
+      Err(error) => match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(ApiError::new(
+          StatusCode::SERVICE_UNAVAILABLE,
+          "The server is shutting down",
+        )),
+      },
+    }
   }
 }
 

@@ -2,6 +2,8 @@
 //! under another name first, and goes under another name before its files are removed.
 
 use std::fs;
+use std::fs::File;
+use std::fs::TryLockError;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -21,6 +23,7 @@ use super::Permission;
 use super::VectorError;
 use super::about::About;
 
+const LOCK: &str = "lock";
 const FILE: &str = "index.db";
 const CARD: &str = "card.json";
 /// No folder of an index begins so: they end in a digest, and a dot is in none.
@@ -29,6 +32,8 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Debug)]
 pub(super) struct Store {
   root: PathBuf,
+  /// Held while the server runs; the system lets it go however the server ends.
+  _lock: File,
 }
 
 /// What is told of a closed index without opening it. There is none while it is open, nor after a
@@ -94,12 +99,18 @@ impl Drop for Draft {
 
 impl Store {
   /// Makes the folder, and removes what an ended server left unfinished.
+  ///
+  /// # Errors
+  /// When it cannot be used, or another server uses it.
   pub fn open(root: &Path) -> Result<Self, VectorError> {
     let failed = |e: io::Error| storage(root, "cannot be used", &e);
     fs::create_dir_all(root).map_err(failed)?;
     // Requests do not depend on the working directory.
     let root = root.canonicalize().map_err(failed)?;
-    let store = Self { root };
+    let store = Self {
+      _lock: lock(&root)?,
+      root,
+    };
     for name in store.names().map_err(failed)? {
       if name.starts_with(UNFINISHED) {
         let _ = fs::remove_dir_all(store.root.join(&name));
@@ -256,6 +267,26 @@ impl Store {
   }
 }
 
+/// Two servers would remove each other's unfinished work.
+fn lock(root: &Path) -> Result<File, VectorError> {
+  let failed = |e: io::Error| storage(root, "cannot be written", &e);
+  let mut options = File::options();
+  let file = options.create(true).truncate(false).write(true);
+  let file = file.open(root.join(LOCK)).map_err(failed)?;
+  match file.try_lock() {
+    Ok(()) => Ok(file),
+    Err(TryLockError::WouldBlock) => Err(VectorError::Storage(format!(
+      "{} is in use by another server: stop that one, or give this one another --data-dir",
+      root.display()
+    ))),
+    Err(TryLockError::Error(error)) => {
+      // Some network file systems know no locks.
+      tracing::warn!("{} could not be locked: {error}", root.display());
+      Ok(file)
+    }
+  }
+}
+
 fn read_card(folder: &Path) -> Option<Card> {
   serde_json::from_slice(&fs::read(folder.join(CARD)).ok()?).ok()
 }
@@ -286,7 +317,7 @@ pub(super) fn write_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes a new name in it outlast a power cut.
 fn sync_folder(path: &Path) -> io::Result<()> {
   if cfg!(unix) {
-    fs::File::open(path)?.sync_all()?;
+    File::open(path)?.sync_all()?;
   }
   Ok(())
 }

@@ -1,13 +1,21 @@
 //! Closing, opening, deleting, and what outlasts the server.
 
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use reqwest::Method;
 use rustix::process::Signal;
+use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use super::Index;
 use super::compass;
 use super::ids;
 use crate::support::Server;
+use crate::support::binary;
 use crate::support::eventually;
 
 #[tokio::test]
@@ -110,6 +118,140 @@ async fn what_was_acknowledged_outlasts_a_server_that_is_killed() {
   assert_eq!(ids(&list["indices"]), ["default:kept"]);
   let query = json!({"query": [0, 1], "k": 1});
   assert_eq!(index.finds(&query).await, ["north"]);
+}
+
+/// The file of the only index that a server keeps in `data`.
+fn only_file(data: &Path) -> PathBuf {
+  let folders = std::fs::read_dir(data.join("vectordb")).expect("there are indices");
+  let files = folders.map(|folder| folder.expect("a folder").path().join("index.db"));
+  let mut files = files.filter(|file| file.is_file());
+  let file = files.next().expect("an index");
+  assert!(files.next().is_none());
+  file
+}
+
+#[tokio::test]
+async fn a_server_killed_in_the_middle_of_a_hundred_batches_loses_nothing_acknowledged() {
+  const BATCH: u64 = 20;
+  let folder = TempDir::new().expect("a folder");
+  for round in 0..10 {
+    let mut server = Server::builder().data_dir(folder.path()).start();
+    let index = Index::of(&server.client(), json!({"id": "killed"})).await;
+    let (acknowledged, mut seen) = watch::channel(0);
+    let (client, path) = (index.client.clone(), index.path("/documents"));
+    let writer = tokio::spawn(async move {
+      for batch in 0..100 {
+        let documents: Vec<Value> = (batch * BATCH..(batch + 1) * BATCH)
+          .map(|i| json!({"id": i.to_string(), "vector": [i, 1, 2, 3], "text": "some words"}))
+          .collect();
+        let request = client.request(Method::POST, &path);
+        let sent = request.json(&json!({ "documents": documents })).send();
+        match sent.await {
+          Ok(answer) if answer.status() == 200 => acknowledged.send_replace(batch + 1),
+          _ => break,
+        };
+      }
+    });
+    seen
+      .wait_for(|batches| *batches > 3 + round * 9)
+      .await
+      .expect("batches are added");
+    server.signal(Signal::KILL);
+    server.ended().await;
+    writer.await.expect("ends with the server");
+    let batches = *seen.borrow();
+
+    let server = Server::builder().data_dir(folder.path()).start();
+    let index = Index {
+      client: server.client(),
+      id: index.id,
+    };
+    index.finds(&json!({"query": [1, 1, 2, 3], "k": 1})).await;
+    let count = index.get("/info").await.ok()["documentCount"].as_u64();
+    let count = count.expect("a number");
+    // One batch may have been written whose answer did not come any more.
+    assert!(
+      count == batches * BATCH || count == (batches + 1) * BATCH,
+      "{batches} batches acknowledged, {count} documents there"
+    );
+    index.post("/verify", &json!({})).await.ok();
+    index.client.delete(&index.path("")).await.ok();
+  }
+}
+
+#[tokio::test]
+async fn an_index_is_saved_and_verified() {
+  let index = Index::new().await;
+  index.add(&compass()).await.ok();
+  let saved = index.post("/save", &json!({})).await.ok();
+  assert_eq!(saved["success"], true);
+  let whole = index.post("/verify", &json!({})).await.ok();
+  assert_eq!(whole["message"], "Vector index is whole");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_and_disturbs_no_other_index() {
+  let folder = TempDir::new().expect("a folder");
+  let server = Server::builder().data_dir(folder.path()).start();
+  let client = server.client();
+  let damaged = Index::of(&client, json!({"id": "damaged"})).await;
+  damaged.add(&compass()).await.ok();
+  damaged.post("/offload", &json!({})).await.ok();
+  let file = only_file(folder.path());
+  let mut bytes = std::fs::read(&file).expect("a file");
+  // All but the head that says what it is.
+  bytes[4096..].fill(0x5a);
+  std::fs::write(&file, bytes).expect("writes");
+  let query = json!({"query": [1, 0], "k": 1});
+  let answer = damaged.post("/query", &query).await;
+  answer.refused(500, &["index file"]);
+  let answer = damaged.add(&compass()).await;
+  answer.refused(500, &["index file"]);
+  let other = Index::of(&client, json!({})).await;
+  other.add(&compass()).await.ok();
+  assert_eq!(other.finds(&query).await, ["east"]);
+  let path = format!("/api/vectordb/offloaded/{}", damaged.id);
+  client.delete(&path).await.ok();
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_written_says_so_and_keeps_what_it_has() {
+  let folder = TempDir::new().expect("a folder");
+  let server = Server::builder().data_dir(folder.path()).start();
+  let index = Index::of(&server.client(), json!({"id": "blocked"})).await;
+  index.add(&compass()).await.ok();
+  index.post("/offload", &json!({})).await.ok();
+  // Not even a privileged user can write a log where a folder is.
+  let log = only_file(folder.path()).with_extension("db-wal");
+  std::fs::create_dir(&log).expect("there is none while it is closed");
+  let more = json!([{"id": "south", "vector": [0, -1]}]);
+  index.add(&more).await.refused(500, &["index file"]);
+  std::fs::remove_dir(&log).expect("is a folder");
+  let query = json!({"query": [0, 1], "k": 4});
+  assert_eq!(index.finds(&query).await.len(), 3);
+  index.add(&more).await.ok();
+  assert_eq!(index.finds(&query).await.len(), 4);
+}
+
+#[tokio::test]
+async fn two_servers_do_not_share_a_folder() {
+  let folder = TempDir::new().expect("a folder");
+  let mut first = Server::builder().data_dir(folder.path()).start();
+  let second = Command::new(binary())
+    .env_clear()
+    .args(["serve", "--port", "0", "--data-dir"])
+    .arg(folder.path())
+    .output()
+    .expect("the binary can be started");
+  let said = String::from_utf8_lossy(&second.stderr);
+  assert!(!second.status.success());
+  assert!(
+    said.contains("in use by another server") && said.contains("--data-dir"),
+    "{said}"
+  );
+  first.signal(Signal::KILL);
+  first.ended().await;
+  Server::builder().data_dir(folder.path()).start();
 }
 
 #[tokio::test]

@@ -116,3 +116,55 @@ async fn requests_for_providers_are_checked_as_the_original_checked_them() {
   let test = client.post(&format!("{path}/test"), &json!({})).await;
   test.refused(400, &["Provider name is required"]);
 }
+
+#[tokio::test]
+async fn a_provider_that_answers_nonsense_fails_by_name_and_nothing_is_added() {
+  let client = super::server().client();
+  for (reply, words) in [
+    ("<html>", "web page"),
+    (r#"{"data": []}"#, "0 embeddings for 1 texts"),
+    (
+      r#"{"data": [{"index": 0, "embedding": [1, 2]}]}"#,
+      "dimension 2",
+    ),
+    (
+      r#"{"data": [{"index": 0, "embedding": [1, "x"]}]}"#,
+      "string",
+    ),
+  ] {
+    let endpoint = Loopback::start(move |_| Reply::content("application/json", reply));
+    let name = unique("provider");
+    let config = json!({"baseURL": endpoint.url("/v1"), "model": "m", "dimension": 3});
+    let body = json!({"name": name, "type": "openai", "config": config});
+    client.post("/api/vectordb/providers", &body).await.ok();
+    let index = Index::of(&client, json!({"embeddingProvider": name})).await;
+    let documents = json!([{"id": "a", "vector": [1, 0, 0]}, {"id": "b", "text": "x"}]);
+    index.add(&documents).await.refused(502, &[&name, words]);
+    assert_eq!(index.get("/info").await.ok()["documentCount"], 0);
+  }
+}
+
+#[tokio::test]
+async fn an_index_changes_to_another_provider_of_the_same_dimension() {
+  let endpoint = endpoint();
+  let client = super::server().client();
+  let index = Index::of(&client, json!({"dimension": 3})).await;
+  let documents =
+    json!([{"id": "short", "vector": [1, 1, 0]}, {"id": "long", "vector": [50, 1, 0]}]);
+  index.add(&documents).await.ok();
+  let change = async |dimension: usize| {
+    let name = unique("provider");
+    let config = json!({"baseURL": endpoint.url("/v1"), "model": "m", "dimension": dimension});
+    let body = json!({"name": name, "type": "openai", "config": config});
+    client.post("/api/vectordb/providers", &body).await.ok();
+    let path = index.path("/provider");
+    client.put(&path, &json!({ "provider": name })).await
+  };
+  change(4).await.refused(409, &["dimension"]);
+  change(3).await.ok();
+  let query = json!({"query": "b", "k": 1});
+  assert_eq!(index.finds(&query).await, ["short"]);
+  let path = index.path("/provider");
+  let unknown = client.put(&path, &json!({"provider": "no such"})).await;
+  unknown.refused(404, &["no such"]);
+}

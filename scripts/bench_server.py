@@ -1,0 +1,108 @@
+"""A server of the engine that a measuring script starts and stops, and the report that it writes."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+PATIENCE = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(condition) -> float:
+    """Seconds until `condition` holds."""
+    start = time.monotonic()
+    while time.monotonic() - start < PATIENCE:
+        try:
+            if condition():
+                return time.monotonic() - start
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.005)
+    raise SystemExit("gave up waiting")
+
+
+class Server:
+    """A server of its own, on a free port of 127.0.0.1 and with a data folder that goes with it."""
+
+    def __init__(self, binary: str, environment: dict[str, str] | None = None, arguments: list[str] | None = None):
+        self.port = free_port()
+        self.folder = tempfile.TemporaryDirectory()
+        self.data = Path(self.folder.name) / "data"
+        command = [binary, "serve", "--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data)]
+        with (Path(self.folder.name) / "server.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *(arguments or [])],
+                stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True)
+        self.connection = self.connect()
+        wait_for(self.is_up)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self.close()
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def is_up(self) -> bool:
+        try:
+            self.call("GET", "/api/kernels")
+            return True
+        except OSError:
+            self.connection.close()
+            return False
+
+    def call(self, method: str, path: str, body=None):
+        """The JSON of an answer, which must be a success."""
+        self.connection.request(method, path, body=None if body is None else json.dumps(body))
+        answer = self.connection.getresponse()
+        text = answer.read()
+        if answer.status not in (200, 201):
+            raise SystemExit(f"{method} {path}: {answer.status} {text[:500]!r}")
+        return json.loads(text)
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        self.folder.cleanup()
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def must_table(rows: list[tuple[str, str, str, bool]]) -> str:
+    """Rows of a name, what must be, what was measured, and whether that is enough."""
+    cells = [[name, must, value, "yes" if met else "**no**"] for name, must, value, met in rows]
+    return table(["", "must", "measured", "met"], cells)
+
+
+def heading(load_before: float) -> str:
+    return f"{datetime.date.today()}, load average {load_before:.2f} before."
+
+
+def write_between_marks(path: Path, mark: str, text: str) -> None:
+    """Puts `text` where `path` has the marks `<!-- mark:begin -->` and `<!-- mark:end -->`."""
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    head, rest = path.read_text("utf-8").split(begin, 1)
+    path.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", "utf-8")

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Measure the vector database over HTTP, and other vector stores beside it on the same vectors.
+
+Usage: scripts/bench_vectors.py --bench-dir DIR --binary PATH [--write docs/performance.md]
+
+Prints tables; with --write they replace what stands between the marks `vectors:begin` and
+`vectors:end`. Needs numpy and orjson; sqlite-vec, apsw, chromadb, usearch and faiss-cpu are the peers,
+which run in this process, without HTTP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import importlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+sys.dont_write_bytecode = True
+
+from bench_server import Server, heading, must_table, table, wait_for, write_between_marks  # noqa: E402
+
+DIMENSION = 384
+QUERIES = 200
+K = 10
+BATCH = 1_000
+# That insert at once.
+CLIENTS = 2
+# A filter for one of them keeps 0.1 %.
+GROUPS = 1_000
+PEERS = ["sqlite-vec float32", "chroma (persistent)", "usearch HNSW f32", "faiss flat"]
+
+
+def milliseconds(action):
+    start = time.perf_counter()
+    result = action()
+    return (time.perf_counter() - start) * 1e3, result
+
+
+def nearest(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> set[str]:
+    best = np.argpartition(-(vectors[ids] @ query), K - 1)[:K]
+    return {str(i) for i in ids[best]}
+
+
+def batches(vectors: np.ndarray, double: bool) -> list[bytes]:
+    """Bodies with numbers as embedding services write them, or with the digits of a double."""
+    found = []
+    for start in range(0, len(vectors), BATCH):
+        part = vectors[start:start + BATCH]
+        part = part.astype(np.float64) if double else part
+        documents = [
+            {"id": str(start + i), "vector": vector, "metadata": {"group": (start + i) % GROUPS}}
+            for i, vector in enumerate(part)
+        ]
+        found.append(orjson.dumps({"documents": documents}, option=orjson.OPT_SERIALIZE_NUMPY))
+    return found
+
+
+class Index:
+    """An index of the server under measurement."""
+
+    def __init__(self, server: Server, name: str):
+        self.server = server
+        self.path = f"/api/vectordb/indices/default:{name}"
+        self.connection = server.connect()
+        server.call("POST", "/api/vectordb/indices", {"id": name, "dimension": DIMENSION})
+
+    def post(self, action: str, body: bytes, connection=None):
+        connection = connection or self.connection
+        connection.request("POST", f"{self.path}/{action}", body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{action}: {answer.status} {text[:500]!r}")
+        return json.loads(text)
+
+    def insert(self, bodies: list[bytes], clients: int) -> float:
+        """Documents a second, by so many clients at once."""
+        connections = [self.server.connect() for _ in range(clients)]
+
+        def send(number: int) -> None:
+            for body in bodies[number::clients]:
+                self.post("documents", body, connections[number])
+
+        start = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+            list(pool.map(send, range(clients)))
+        return len(bodies) * BATCH / (time.perf_counter() - start)
+
+    def query(self, vector: np.ndarray, connection=None, **more) -> set[str]:
+        request = {"query": vector, "k": K, **more}
+        answer = self.post("query", orjson.dumps(request, option=orjson.OPT_SERIALIZE_NUMPY), connection)
+        return {result["id"] for result in answer["results"]}
+
+    def remove(self, condition: dict) -> None:
+        self.server.call("DELETE", f"{self.path}/documents", {"filter": condition})
+
+    def bytes_on_disk(self) -> int:
+        self.server.call("POST", f"{self.path}/save")
+        return sum(f.stat().st_size for f in (self.server.data / "vectordb").rglob("*") if f.is_file())
+
+
+def measure(server: Server, name: str, vectors: np.ndarray, queries: np.ndarray) -> dict:
+    everyone = np.arange(len(vectors))
+    truth = [nearest(vectors, query, everyone) for query in queries]
+    index = Index(server, name)
+    bodies = batches(vectors, double=False)
+    result = {"insertions": index.insert(bodies, CLIENTS)}
+    result["bytes"] = index.bytes_on_disk() / vectors.nbytes
+
+    def recall(found: list[set[str]], expected: list[set[str]]) -> float:
+        return sum(len(a & b) for a, b in zip(found, expected)) / sum(len(b) for b in expected)
+
+    # The copy in memory is made meanwhile.
+    wait_for(lambda: statistics.median(milliseconds(lambda: index.query(queries[0]))[0] for _ in range(5)) < 50)
+    times, found = zip(*(milliseconds(lambda: index.query(query)) for query in queries))
+    result["query"], result["recall"] = statistics.median(times), recall(found, truth)
+
+    groups = [i * 7 % GROUPS for i in range(len(queries))]
+    times, found = zip(*(
+        milliseconds(lambda: index.query(query, filter={"group": group})) for query, group in zip(queries, groups)))
+    expected = [
+        nearest(vectors, query, everyone[group::GROUPS]) if len(vectors) >= K * GROUPS
+        else {str(i) for i in everyone[group::GROUPS]}
+        for query, group in zip(queries, groups)
+    ]
+    result["filtered"], result["filtered recall"] = statistics.median(times), recall(found, expected)
+
+    half = [milliseconds(lambda: index.query(query, filter={"group": {"$lt": GROUPS // 2}})) for query in queries[:50]]
+    result["half"] = statistics.median(time for time, _ in half)
+
+    def ask(i: int) -> bool:
+        connection = server.connect()
+        right = index.query(queries[i], connection) == truth[i]
+        connection.close()
+        return right
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        result["concurrent"], right = milliseconds(lambda: sum(pool.map(ask, range(64))))
+    result["right"] = right
+
+    times = []
+    for query in queries[:5]:
+        server.call("POST", f"{index.path}/offload")
+        times.append(milliseconds(lambda: index.query(query))[0])
+    result["resumed"] = statistics.median(times)
+
+    times = []
+    for i in range(5):
+        # Ten of the thousand groups.
+        condition = {"group": {"$gte": i * 10, "$lt": i * 10 + 10}}
+        times.append(milliseconds(lambda: index.remove(condition))[0])
+    result["deleted"] = statistics.median(times)
+    server.call("DELETE", index.path)
+    return result
+
+
+def other_insertions(server: Server, vectors: np.ndarray) -> dict[str, float]:
+    rates = {}
+    for name, double, clients in (("one", False, 1), ("doubles", True, CLIENTS)):
+        index = Index(server, name)
+        rates[name] = index.insert(batches(vectors, double), clients)
+        server.call("DELETE", index.path)
+    return rates
+
+
+def peers(bench_dir: str):
+    sys.path.insert(0, bench_dir)
+    # Where the helpers that the script asks for are.
+    sys.modules["measure_original"] = importlib.import_module("measure_engine")
+    return importlib.import_module("measure_vectors")
+
+
+def peer_row(results: dict, name: str) -> str:
+    found = next((value for key, value in results.items() if key.startswith(name)), {"error": "not installed"})
+    if "error" in found:
+        return found["error"][:60]
+    return f"{found['query_ms']['p50']:.2f} ms, recall {found['recall_at_10']:.3f}, built in {found['build_s']:.1f} s"
+
+
+def own_row(result: dict, count: int) -> str:
+    return f"{result['query']:.2f} ms, recall {result['recall']:.3f}, built in {count / result['insertions']:.1f} s"
+
+
+def must_rows(small: dict, large: dict, noise: dict) -> list[tuple[str, str, str, bool]]:
+    def at(name: str, must: float, result: dict, key: str, unit: str = "ms"):
+        return (name, f"≤ {must} {unit}", f"{result[key]:.2f} {unit}", result[key] <= must)
+
+    rate = min(small["insertions"], large["insertions"])
+    rows = [
+        at("10,000 clustered: query, p50", 2.5, small, "query"),
+        ("10,000 clustered: recall@10", "1.0", f"{small['recall']:.4f}", small["recall"] == 1),
+        at("100,000 clustered: query, p50", 8, large, "query"),
+        ("100,000 clustered: recall@10", "≥ 0.99", f"{large['recall']:.4f}", large["recall"] >= 0.99),
+        at("100,000 isotropic noise: query, p50", 8, noise, "query"),
+        ("100,000 isotropic noise: recall@10", "≥ 0.95", f"{noise['recall']:.4f}", noise["recall"] >= 0.95),
+        (f"durable insertions in batches of 1,000, {CLIENTS} clients", "≥ 20,000/s", f"{rate:,.0f}/s", rate >= 20_000),
+    ]
+    for name, result in (("10,000", small), ("100,000", large)):
+        rows += [
+            (f"{name}: 64 queries at once, right answers", "64",
+             f"{result['right']} (all in {result['concurrent']:.0f} ms)", result["right"] == 64),
+            (f"{name}: recall@10 with a filter that keeps 0.1 %", "1.0",
+             f"{result['filtered recall']:.4f}", result["filtered recall"] == 1),
+            at(f"{name}: bytes on disk, of the raw vectors", 1.2, result, "bytes", "×"),
+        ]
+    rows += [
+        at("10,000: delete 1 % by filter, p50", 50, small, "deleted"),
+        at("10,000: first query after off-load, p50", 30, small, "resumed"),
+    ]
+    return rows
+
+
+def further_rows(small: dict, large: dict, rates: dict[str, float]) -> list[list[str]]:
+    def both(key: str) -> list[str]:
+        return [f"{result[key]:.2f} ms" for result in (small, large)]
+
+    return [
+        ["query with a filter that keeps 0.1 %, p50", *both("filtered")],
+        ["query with a filter that keeps half, p50", *both("half")],
+        ["first query after off-load, p50", *both("resumed")],
+        ["delete 1 % by filter, p50", *both("deleted")],
+        [f"insertions by {CLIENTS} clients", *(f"{result['insertions']:,.0f}/s" for result in (small, large))],
+        ["insertions by one client", f"{rates['one']:,.0f}/s", ""],
+        [f"insertions by {CLIENTS} clients, numbers with the digits of doubles", f"{rates['doubles']:,.0f}/s", ""],
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bench-dir", required=True)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--only-own", action="store_true", help="leave out the peers")
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    before = os.getloadavg()[0]
+    other = peers(arguments.bench_dir)
+    sets = {
+        "clustered 10,000": (10_000, "clustered"),
+        "clustered 100,000": (100_000, "clustered"),
+        "noise 100,000": (100_000, "gauss"),
+    }
+    own, beside = {}, {}
+    for title, (count, kind) in sets.items():
+        vectors, queries = other.make(count, DIMENSION, QUERIES, kind)
+        with Server(arguments.binary, {"KERNEL_POOL_ENABLED": "false"}) as server:
+            own[title] = measure(server, title.replace(" ", "-").replace(",", ""), vectors, queries)
+            if title == "clustered 10,000":
+                rates = other_insertions(server, vectors)
+        print(title, own[title], file=sys.stderr, flush=True)
+        if not arguments.only_own:
+            with tempfile.TemporaryDirectory() as folder:
+                wanted = [name.split()[0] for name in PEERS]
+                beside[title] = other.suite(count, DIMENSION, QUERIES, kind, wanted, folder)
+    small, large, noise = own.values()
+    parts = [heading(before), must_table(must_rows(small, large, noise))]
+    parts += ["Also measured:", table(["", "10,000", "100,000"], further_rows(small, large, rates))]
+    if beside:
+        rows = [["**this server, over HTTP**", *(own_row(own[t], sets[t][0]) for t in sets)]]
+        rows += [[name, *(peer_row(beside[t], name) for t in sets)] for name in PEERS]
+        parts += ["Beside others, which run in the measuring process, without HTTP: query p50, recall@10, building.",
+                  table(["", *sets], rows)]
+    text = "\n\n".join(parts)
+    print(text)
+    if arguments.write:
+        write_between_marks(arguments.write, "vectors", text)
+
+
+if __name__ == "__main__":
+    main()
