@@ -139,6 +139,16 @@ enum Phase {
   },
 }
 
+impl Phase {
+  fn at(&self, generation: i64) -> Option<Arc<Snapshot>> {
+    let Self::Ready { current, next } = self else {
+      return None;
+    };
+    let mut copies = [Some(current), next.as_ref()].into_iter().flatten();
+    copies.find(|copy| copy.generation == generation).cloned()
+  }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
   phase: Phase,
@@ -162,15 +172,18 @@ pub(super) struct Cache {
 }
 
 impl Cache {
+  /// The copy of that generation, if there is one.
+  pub fn ready(&self, generation: i64) -> Option<Arc<Snapshot>> {
+    self.lock().phase.at(generation)
+  }
+
   pub fn look_up(&self, generation: i64, count: u64, dimension: usize) -> Lookup {
     let mut inner = self.lock();
+    if let Some(copy) = inner.phase.at(generation) {
+      return Lookup::Ready(copy);
+    }
     match &inner.phase {
-      Phase::Ready { current, next } => {
-        for copy in [Some(current), next.as_ref()].into_iter().flatten() {
-          if copy.generation == generation {
-            return Lookup::Ready(copy.clone());
-          }
-        }
+      Phase::Ready { current, .. } => {
         if generation < current.generation {
           return Lookup::Behind;
         }

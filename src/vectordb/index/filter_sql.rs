@@ -1,5 +1,7 @@
 //! Filters as SQL. Whatever a caller wrote is a bound parameter.
 
+use std::collections::HashSet;
+
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -34,6 +36,25 @@ impl Filter {
     let sql = self.sql(1);
     let text = format!(
       "SELECT rowid FROM document WHERE {} ORDER BY rowid",
+      sql.expression
+    );
+    let mut select = connection.prepare_cached(&text)?;
+    let rows = select.query_map(rusqlite::params_from_iter(sql.parameters), |row| row.get(0))?;
+    rows.collect()
+  }
+
+  /// Those of `rowids` that it takes.
+  pub(super) fn taken(
+    &self,
+    connection: &Connection,
+    rowids: impl Iterator<Item = i64>,
+  ) -> rusqlite::Result<HashSet<i64>> {
+    let mut sql = self.sql(2);
+    let rowids: Vec<i64> = rowids.collect();
+    let rowids = serde_json::Value::from(rowids).to_string();
+    sql.parameters.insert(0, rowids.into());
+    let text = format!(
+      "SELECT rowid FROM document WHERE rowid IN (SELECT value FROM json_each(?1)) AND {}",
       sql.expression
     );
     let mut select = connection.prepare_cached(&text)?;

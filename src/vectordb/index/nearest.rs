@@ -25,6 +25,11 @@ const SQLITE_VEC_MOST: usize = 4096;
 /// How many times longer it takes to fetch one vector than to pass over one in a scan of all.
 const FETCH_COST: u64 = 12;
 
+/// How many of the nearest of all are looked at for each that is wanted and that a filter must take,
+/// and least.
+const AMONG: usize = 32;
+const AMONG_LEAST: usize = 256;
+
 /// What is searched for.
 #[derive(Clone, Copy)]
 pub(super) struct Goal<'a> {
@@ -102,6 +107,31 @@ pub(super) fn with_memory(
   near.sort_unstable_by_key(Near::key);
   near.truncate(goal.k);
   Ok(near)
+}
+
+/// The k nearest that the filter takes, if they are among the nearest of all: then no other document
+/// need be shown to the filter, which takes longer for all of them than the scan.
+pub(super) fn passing(
+  connection: &Connection,
+  goal: &Goal<'_>,
+  filter: &Filter,
+  snapshot: &Arc<Snapshot>,
+  count: u64,
+) -> rusqlite::Result<Option<Vec<Near>>> {
+  let depth = goal.k.saturating_mul(AMONG).max(AMONG_LEAST);
+  if depth as u64 * FETCH_COST > count {
+    return Ok(None);
+  }
+  let everything = Goal {
+    k: depth,
+    filter: None,
+    ..*goal
+  };
+  let mut near = with_memory(connection, &everything, snapshot, count, None)?;
+  let taken = filter.taken(connection, near.iter().map(|near| near.rowid))?;
+  near.retain(|near| taken.contains(&near.rowid));
+  near.truncate(goal.k);
+  Ok((near.len() == goal.k).then_some(near))
 }
 
 /// Compares all vectors in the file.

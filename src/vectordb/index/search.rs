@@ -134,6 +134,12 @@ impl Index {
     if goal.k == 0 {
       return Ok(Outcome::Done(Vec::new()));
     }
+    if let Some(filter) = goal.filter
+      && let Some(snapshot) = self.shared.cache.ready(state.generation)
+      && let Some(near) = nearest::passing(connection, &goal, filter, &snapshot, state.count)?
+    {
+      return Ok(Outcome::Done(near));
+    }
     let allowed = match goal.filter {
       Some(filter) => Some(filter.rowids(connection)?),
       None => None,

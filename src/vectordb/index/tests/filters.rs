@@ -172,22 +172,31 @@ fn a_filter_finds_the_nearest_of_what_it_keeps_however_few() {
     with_metadata(
       &i.to_string(),
       vector,
-      &json!({"thousandth": i % 1000, "half": i % 2}),
+      &json!({"thousandth": i % 1000, "half": i % 2, "positive": vector[0] > 0.0}),
     )
   });
   fixture.index.upsert(documents.collect()).expect("inserts");
-  for (json, rest, of) in [
-    (json!({"thousandth": 7}), 7, 1000),
-    (json!({"half": 1}), 1, 2),
-  ] {
-    for query in random_vectors(5, 16, 8) {
+  let mut queries = random_vectors(5, 16, 8);
+  // Nothing that is positive is among its nearest.
+  let mut negative = vec![0.0; 16];
+  negative[0] = -1.0;
+  queries.push(negative);
+  type Kept = fn(usize, &[f32]) -> bool;
+  let cases: [(Value, Kept); 4] = [
+    (json!({"thousandth": 7}), |i, _| i % 1000 == 7),
+    (json!({"half": 1}), |i, _| i % 2 == 1),
+    (json!({"positive": true}), |_, vector| vector[0] > 0.0),
+    (json!({"thousandth": {"$lt": 50}}), |i, _| i % 1000 < 50),
+  ];
+  for (json, is_kept) in cases {
+    for query in queries.clone() {
       let found = Query {
         filter: Some(filter(&json)),
         ..near(&query, 5)
       };
       let hits = fixture.index.query(&found).expect("queries");
       let mut expected: Vec<(f64, usize)> = (0..6000)
-        .filter(|i| i % of == rest)
+        .filter(|i| is_kept(*i, &vectors[*i]))
         .map(|i| (distance(Metric::Cosine, &query, &vectors[i]), i))
         .collect();
       expected.sort_by(|a, b| a.0.total_cmp(&b.0));
