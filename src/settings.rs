@@ -169,6 +169,16 @@ pub struct VectorArgs {
   )]
   pub max_vector_db_instances: usize,
 
+  /// Most bytes of vectors in memory, of all indices together; an index that has no more room is
+  /// searched on disk.
+  #[arg(
+    long,
+    env = "VECTORDB_MEMORY_BYTES",
+    value_name = "BYTES",
+    default_value_t = 1 << 30
+  )]
+  pub vectordb_memory_bytes: usize,
+
   /// Milliseconds without use after which an index is closed; 0 for never.
   #[arg(
     long,
@@ -212,6 +222,7 @@ impl VectorArgs {
     let provider = self.default_embedding_provider_name.clone();
     VectorDbOptions {
       max_instances: self.max_vector_db_instances,
+      memory: self.vectordb_memory_bytes,
       default_timeout: InactivityTimeout::from_millis(self.vectordb_default_inactivity_timeout),
       activity_monitoring: self.vectordb_activity_monitoring,
       default_model: self.embedding_model.clone(),

@@ -7,7 +7,6 @@ use std::io::BufWriter;
 use std::io::Write;
 use std::sync::Arc;
 
-use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::io::AsyncBufRead;
@@ -29,9 +28,7 @@ use super::VectorError;
 use super::VectorEventKind;
 use super::about::About;
 use super::fit::Fit;
-use super::import::create_in;
 use super::requests::check_documents;
-use super::store::Card;
 use super::tasks::blocking;
 
 const FORMAT: &str = "vector-index";
@@ -139,7 +136,7 @@ impl VectorDb {
     let (store, known) = (self.store.clone(), about.clone());
     let (draft, index) = blocking(move || {
       let draft = store.draft()?;
-      let index = create_in(&draft, &options, &known)?;
+      let index = store.create_in(&draft, &options, &known)?;
       Ok((draft, Arc::new(index)))
     })
     .await?;
@@ -160,14 +157,7 @@ impl VectorDb {
     let _gate = self.gate(&about.id.folder()).await;
     self.check_free(&about.id).await?;
     let (store, id) = (self.store.clone(), about.id.clone());
-    let card = blocking(move || {
-      index.checkpoint()?;
-      let card = Card::of(&index, &about, Utc::now());
-      drop(index);
-      store.publish(draft, &card)?;
-      Ok(card)
-    })
-    .await?;
+    let card = blocking(move || store.finish(draft, index, &about)).await?;
     self.announce(VectorEventKind::IndexCreated(id));
     Ok(card.shown())
   }

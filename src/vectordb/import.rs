@@ -7,15 +7,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chrono::Utc;
-
 use super::CreateIndex;
 use super::FailedImport;
 use super::FolderImport;
 use super::ImportedIndex;
-use super::Index;
 use super::IndexId;
-use super::IndexOptions;
 use super::NewDocument;
 use super::SkippedDocument;
 use super::VectorDb;
@@ -25,8 +21,6 @@ use super::about::About;
 use super::fit::Fit;
 use super::legacy;
 use super::legacy::Metadata;
-use super::store::Card;
-use super::store::Draft;
 use super::store::write_privately;
 use super::tasks::blocking;
 use super::tasks::whole;
@@ -138,16 +132,12 @@ impl VectorDb {
     let id = about.id.clone();
     let card = blocking(move || {
       let draft = store.draft()?;
-      let index = create_in(&draft, &options, &about)?;
+      let index = store.create_in(&draft, &options, &about)?;
       let mut rest = documents.into_iter().peekable();
       while rest.peek().is_some() {
         index.upsert(rest.by_ref().take(BATCH).collect())?;
       }
-      index.checkpoint()?;
-      let card = Card::of(&index, &about, Utc::now());
-      drop(index);
-      store.publish(draft, &card)?;
-      Ok(card)
+      store.finish(draft, Arc::new(index), &about)
     })
     .await?;
     self.announce(VectorEventKind::IndexCreated(id.clone()));
@@ -170,14 +160,6 @@ impl VectorDb {
     }
     Ok(())
   }
-}
-
-pub(super) fn create_in(
-  draft: &Draft,
-  options: &IndexOptions,
-  about: &About,
-) -> Result<Index, VectorError> {
-  Index::create(&draft.index(), options, &about.to_value())
 }
 
 fn about_of(metadata: Metadata) -> Result<About, VectorError> {

@@ -141,13 +141,7 @@ impl Lease {
   ) -> Result<T, VectorError> {
     // The semaphore is never closed.
     let turn = readers.clone().acquire_owned().await.ok();
-    blocking(move || {
-      let outcome = work(&self.index);
-      self.loaded.touch();
-      drop(turn);
-      outcome
-    })
-    .await
+    self.work(turn, work).await
   }
 
   /// Runs what changes the index, after what others change.
@@ -156,6 +150,15 @@ impl Lease {
     work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
   ) -> Result<T, VectorError> {
     let turn = self.loaded.writing.clone().lock_owned().await;
+    self.work(turn, work).await
+  }
+
+  /// Works while it is the caller's turn, also when the caller stops waiting.
+  async fn work<T: Send + 'static>(
+    self,
+    turn: impl Send + 'static,
+    work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
+  ) -> Result<T, VectorError> {
     blocking(move || {
       let outcome = work(&self.index);
       self.loaded.touch();

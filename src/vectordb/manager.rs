@@ -22,6 +22,7 @@ use super::DatabaseStats;
 use super::IndexId;
 use super::IndexInfo;
 use super::IndexStats;
+use super::Memory;
 use super::MonitoringStats;
 use super::OffloadedIndex;
 use super::VectorDbOptions;
@@ -75,7 +76,7 @@ impl VectorDb {
   /// # Errors
   /// When the folder cannot be used, or a setting cannot work.
   pub fn open(options: VectorDbOptions) -> Result<Arc<Self>, VectorError> {
-    let store = Store::open(&options.folder)?;
+    let store = Store::open(&options.folder, Memory::new(options.memory))?;
     let file = store.root().join(PROVIDERS);
     let registry = Registry::open(file, options.providers.clone(), options.registry.clone())?;
     if let Some(name) = &options.default_provider

@@ -57,6 +57,7 @@ pub use self::index::Hit;
 pub use self::index::Index;
 pub use self::index::IndexOptions;
 pub use self::index::IndexStats;
+pub use self::index::Memory;
 pub use self::index::Metric;
 pub use self::index::Query;
 pub use self::index::Stored;

@@ -25,6 +25,8 @@ pub struct VectorDbOptions {
   /// Nothing means all.
   pub allowed_namespaces: Option<Vec<String>>,
   pub default_timeout: InactivityTimeout,
+  /// Most bytes of vectors that are held in memory, of all indices together.
+  pub memory: usize,
   /// Off-loads indices that nobody uses.
   pub activity_monitoring: bool,
   /// The model of indices that name no provider; only `mock-model` is part of the server.
@@ -44,6 +46,7 @@ impl VectorDbOptions {
       max_instances: 50,
       allowed_namespaces: None,
       default_timeout: InactivityTimeout::from_millis(1_800_000),
+      memory: 1 << 30,
       activity_monitoring: true,
       default_model: MOCK_MODEL.to_owned(),
       default_provider: None,

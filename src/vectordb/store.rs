@@ -8,6 +8,7 @@ use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::DateTime;
 use chrono::Utc;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use super::Index;
 use super::IndexId;
 use super::IndexOptions;
+use super::Memory;
 use super::OffloadedIndex;
 use super::Permission;
 use super::VectorError;
@@ -34,6 +36,7 @@ pub(super) struct Store {
   root: PathBuf,
   /// Held while the server runs; the system lets it go however the server ends.
   _lock: File,
+  memory: Arc<Memory>,
 }
 
 /// What is told of a closed index without opening it. There is none while it is open, nor after a
@@ -102,7 +105,7 @@ impl Store {
   ///
   /// # Errors
   /// When it cannot be used, or another server uses it.
-  pub fn open(root: &Path) -> Result<Self, VectorError> {
+  pub fn open(root: &Path, memory: Arc<Memory>) -> Result<Self, VectorError> {
     let failed = |e: io::Error| storage(root, "cannot be used", &e);
     fs::create_dir_all(root).map_err(failed)?;
     // Requests do not depend on the working directory.
@@ -110,6 +113,7 @@ impl Store {
     let store = Self {
       _lock: lock(&root)?,
       root,
+      memory,
     };
     for name in store.names().map_err(failed)? {
       if name.starts_with(UNFINISHED) {
@@ -117,6 +121,12 @@ impl Store {
       }
     }
     Ok(store)
+  }
+
+  /// As if the server had ended.
+  #[cfg(test)]
+  pub fn let_go(&self) {
+    self._lock.unlock().expect("is held");
   }
 
   pub fn root(&self) -> &Path {
@@ -133,8 +143,30 @@ impl Store {
     Ok(Draft { folder })
   }
 
-  /// Gives a draft whose index is closed its place.
-  pub fn publish(&self, draft: Draft, card: &Card) -> Result<(), VectorError> {
+  pub fn create_in(
+    &self,
+    draft: &Draft,
+    options: &IndexOptions,
+    about: &About,
+  ) -> Result<Index, VectorError> {
+    Index::create(&draft.index(), options, &about.to_value(), &self.memory)
+  }
+
+  /// Closes the index of a draft, and gives it its place.
+  pub fn finish(
+    &self,
+    draft: Draft,
+    index: Arc<Index>,
+    about: &About,
+  ) -> Result<Card, VectorError> {
+    index.checkpoint()?;
+    let card = Card::of(&index, about, Utc::now());
+    drop(index);
+    self.publish(draft, &card)?;
+    Ok(card)
+  }
+
+  fn publish(&self, draft: Draft, card: &Card) -> Result<(), VectorError> {
     let bytes = serde_json::to_vec(card).unwrap_or_default();
     let failed = |e: io::Error| storage(&self.root, "cannot be written", &e);
     write_privately(&draft.file(CARD), &bytes).map_err(failed)?;
@@ -144,17 +176,17 @@ impl Store {
 
   pub fn create(&self, options: &IndexOptions, about: &About) -> Result<Index, VectorError> {
     let draft = self.draft()?;
-    let index = Index::create(&draft.index(), options, &about.to_value())?;
+    let index = self.create_in(&draft, options, about)?;
     let card = Card::of(&index, about, about.created);
     drop(index);
     self.publish(draft, &card)?;
-    let opened = Index::open(&self.file(&about.id))?;
+    let opened = Index::open(&self.file(&about.id), &self.memory)?;
     self.remove_card(&about.id);
     Ok(opened)
   }
 
   pub fn load(&self, id: &IndexId) -> Result<(Index, About), VectorError> {
-    let index = Index::open(&self.file(id))?;
+    let index = Index::open(&self.file(id), &self.memory)?;
     let about = About::read(index.about(), id)?;
     self.remove_card(id);
     Ok((index, about))
@@ -214,7 +246,7 @@ impl Store {
   /// Opens an index that has no card, to write one.
   pub fn make_card(&self, folder: &str) -> Result<Card, VectorError> {
     let path = self.root.join(folder).join(FILE);
-    let index = Index::open(&path)?;
+    let index = Index::open(&path, &self.memory)?;
     let about: About = serde_json::from_value(index.about())
       .map_err(|e| VectorError::Corrupt(format!("{}: {e}", path.display())))?;
     if about.id.folder() != folder {

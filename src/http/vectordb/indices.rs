@@ -35,7 +35,6 @@ use crate::http::error::ErrorBody;
 use crate::http::kernels::timestamp;
 use crate::http::path::Path;
 use crate::http::stream;
-use crate::vectordb::ActivityInfo;
 use crate::vectordb::CreateIndex;
 use crate::vectordb::DatabaseStats;
 use crate::vectordb::DimensionRule;
@@ -176,24 +175,12 @@ pub async fn create(
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexDetails {
-  id: String,
-  #[serde(skip_serializing_if = "Option::is_none")]
-  namespace: Option<String>,
-  document_count: u64,
-  #[serde(skip_serializing_if = "Option::is_none")]
-  embedding_dimension: Option<usize>,
-  created: String,
-  is_from_offload: bool,
-  embedding_provider: String,
-  metric: Metric,
-  permission: Permission,
-  #[serde(skip_serializing_if = "Option::is_none")]
-  max_documents: Option<u64>,
+  #[serde(flatten)]
+  index: IndexInfo,
   /// On disk.
   bytes: u64,
   /// In memory, beside what SQLite itself keeps there.
   memory_bytes: u64,
-  activity_monitoring: ActivityInfo,
 }
 
 /// Tells about an open index.
@@ -208,19 +195,9 @@ pub async fn info(
   let index = engine.vectors.info(&id).await?;
   let size = engine.vectors.index_stats(&id).await?;
   Ok(Json(IndexDetails {
-    id: index.id.to_string(),
-    namespace: index.namespace,
-    document_count: index.document_count,
-    embedding_dimension: index.embedding_dimension,
-    created: timestamp(index.created),
-    is_from_offload: index.is_from_offload,
-    embedding_provider: index.embedding_provider,
-    metric: index.metric,
-    permission: index.permission,
-    max_documents: index.max_documents,
+    index,
     bytes: size.bytes,
     memory_bytes: size.memory_bytes,
-    activity_monitoring: index.activity_monitoring,
   }))
 }
 

@@ -7,13 +7,12 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use super::memory::Loan;
+use super::memory::Memory;
 use super::quantised::Candidate;
 use super::quantised::Dead;
 use super::quantised::Scan;
 use super::quantised::Segment;
-
-/// Most memory of one index; a larger one is searched by sqlite-vec.
-const MAX_BYTES: usize = 1 << 30;
 
 /// Vectors of a segment that is full.
 pub(super) const SEGMENT: usize = 4096;
@@ -131,9 +130,11 @@ enum Phase {
   Loading {
     ticket: u64,
     deltas: Vec<(i64, Delta)>,
+    loan: Loan,
   },
   Ready {
     current: Arc<Snapshot>,
+    loan: Loan,
     /// That of a write which commits at this moment.
     next: Option<Arc<Snapshot>>,
   },
@@ -141,7 +142,7 @@ enum Phase {
 
 impl Phase {
   fn at(&self, generation: i64) -> Option<Arc<Snapshot>> {
-    let Self::Ready { current, next } = self else {
+    let Self::Ready { current, next, .. } = self else {
       return None;
     };
     let mut copies = [Some(current), next.as_ref()].into_iter().flatten();
@@ -166,12 +167,21 @@ pub(super) enum Lookup {
   Absent,
 }
 
-#[derive(Debug, Default)]
+/// An index for which no memory is left is searched by sqlite-vec.
+#[derive(Debug)]
 pub(super) struct Cache {
+  memory: Arc<Memory>,
   inner: Mutex<Inner>,
 }
 
 impl Cache {
+  pub fn new(memory: Arc<Memory>) -> Self {
+    Self {
+      memory,
+      inner: Mutex::default(),
+    }
+  }
+
   /// The copy of that generation, if there is one.
   pub fn ready(&self, generation: i64) -> Option<Arc<Snapshot>> {
     self.lock().phase.at(generation)
@@ -193,14 +203,16 @@ impl Cache {
       Phase::Loading { .. } => return Lookup::Absent,
       Phase::Empty => {}
     }
-    if Segment::bytes_for(count as usize, dimension) > MAX_BYTES {
+    let bytes = Segment::bytes_for(count as usize, dimension);
+    let Some(loan) = self.memory.lend(bytes) else {
       return Lookup::Absent;
-    }
+    };
     inner.tickets += 1;
     let ticket = inner.tickets;
     inner.phase = Phase::Loading {
       ticket,
       deltas: Vec::new(),
+      loan,
     };
     Lookup::Load(ticket)
   }
@@ -213,6 +225,7 @@ impl Cache {
       let Phase::Loading {
         ticket: now,
         deltas,
+        ..
       } = &mut inner.phase
       else {
         return;
@@ -227,9 +240,13 @@ impl Cache {
       let mut deltas = std::mem::take(deltas);
       deltas.retain(|(generation, _)| *generation > read.generation);
       if deltas.is_empty() {
-        if let Some(read) = snapshot {
+        if let Phase::Loading { mut loan, .. } = std::mem::take(&mut inner.phase)
+          && let Some(read) = snapshot
+          && loan.resize(read.bytes())
+        {
           inner.phase = Phase::Ready {
             current: Arc::new(read),
+            loan,
             next: None,
           };
         }
@@ -311,21 +328,29 @@ impl Prepared<'_> {
         }
         None => false,
       },
-      Phase::Ready { current, next } => match next.take() {
-        Some(after) if after.generation == self.generation && after.bytes() <= MAX_BYTES => {
-          *current = after;
-          true
-        }
-        // The load ended while this was written.
-        _ if current.generation + 1 == self.generation => match self.delta.take() {
-          Some(delta) => {
-            *current = Arc::new(current.after(self.generation, delta));
+      Phase::Ready {
+        current,
+        next,
+        loan,
+      } => {
+        let after = match next.take() {
+          Some(after) if after.generation == self.generation => Some(after),
+          // The load ended while this was written.
+          _ if current.generation + 1 == self.generation => {
+            let delta = self.delta.take();
+            delta.map(|delta| Arc::new(current.after(self.generation, delta)))
+          }
+          _ => None,
+        };
+        match after {
+          Some(after) if loan.resize(after.bytes()) => {
+            *current = after;
             true
           }
-          None => false,
-        },
-        _ => current.generation >= self.generation,
-      },
+          Some(_) => false,
+          None => current.generation >= self.generation,
+        }
+      }
     };
     if !done {
       inner.phase = Phase::Empty;

@@ -7,6 +7,7 @@ mod filter;
 mod filter_sql;
 mod fulltext;
 mod kernels;
+mod memory;
 mod nearest;
 mod pool;
 mod quantised;
@@ -42,6 +43,7 @@ use self::schema::Settings;
 use super::VectorError;
 
 pub use self::filter::Filter;
+pub use self::memory::Memory;
 pub use self::types::Dimensions;
 pub use self::types::Document;
 pub use self::types::Hit;
@@ -76,15 +78,22 @@ impl Index {
   ///
   /// # Errors
   /// When the file exists or cannot be made; nothing is left behind then.
-  pub fn create(path: &Path, options: &IndexOptions, about: &Value) -> Result<Self, VectorError> {
+  pub fn create(
+    path: &Path,
+    options: &IndexOptions,
+    about: &Value,
+    memory: &Arc<Memory>,
+  ) -> Result<Self, VectorError> {
     schema::create(path, options, about)?;
-    Self::open(path)
+    Self::open(path, memory)
   }
 
+  /// The copy of its vectors that is searched first takes its bytes from `memory`.
+  ///
   /// # Errors
   /// [`VectorError::NotFound`] when there is no such file, [`VectorError::Corrupt`] when it is no
   /// index or is damaged.
-  pub fn open(path: &Path) -> Result<Self, VectorError> {
+  pub fn open(path: &Path, memory: &Arc<Memory>) -> Result<Self, VectorError> {
     let (writer, settings, state) = schema::open(path)?;
     Ok(Self {
       shared: Arc::new(Shared {
@@ -93,7 +102,7 @@ impl Index {
         writer: Mutex::new(writer),
         settings: RwLock::new(settings),
         count: AtomicU64::new(state.count),
-        cache: Cache::default(),
+        cache: Cache::new(memory.clone()),
         closing: AtomicBool::new(false),
       }),
       loader: Mutex::default(),

@@ -37,6 +37,7 @@ impl Setup {
 
   /// Another server over the same folder.
   fn again(&self) -> Arc<VectorDb> {
+    self.db.store.let_go();
     open(&self.folder, |_| {})
   }
 

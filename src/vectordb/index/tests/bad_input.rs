@@ -120,7 +120,7 @@ fn a_failed_first_batch_leaves_the_dimension_open() {
 fn files_that_are_no_index_are_told_apart() {
   let folder = tempfile::tempdir().expect("a folder");
   let path = folder.path().join("a.db");
-  let opened = || Index::open(&path).expect_err("cannot be opened");
+  let opened = || Index::open(&path, &memory()).expect_err("cannot be opened");
   assert!(matches!(opened(), VectorError::NotFound(_)));
   assert!(!path.exists());
   fs::write(
@@ -145,7 +145,8 @@ fn files_that_are_no_index_are_told_apart() {
     .expect("makes another database");
   let message = opened().to_string();
   assert!(message.contains("a.db: is not an index"), "{message}");
-  let made = Index::create(&path, &IndexOptions::default(), &json!({})).expect_err("exists");
+  let made =
+    Index::create(&path, &IndexOptions::default(), &json!({}), &memory()).expect_err("exists");
   assert!(matches!(made, VectorError::Exists(_)));
 }
 
@@ -168,7 +169,7 @@ fn a_damaged_file_is_an_error_and_no_crash() {
       damaged[page * 8192..page * 8192 + 4096].fill(0xa5);
     }
     fs::write(&path, &damaged).expect("writes");
-    let used = Index::open(&path).and_then(|index| {
+    let used = Index::open(&path, &memory()).and_then(|index| {
       index.query(&near(&vectors[0], 5))?;
       index.list(None, 0, 3000)?;
       index.query(&Query {
@@ -192,6 +193,6 @@ fn a_damaged_file_is_an_error_and_no_crash() {
   }
   assert!(found > 5, "{found}");
   fs::write(&path, &whole[..whole.len() / 2]).expect("cuts");
-  let cut = Index::open(&path).and_then(|index| index.verify());
+  let cut = Index::open(&path, &memory()).and_then(|index| index.verify());
   assert!(matches!(cut, Err(VectorError::Corrupt(_))), "{cut:?}");
 }

@@ -26,7 +26,7 @@ fn batch(number: usize) -> Vec<Document> {
 
 /// Writes batches, and says each that was acknowledged, until it is killed.
 fn write_until_killed(path: &Path) {
-  let index = Index::open(path).expect("opens");
+  let index = Index::open(path, &memory()).expect("opens");
   let first = index.count() as usize / BATCH;
   let mut out = std::io::stdout();
   for number in first..10_000 {
@@ -79,7 +79,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
       seen >= 3 + round,
       "the child ended by itself after {seen} batches"
     );
-    let index = Index::open(&path).expect("opens");
+    let index = Index::open(&path, &memory()).expect("opens");
     index.verify().expect("is whole");
     let batches = index.count() as usize / BATCH;
     assert_eq!(index.count() as usize % BATCH, 1, "half a batch");
@@ -163,7 +163,8 @@ fn a_full_disk_is_named_and_leaves_nothing_half_written() {
 fn a_place_that_cannot_be_written_is_named() {
   let folder = tempfile::tempdir().expect("a folder");
   let path = folder.path().join("missing").join("a.db");
-  let made = Index::create(&path, &IndexOptions::default(), &json!({})).expect_err("no folder");
+  let made =
+    Index::create(&path, &IndexOptions::default(), &json!({}), &memory()).expect_err("no folder");
   assert!(matches!(made, VectorError::Storage(_)), "{made:?}");
   assert!(
     made

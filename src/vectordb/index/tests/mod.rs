@@ -26,7 +26,8 @@ impl Fixture {
   pub fn new(options: &IndexOptions) -> Self {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("index.db");
-    let index = Index::create(&path, options, &json!({"namespace": "a"})).expect("creates");
+    let index =
+      Index::create(&path, options, &json!({"namespace": "a"}), &memory()).expect("creates");
     Self { folder, index }
   }
 
@@ -40,9 +41,13 @@ impl Fixture {
     drop(self.index);
     Self {
       folder: self.folder,
-      index: Index::open(&path).expect("opens"),
+      index: Index::open(&path, &memory()).expect("opens"),
     }
   }
+}
+
+pub(super) fn memory() -> Arc<Memory> {
+  Memory::new(1 << 30)
 }
 
 pub(super) fn document(id: &str, vector: &[f32]) -> Document {

@@ -176,7 +176,7 @@ fn what_another_process_writes_is_found() {
       .len(),
     10
   );
-  let other = Index::open(&fixture.path()).expect("opens");
+  let other = Index::open(&fixture.path(), &memory()).expect("opens");
   other
     .upsert(vec![document("new", &[1.0, -0.5])])
     .expect("inserts");
@@ -236,4 +236,34 @@ fn an_index_can_be_closed_while_it_is_read_into_memory() {
   let folder = fixture.folder;
   drop(fixture.index);
   assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 1);
+}
+
+#[test]
+fn an_index_for_which_no_memory_is_left_is_searched_in_its_file() {
+  let memory = Memory::new(100_000);
+  let folder = tempfile::tempdir().expect("a folder");
+  let index = |name: &str| {
+    let path = folder.path().join(name);
+    Index::create(&path, &IndexOptions::default(), &json!({}), &memory).expect("creates")
+  };
+  let (small, large) = (index("small.db"), index("large.db"));
+  let vectors = random_vectors(3000, 32, 9);
+  let add = |index: &Index, count: usize| {
+    let documents = vectors[..count].iter().enumerate();
+    let documents = documents.map(|(i, vector)| document(&i.to_string(), vector));
+    index.upsert(documents.collect()).expect("inserts");
+    for i in [0, count / 2, count - 1] {
+      let hits = index.query(&near(&vectors[i], 1)).expect("queries");
+      assert_eq!(ids(&hits), [i.to_string()]);
+    }
+    index.stats().memory_bytes
+  };
+  let held = add(&small, 1000);
+  assert!(held > 0 && memory.lent() as u64 == held);
+  assert_eq!(add(&large, 3000), 0);
+  // One that grows out of what there is gives back what it had.
+  assert_eq!(add(&small, 3000), 0);
+  assert_eq!(memory.lent(), 0);
+  assert!(add(&index("another.db"), 1000) > 0);
+  drop((small, large));
 }
