@@ -2,7 +2,7 @@
 # Usage: scripts/bench.sh [--binary PATH] [--json-dir DIR] [--no-write]
 #
 # Builds the release profile, measures it and writes the table into docs/performance.md. Takes about
-# two minutes after the build; let nothing else run meanwhile.
+# a quarter of an hour after the build; let nothing else run meanwhile.
 #   --binary PATH     measure this binary, build nothing
 #   --json-dir DIR    keep the raw measurements and the servers' logs there
 #   --no-write        only print the table
@@ -108,13 +108,23 @@ python3 -B "$ROOT/scripts/bench_table.py" --cold "$out/cold.json" --pool "$out/p
 step 'Apps'
 python3 -B "$ROOT/scripts/bench_apps.py" --binary "$binary" ${target[@]+"${target[@]}"}
 
+# peers NAME PIP_ARGUMENTS…: prints the Python of an environment that holds these packages.
+peers() {
+  local folder=$CACHE_DIR/$1
+  shift
+  if [[ ! -f $folder/complete ]]; then
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    touch "$folder/complete"
+  fi
+  echo "$folder/bin/python"
+}
+
 step 'Python kernels, and ipykernel beside them'
-peer=$CACHE_DIR/bench-peer
-if [[ ! -f $peer/complete ]]; then
-  rm -rf "$peer"
-  python3 -m venv "$peer"
-  "$peer/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -r "$ROOT/tests/cpython-requirements.txt" ipykernel jupyter_client websockets
-  touch "$peer/complete"
-fi
-"$peer/bin/python" -B "$ROOT/scripts/bench_python.py" --bench-dir "$bench_dir" --binary "$binary" ${target[@]+"${target[@]}"}
+python=$(peers bench-peer -r "$ROOT/tests/cpython-requirements.txt" ipykernel jupyter_client websockets)
+"$python" -B "$ROOT/scripts/bench_python.py" --bench-dir "$bench_dir" --binary "$binary" ${target[@]+"${target[@]}"}
+
+step 'Vectors, and other stores beside them (ten minutes)'
+python=$(peers bench-vector-peers numpy orjson apsw sqlite-vec chromadb usearch faiss-cpu)
+"$python" -B "$ROOT/scripts/bench_vectors.py" --bench-dir "$bench_dir" --binary "$binary" ${target[@]+"${target[@]}"}

@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import http.client
-import json
 import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,48 +22,20 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
+from bench_server import PATIENCE, Server, free_port, heading, must_table, wait_for, write_between_marks  # noqa: E402
+
 APPS = 20
 CONNECTIONS = 50
 REQUESTS = 10_000
 SEQUENTIAL = 2_000
-PATIENCE = 60.0
 
 SERVER = 'Deno.serve({{ port: {port} }}, () => new Response("ok"));'
 UNNAMED_SERVER = 'Deno.serve(() => new Response("ok"));'
 CRASHER = 'setTimeout(() => { throw new Error("again"); }, 20);'
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def call(port: int, method: str, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def apps(port: int) -> dict[str, dict]:
-    return {app["id"]: app for app in json.loads(call(port, "GET", "/api/apps")[1])}
-
-
-def wait_for(condition) -> float:
-    """Seconds until `condition` holds."""
-    start = time.monotonic()
-    while time.monotonic() - start < PATIENCE:
-        try:
-            if condition():
-                return time.monotonic() - start
-        except (OSError, http.client.HTTPException):
-            pass
-        time.sleep(0.005)
-    raise SystemExit("gave up waiting")
+def apps(server: Server) -> dict[str, dict]:
+    return {app["id"]: app for app in server.call("GET", "/api/apps")}
 
 
 def latencies(port: int, path: str) -> list[float]:
@@ -107,72 +75,52 @@ async def load(port: int, path: str) -> tuple[int, float]:
     return errors, REQUESTS / (time.monotonic() - start)
 
 
-def measure(binary: str, folder: Path) -> list[tuple[str, str, str, bool]]:
-    port, named = free_port(), free_port()
-    sources = folder / "apps"
-    sources.mkdir()
+def measure(binary: str, sources: Path) -> list[tuple[str, str, str, bool]]:
     for i in range(APPS):
         (sources / f"app{i:02}.ts").write_text(UNNAMED_SERVER)
-    environment = {
-        **os.environ,
-        "KERNEL_POOL_ENABLED": "false",
-        "KERNEL_PERMISSIONS_MAX": '{"net": true}',
-    }
-    command = [binary, "serve", "--port", str(port), "--data-dir", str(folder / "data"), "--apps-dir", str(sources)]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    try:
-        start = time.monotonic()
-        wait_for(lambda: len(apps(port)) == APPS and all(app["ready"] for app in apps(port).values()))
+    environment = {"KERNEL_POOL_ENABLED": "false", "KERNEL_PERMISSIONS_MAX": '{"net": true}'}
+    start = time.monotonic()
+    with Server(binary, environment, ["--apps-dir", str(sources)]) as server:
+        wait_for(lambda: len(apps(server)) == APPS and all(app["ready"] for app in apps(server).values()))
         ready = time.monotonic() - start
 
         times = []
         for i in range(5):
             name = f"app{i:02}"
-            old = apps(port)[name]
+            old = apps(server)[name]
             start = time.monotonic()
             os.kill(old["pid"], signal.SIGKILL)
-            wait_for(lambda: (now := apps(port)[name])["ready"] and now["instance"] > old["instance"])
+            wait_for(lambda: (now := apps(server)[name])["ready"] and now["instance"] > old["instance"])
             times.append(time.monotonic() - start)
 
-        body = json.dumps({"id": "named", "lang": "ts", "startup_script": SERVER.format(port=named)})
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        connection.request("POST", "/api/apps", body)
-        assert connection.getresponse().status == 201
-        wait_for(lambda: apps(port)["named"]["ready"])
-        direct = latencies(named, "/")
-        through = latencies(port, "/apps/named/")
+        port = free_port()
+        server.call("POST", "/api/apps", {"id": "named", "lang": "ts", "startup_script": SERVER.format(port=port)})
+        wait_for(lambda: apps(server)["named"]["ready"])
+        direct = latencies(port, "/")
+        through = latencies(server.port, "/apps/named/")
         more = statistics.median(through) - statistics.median(direct)
 
-        body = json.dumps({"id": "crasher", "lang": "ts", "restart": "always", "startup_script": CRASHER})
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        connection.request("POST", "/api/apps", body)
-        assert connection.getresponse().status == 201
-        wait_for(lambda: apps(port)["crasher"]["restarts"] > 1)
-        errors, rate = asyncio.run(load(port, "/apps/app11/"))
-        crashes = apps(port)["crasher"]["restarts"]
-        return [
-            (f"{APPS} apps started at once, all ready", "≤ 3 s", f"{ready:.2f} s", ready <= 3),
-            ("an app killed with -9 is ready again: slowest of 5", "≤ 1 s", f"{max(times):.2f} s", max(times) <= 1),
-            (
-                "a request through `/apps/{id}/`, more than direct: p50",
-                "≤ 1 ms",
-                f"{more:.3f} ms ({statistics.median(direct):.3f} → {statistics.median(through):.3f} ms)",
-                more <= 1,
-            ),
-            (
-                f"{REQUESTS:,} requests at {CONNECTIONS} connections beside an app that crashes in a loop: errors",
-                "0",
-                f"{errors} ({rate:,.0f} requests/s, {crashes} crashes by then)",
-                errors == 0,
-            ),
-        ]
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
+        crasher = {"id": "crasher", "lang": "ts", "restart": "always", "startup_script": CRASHER}
+        server.call("POST", "/api/apps", crasher)
+        wait_for(lambda: apps(server)["crasher"]["restarts"] > 1)
+        errors, rate = asyncio.run(load(server.port, "/apps/app11/"))
+        crashes = apps(server)["crasher"]["restarts"]
+    return [
+        (f"{APPS} apps started at once with the server, all ready", "≤ 3 s", f"{ready:.2f} s", ready <= 3),
+        ("an app killed with -9 is ready again: slowest of 5", "≤ 1 s", f"{max(times):.2f} s", max(times) <= 1),
+        (
+            "a request through `/apps/{id}/`, more than direct: p50",
+            "≤ 1 ms",
+            f"{more:.3f} ms ({statistics.median(direct):.3f} → {statistics.median(through):.3f} ms)",
+            more <= 1,
+        ),
+        (
+            f"{REQUESTS:,} requests at {CONNECTIONS} connections beside an app that crashes in a loop: errors",
+            "0",
+            f"{errors} ({rate:,.0f} requests/s, {crashes} crashes by then)",
+            errors == 0,
+        ),
+    ]
 
 
 def main() -> None:
@@ -183,20 +131,10 @@ def main() -> None:
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(arguments.binary, Path(folder))
-    lines = [
-        f"{datetime.date.today()}, load average {before:.2f} before.",
-        "",
-        "|  | must | measured | met |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [f"| {name} | {must} | {value} | {'yes' if met else '**no**'} |" for name, must, value, met in rows]
-    table = "\n".join(lines)
-    print(table)
+    text = f"{heading(before)}\n\n{must_table(rows)}"
+    print(text)
     if arguments.write:
-        text = arguments.write.read_text()
-        begin, end = "<!-- apps:begin -->\n", "\n<!-- apps:end -->"
-        head, rest = text.split(begin, 1)
-        arguments.write.write_text(head + begin + table + end + rest.split(end, 1)[1])
+        write_between_marks(arguments.write, "apps", text)
 
 
 if __name__ == "__main__":

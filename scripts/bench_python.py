@@ -8,21 +8,17 @@ Python that has jupyter_client and ipykernel. All traffic is on 127.0.0.1.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-BEGIN, END = "<!-- python:begin -->", "<!-- python:end -->"
+from bench_server import Server, heading, write_between_marks  # noqa: E402
+
 # Milliseconds and MiB that the two kinds must keep to.
 MUST = {
     "python": {"cold": 400, "ready": 3, "one": 2, "print": 3, "interrupt": 50, "restart": 400, "pss": 70},
@@ -49,45 +45,22 @@ def median(times: list[float]) -> float:
     return statistics.median(times)
 
 
-class Engine:
-    """A server of its own, and the calls that the measurements are made of."""
+class Engine(Server):
+    """A server with both kinds of Python kernels, and the calls that the measurements are made of."""
 
     def __init__(self, binary: str, pool: bool):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.data = tempfile.TemporaryDirectory()
-        environment = {
-            **os.environ,
+        super().__init__(binary, {
             "ALLOWED_KERNEL_TYPES": "worker-python,worker-cpython",
             "CPYTHON_EXECUTABLE": sys.executable,
             "KERNEL_POOL_ENABLED": str(pool).lower(),
             "KERNEL_POOL_SIZE": "4",
-        }
-        arguments = [binary, "serve", "--host", "127.0.0.1", "--port", str(self.port), "--data-dir", self.data.name]
-        self.process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        while True:
-            try:
-                self.call("GET", "/api/kernels")
-                break
-            except OSError:
-                self.connection.close()
-                time.sleep(0.02)
-
-    def call(self, method: str, path: str, body=None):
-        self.connection.request(method, path, body=None if body is None else json.dumps(body))
-        response = self.connection.getresponse()
-        text = response.read().decode()
-        if response.status != 200:
-            raise RuntimeError(f"{method} {path}: {response.status} {text[:200]}")
-        return text
+        })
 
     def create(self, language: str) -> str:
-        return json.loads(self.call("POST", "/api/kernels", {"lang": language}))["id"]
+        return self.call("POST", "/api/kernels", {"lang": language})["id"]
 
     def execute(self, kernel: str, code: str) -> str:
-        return self.call("POST", f"/api/kernels/{kernel}/execute", {"code": code})
+        return self.text("POST", f"/api/kernels/{kernel}/execute", {"code": code})
 
     def first_event(self, kernel: str, code: str) -> float:
         started = time.perf_counter()
@@ -100,12 +73,7 @@ class Engine:
         return elapsed
 
     def available(self) -> int:
-        return json.loads(self.call("GET", "/api/status"))["pool"]["available"]
-
-    def close(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-        self.data.cleanup()
+        return self.call("GET", "/api/status")["pool"]["available"]
 
 
 def pss_mib(pids: list[int]) -> float:
@@ -138,7 +106,7 @@ def measure(binary: str, language: str) -> dict:
         kernel = engine.create(language)
         time.sleep(3)  # until kernels have given back what they booted with
         processes = descendants(engine.process.pid)
-        result["pss"] = pss_mib(processes) / len(json.loads(engine.call("GET", "/api/kernels")))
+        result["pss"] = pss_mib(processes) / len(engine.call("GET", "/api/kernels"))
         for _ in range(100):
             engine.execute(kernel, "1+1")
         result["one"] = median([milliseconds(lambda: engine.execute(kernel, "1+1")) for _ in range(300)])
@@ -224,12 +192,10 @@ def main() -> None:
     load = os.getloadavg()[0]
     measured = [measure(options.binary, language) for language in ("python", "cpython")]
     text = table(*measured, peer(options.bench_dir))
-    text = f"{time.strftime('%Y-%m-%d')}, load average {load:.2f} before.\n\n{text}"
+    text = f"{heading(load)}\n\n{text}"
     print(text)
     if options.write:
-        path = Path(options.write)
-        before, rest = path.read_text().split(BEGIN)
-        path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        write_between_marks(Path(options.write), "python", text)
 
 
 if __name__ == "__main__":

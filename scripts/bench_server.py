@@ -67,14 +67,18 @@ class Server:
             self.connection.close()
             return False
 
-    def call(self, method: str, path: str, body=None):
-        """The JSON of an answer, which must be a success."""
+    def text(self, method: str, path: str, body=None) -> str:
+        """The text of an answer, which must be a success."""
         self.connection.request(method, path, body=None if body is None else json.dumps(body))
         answer = self.connection.getresponse()
-        text = answer.read()
+        text = answer.read().decode()
         if answer.status not in (200, 201):
-            raise SystemExit(f"{method} {path}: {answer.status} {text[:500]!r}")
-        return json.loads(text)
+            raise SystemExit(f"{method} {path}: {answer.status} {text[:500]}")
+        return text
+
+    def call(self, method: str, path: str, body=None):
+        """The JSON of an answer, which must be a success."""
+        return json.loads(self.text(method, path, body))
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)

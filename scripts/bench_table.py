@@ -8,19 +8,16 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-HEADING = """# Performance
+sys.dont_write_bytecode = True
 
-Measured by `scripts/bench.sh` (release build), which rewrites what stands between the two marks below. "must" is the
-target for a 2-core machine. Times are wall-clock; p50 is the median. Memory is PSS, the proportional set size of the
-server and all its kernel processes, so that shared pages count once.
+from bench_server import table, write_between_marks  # noqa: E402
 
-"""
 # The calls of measure_engine.py's conformance check that belong to parts this version does not have.
-OTHER_PARTS = ("vectordb", "index", "documents", "query", "agent")
+OTHER_PARTS = ("agent",)
 
 
 def dig(data, *path):
@@ -53,11 +50,6 @@ class Row:
         met = self.holds and (self.value >= self.must if self.at_least else self.value <= self.must)
         measured = f"{number(self.value)}{self.unit}" + (f" ({self.note})" if self.note else "")
         return [self.name, must, measured, "yes" if met else "**no**"]
-
-
-def table(headings: list[str], rows: list[list[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def error_of(section) -> str:
@@ -170,8 +162,8 @@ def api_line(cold: dict) -> str:
     ours = [call for call in calls if not any(part in call for part in OTHER_PARTS)]
     line = f"API conformance check: {api['pass']} of {api['total']} calls pass"
     if ours:
-        return f"{line}. **Kernel calls that fail: {', '.join(ours)}.**"
-    return f"{line}, among them every call that concerns kernels; the others belong to parts that this version does not have." if calls else f"{line}."
+        return f"{line}. **Calls that fail: {', '.join(ours)}.**"
+    return f"{line}; the others are those of agents, which this version does not have." if calls else f"{line}."
 
 
 def git(root: Path, *args: str) -> str:
@@ -202,18 +194,6 @@ def read(path: str) -> str:
         return ""
 
 
-def write_between_marks(path: Path, text: str) -> None:
-    block = f"{BEGIN}\n{text}\n{END}"
-    old = path.read_text("utf-8") if path.exists() else f"{HEADING}{BEGIN}\n{END}\n"
-    if BEGIN in old and END in old.split(BEGIN, 1)[1]:
-        head, rest = old.split(BEGIN, 1)
-        new = head + block + rest.split(END, 1)[1]
-    else:
-        new = old.rstrip("\n") + f"\n\n{block}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(new, "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("cold", "pool", "more"):
@@ -236,7 +216,7 @@ def main() -> None:
     ])
     print(text)
     if args.write:
-        write_between_marks(args.write, text)
+        write_between_marks(args.write, "bench", text)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ def report(packages: list[dict], extra: list[Path]) -> str:
             authors = ", ".join(package.get("authors") or []) or "its authors"
             out.append(f"{package['name']} {package['version']}, by {authors}: {package.get('license') or 'unknown'}")
     for path in extra:
-        out += ["", RULE, path.read_text("utf-8").strip("\n")]
+        # A licence as its authors ship it does not say of what.
+        title = [f"From {path.parent.name}", RULE, ""] if LICENSE_FILE.match(path.name) else []
+        out += ["", RULE, *title, path.read_text("utf-8").strip("\n")]
     for text, owners in sorted(texts.values(), key=lambda entry: entry[1]):
         out += ["", RULE, "From " + ", ".join(owners), RULE, "", text]
     return "\n".join(out) + "\n"
