@@ -9,9 +9,11 @@ use super::VectorDb;
 use super::VectorError;
 use super::about::About;
 use super::embedding::Label;
+use super::embedding::Provider;
+use super::embedding::ProviderKind;
 use super::embedding::Text;
 
-/// What a flexible index will cut vectors to; nothing for other indices.
+/// What the texts of an index have to fit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fit {
   flexible: bool,
@@ -26,28 +28,39 @@ impl Fit {
     }
   }
 
-  /// The first vector decides for an index that has none.
-  fn with_first(self, dimension: Option<usize>) -> Self {
+  /// An index that has no dimension yet gets that of the first document, or, where texts fit
+  /// whatever is there, of the first vector that the caller made.
+  fn with_batch(self, provider: &Provider, documents: &[NewDocument]) -> Self {
+    let vector = |document: &NewDocument| document.vector.as_ref().map(Vec::len);
+    let first = match is_builtin(provider) {
+      true => documents.iter().find_map(vector),
+      false => documents.first().and_then(vector),
+    };
     Self {
-      dimension: self.dimension.or(dimension),
+      dimension: self.dimension.or(first),
       ..self
     }
   }
 
-  /// Vectors of the built-in model are mostly zeros. Where nothing else would be left of one it gets
-  /// some direction: the original found something for every text.
-  fn keep_direction(self, vector: Vec<f32>) -> Vec<f32> {
-    match self.dimension {
-      Some(dimension)
-        if self.flexible
-          && dimension < vector.len()
-          && vector[..dimension].iter().all(|number| *number == 0.0) =>
-      {
-        vec![1.0; dimension]
+  /// Pads or cuts what the built-in model made: its clients have texts in indices of any dimension.
+  /// Its vectors are mostly zeros; where nothing else would be left of one it gets some direction, as
+  /// the original found something for every text.
+  fn apply(self, provider: &Provider, mut vector: Vec<f32>) -> Vec<f32> {
+    if let Some(dimension) = self.dimension
+      && dimension != vector.len()
+      && (self.flexible || is_builtin(provider))
+    {
+      vector.resize(dimension, 0.0);
+      if vector.iter().all(|number| *number == 0.0) {
+        vector.fill(1.0);
       }
-      _ => vector,
     }
+    vector
   }
+}
+
+fn is_builtin(provider: &Provider) -> bool {
+  provider.kind() == ProviderKind::Builtin
 }
 
 impl VectorDb {
@@ -90,13 +103,11 @@ impl VectorDb {
     text: &str,
   ) -> Result<Vec<f32>, VectorError> {
     let label = Label::Query;
-    let vectors = self
-      .provider_of(about)?
-      .embed(&[Text { label, text }])
-      .await?;
+    let provider = self.provider_of(about)?;
+    let vectors = provider.embed(&[Text { label, text }]).await?;
     // One for one was checked.
     let vector = vectors.into_iter().next().unwrap_or_default();
-    Ok(fit.keep_direction(vector))
+    Ok(fit.apply(&provider, vector))
   }
 
   /// Documents with a vector for each.
@@ -115,22 +126,32 @@ impl VectorDb {
         text: document.text.as_deref().unwrap_or_default(),
       })
       .collect();
-    let mut made = match texts.is_empty() {
-      true => Vec::new(),
-      false => self.provider_of(about)?.embed(&texts).await?,
+    if texts.is_empty() {
+      return Ok(
+        documents
+          .into_iter()
+          .map(|d| with_vector(d, None))
+          .collect(),
+      );
     }
-    .into_iter();
-    let first = documents
-      .first()
-      .and_then(|document| document.vector.as_ref());
-    let fit = fit.with_first(first.map(Vec::len));
-    let mut made = || made.next().map(|vector| fit.keep_direction(vector));
-    let with_vector = |document: NewDocument| Document {
-      vector: document.vector.or_else(&mut made).unwrap_or_default(),
-      id: document.id,
-      text: document.text,
-      metadata: document.metadata,
+    let provider = self.provider_of(about)?;
+    let mut made = provider.embed(&texts).await?.into_iter();
+    let fit = fit.with_batch(&provider, &documents);
+    let mut made = || made.next().map(|vector| fit.apply(&provider, vector));
+    let complete = |document: NewDocument| {
+      let made = document.vector.is_none().then(&mut made).flatten();
+      with_vector(document, made)
     };
-    Ok(documents.into_iter().map(with_vector).collect())
+    Ok(documents.into_iter().map(complete).collect())
+  }
+}
+
+/// A document with its own vector or the one that was made for it.
+fn with_vector(document: NewDocument, made: Option<Vec<f32>>) -> Document {
+  Document {
+    vector: document.vector.or(made).unwrap_or_default(),
+    id: document.id,
+    text: document.text,
+    metadata: document.metadata,
   }
 }

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::CreateIndex;
 use super::FailedImport;
 use super::FolderImport;
 use super::ImportedIndex;
 use super::IndexId;
+use super::IndexOptions;
 use super::NewDocument;
 use super::SkippedDocument;
 use super::VectorDb;
@@ -104,22 +104,16 @@ impl VectorDb {
     let (with_vector, texts): (Vec<_>, Vec<_>) = usable
       .into_iter()
       .partition(|document| document.vector.is_some());
-    // Its provider may not be here yet; that is told when a text is to be embedded.
-    let builtin_or_known = About {
-      provider: about
-        .provider
-        .clone()
-        .filter(|name| self.registry.get(name).is_some()),
-      ..about.clone()
-    };
-    let mut options = self.index_options(&CreateIndex::default(), &builtin_or_known)?;
     let first = with_vector
       .first()
       .and_then(|document| document.vector.as_ref());
-    options.dimension = first.map(Vec::len);
+    let options = IndexOptions {
+      dimension: first.map(Vec::len),
+      ..IndexOptions::default()
+    };
     let fit = Fit::of(&options, options.dimension);
     let mut documents = self.embed_documents(&about, fit, with_vector).await?;
-    // The original left out vectors of another dimension than the first.
+    // Its provider may not be here yet.
     let ids: Vec<String> = texts.iter().map(|document| document.id.clone()).collect();
     match self.embed_documents(&about, fit, texts).await {
       Ok(mut made) => documents.append(&mut made),
@@ -183,9 +177,11 @@ fn sort_out(documents: Vec<NewDocument>) -> (Vec<NewDocument>, Vec<SkippedDocume
   let mut usable = Vec::with_capacity(documents.len());
   let mut skipped = Vec::new();
   let mut ids = HashSet::new();
+  let mut dimension = None;
   for mut document in documents {
     document.vector.take_if(|vector| vector.is_empty());
     let vector = document.vector.as_deref();
+    let other_dimension = |vector: &[f32]| dimension.is_some_and(|known| known != vector.len());
     let has_text = document.text.as_ref().is_some_and(|text| !text.is_empty());
     let reason = if document.id.is_empty() {
       Some("it has no id")
@@ -193,6 +189,9 @@ fn sort_out(documents: Vec<NewDocument>) -> (Vec<NewDocument>, Vec<SkippedDocume
       Some("a number of its vector is not finite")
     } else if vector.is_some_and(|vector| vector.iter().all(|number| *number == 0.0)) {
       Some("its vector is nothing but zeros")
+    } else if vector.is_some_and(other_dimension) {
+      // The original left these out too.
+      Some("its vector has another dimension than the first")
     } else if vector.is_none() && !has_text {
       Some("it has neither text nor vector")
     } else if !ids.insert(document.id.clone()) {
@@ -201,7 +200,10 @@ fn sort_out(documents: Vec<NewDocument>) -> (Vec<NewDocument>, Vec<SkippedDocume
       None
     };
     match reason {
-      None => usable.push(document),
+      None => {
+        dimension = dimension.or(vector.map(<[f32]>::len));
+        usable.push(document);
+      }
       Some(reason) => skipped.push(SkippedDocument {
         id: document.id,
         reason: reason.to_owned(),

@@ -19,7 +19,6 @@ use super::VectorDb;
 use super::VectorError;
 use super::VectorEventKind;
 use super::about::About;
-use super::embedding::ProviderKind;
 use super::loaded::Lease;
 use super::loaded::Loaded;
 use super::providers::check_dimension;
@@ -82,7 +81,20 @@ impl VectorDb {
   ) -> Result<Arc<Loaded>, VectorError> {
     let mut about = About::new(id, namespace);
     about.apply(request);
-    let options = self.index_options(request, &about)?;
+    // A default that does not work yet is told of when it is needed.
+    if about.provider.is_some() {
+      self.provider_of(&about)?;
+    }
+    let (dimensions, dimension) = match request.dimension {
+      DimensionRule::Strict => (Dimensions::Strict, None),
+      DimensionRule::Fixed(dimension) => (Dimensions::Strict, Some(dimension)),
+      DimensionRule::Flexible => (Dimensions::Flexible, None),
+    };
+    let options = IndexOptions {
+      metric: request.metric.unwrap_or_default(),
+      dimensions,
+      dimension,
+    };
     let store = self.store.clone();
     let (index, about) = blocking(move || {
       let index = store.create(&options, &about)?;
@@ -90,30 +102,6 @@ impl VectorDb {
     })
     .await?;
     Ok(Arc::new(Loaded::new(index, about, false)))
-  }
-
-  pub(super) fn index_options(
-    &self,
-    request: &CreateIndex,
-    about: &About,
-  ) -> Result<IndexOptions, VectorError> {
-    // A default that does not work yet is told of when it is needed.
-    let provider = match &about.provider {
-      Some(_) => Some(self.provider_of(about)?),
-      None => self.provider_of(about).ok(),
-    };
-    let builtin = provider.is_none_or(|p| p.kind() == ProviderKind::Builtin);
-    let (dimensions, dimension) = match request.dimension {
-      DimensionRule::ByProvider if builtin => (Dimensions::Flexible, None),
-      DimensionRule::ByProvider | DimensionRule::Strict => (Dimensions::Strict, None),
-      DimensionRule::Fixed(dimension) => (Dimensions::Strict, Some(dimension)),
-      DimensionRule::Flexible => (Dimensions::Flexible, None),
-    };
-    Ok(IndexOptions {
-      metric: request.metric.unwrap_or_default(),
-      dimensions,
-      dimension,
-    })
   }
 
   async fn resume(&self, id: &IndexId, request: &CreateIndex) -> Result<Arc<Loaded>, VectorError> {

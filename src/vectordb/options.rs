@@ -125,10 +125,8 @@ impl<'de> Deserialize<'de> for InactivityTimeout {
 /// Which vectors an index takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DimensionRule {
-  /// Flexible with the built-in model, whose clients rely on it; else strict.
+  /// Those of the first vector's dimension. Texts always fit an index of the built-in model.
   #[default]
-  ByProvider,
-  /// Those of the first vector's dimension.
   Strict,
   /// Those of this dimension.
   Fixed(usize),

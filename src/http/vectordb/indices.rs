@@ -87,8 +87,8 @@ pub struct CreateBody {
   embedding_provider: Option<String>,
   #[schema(default = "cosine")]
   metric: Option<Metric>,
-  /// A whole number, `strict` (that of the first vector) or `flexible` (others are padded or cut).
-  /// With the built-in model flexible, else strict.
+  /// A whole number, `strict` (that of the first vector, the default) or `flexible` (others are
+  /// padded or cut). Texts that the built-in model embeds are padded or cut in any case.
   #[serde(default)]
   #[schema(value_type = Option<Value>)]
   dimension: Option<DimensionRule>,

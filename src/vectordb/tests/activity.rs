@@ -2,10 +2,6 @@ use std::time::Duration;
 
 use super::*;
 
-fn message<T: std::fmt::Debug>(outcome: Result<T, VectorError>) -> String {
-  outcome.expect_err("it is refused").to_string()
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_unused_index_is_off_loaded_and_use_puts_that_off() {
   let setup = Setup::new();

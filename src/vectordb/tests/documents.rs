@@ -227,7 +227,7 @@ async fn a_query_gives_what_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn indices_of_the_built_in_model_take_vectors_of_every_dimension() {
+async fn texts_fit_an_index_of_the_built_in_model_whatever_its_dimension() {
   let setup = Setup::new();
   let id = setup.create("flexible").await;
   setup
@@ -240,27 +240,24 @@ async fn indices_of_the_built_in_model_take_vectors_of_every_dimension() {
     .await;
   let hits = setup.search(&id, "a text of 384 numbers").await;
   assert!(hits[0].metadata.is_some());
-  setup
-    .add(
-      &id,
-      vec![document(json!({"id": "b", "vector": vec![0.5; 256]}))],
-    )
-    .await;
-  assert_eq!(
-    setup
-      .db
-      .info(&id)
-      .await
-      .expect("is open")
-      .embedding_dimension,
-    Some(128)
+  setup.add(&id, vec![text("b", "another")]).await;
+  let info = setup.db.info(&id).await.expect("is open");
+  assert_eq!(info.embedding_dimension, Some(128));
+  let wrong = document(json!({"id": "c", "vector": vec![0.5; 256]}));
+  let wrong = refusal(&setup, &id, vec![wrong]).await.to_string();
+  assert!(
+    wrong.contains("256") && wrong.contains("dimension 128"),
+    "{wrong}"
   );
+  let request = QueryRequest::vector(vec![0.5; 256]);
+  let wrong = setup.db.query(&id, request, &Requester::Trusted).await;
+  assert!(message(wrong).contains("dimension 128"));
   // So short that nothing but zeros is left of most texts.
   let id = setup.create("short").await;
-  let first = document(json!({"id": "v", "vector": [1, 2]}));
+  let vector = document(json!({"id": "v", "vector": [1, 2]}));
   let texts = (0..20).map(|i| text(&i.to_string(), &format!("text {i}")));
   setup
-    .add(&id, std::iter::once(first).chain(texts).collect())
+    .add(&id, texts.chain(std::iter::once(vector)).collect())
     .await;
   for i in 0..20 {
     assert_eq!(

@@ -1,9 +1,5 @@
 use super::*;
 
-fn message<T: std::fmt::Debug>(outcome: Result<T, VectorError>) -> String {
-  outcome.expect_err("it is refused").to_string()
-}
-
 #[tokio::test]
 async fn an_id_is_taken_open_or_closed_until_it_is_deleted() {
   let setup = Setup::new();

@@ -77,6 +77,10 @@ fn open(folder: &TempDir, change: impl FnOnce(&mut VectorDbOptions)) -> Arc<Vect
   VectorDb::open(options).expect("opens")
 }
 
+fn message<T: std::fmt::Debug>(outcome: Result<T, VectorError>) -> String {
+  outcome.expect_err("it is refused").to_string()
+}
+
 fn named(id: &str) -> CreateIndex {
   CreateIndex {
     id: Some(id.to_owned()),

@@ -8,7 +8,7 @@ use super::compass;
 #[tokio::test]
 async fn a_batch_with_one_wrong_document_changes_nothing() {
   let client = super::server().client();
-  let index = Index::of(&client, json!({"dimension": "strict"})).await;
+  let index = Index::new().await;
   index.add(&compass()).await.ok();
   let good = json!({"id": "good", "vector": [1, 1]});
   for (wrong, words) in [
@@ -52,8 +52,7 @@ async fn a_batch_with_one_wrong_document_changes_nothing() {
 
 #[tokio::test]
 async fn a_query_that_cannot_be_meant_is_refused() {
-  let client = super::server().client();
-  let index = Index::of(&client, json!({"dimension": "strict"})).await;
+  let index = Index::new().await;
   index.add(&compass()).await.ok();
   for (query, words) in [
     (json!({}), "query"),

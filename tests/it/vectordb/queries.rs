@@ -83,21 +83,6 @@ async fn words_are_found_and_both_ways_are_fused() {
 }
 
 #[tokio::test]
-async fn a_default_index_takes_vectors_and_texts_of_any_dimension_as_the_original_did() {
-  let index = Index::new().await;
-  let wide: Vec<f32> = (0_u8..128).map(|i| f32::from(i) / 128.0 + 0.1).collect();
-  let documents =
-    json!([{"id": "a", "vector": wide, "metadata": {"x": 1}}, {"id": "b", "vector": [1, 2, 3]}]);
-  index.add(&documents).await.ok();
-  let found = index
-    .post("/query", &json!({"query": "some text"}))
-    .await
-    .ok();
-  assert_eq!(found["query"], "some text");
-  assert_eq!(ids(&found["results"]).len(), 2);
-}
-
-#[tokio::test]
 async fn sixty_four_queries_at_once_get_their_own_answers() {
   let index = Index::new().await;
   let documents: Vec<Value> = (0..64)
@@ -129,4 +114,28 @@ async fn other_metrics_can_be_chosen() {
     let found = index.finds(&json!({"query": [1, 0], "k": 1})).await;
     assert_eq!(found, [expected], "{metric}");
   }
+}
+
+#[tokio::test]
+async fn a_text_finds_documents_whose_vectors_have_another_dimension_than_the_built_in_model() {
+  let index = Index::new().await;
+  let documents: Vec<_> = (0..20)
+    .map(|i| json!({"id": i.to_string(), "vector": vec![i + 1; 128], "metadata": {"n": i}}))
+    .collect();
+  index.add(&json!(documents)).await.ok();
+  let query = json!({"query": "anything", "k": 3});
+  let found = index.post("/query", &query).await.ok();
+  assert_eq!(found["count"], 3);
+  assert!(found["results"][0]["metadata"]["n"].is_number(), "{found}");
+}
+
+#[tokio::test]
+async fn a_flexible_index_pads_and_cuts_vectors() {
+  let flexible = json!({"dimension": "flexible"});
+  let index = Index::of(&super::server().client(), flexible).await;
+  index.add(&compass()).await.ok();
+  let more = json!([{"id": "short", "vector": [1]}, {"id": "long", "vector": [0, -1, 5, 5]}]);
+  index.add(&more).await.ok();
+  let query = json!({"query": [0, -1, 7], "k": 1});
+  assert_eq!(index.finds(&query).await, ["long"]);
 }
