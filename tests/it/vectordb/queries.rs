@@ -5,7 +5,6 @@ use serde_json::json;
 
 use super::Index;
 use super::compass;
-use super::ids;
 
 #[tokio::test]
 async fn scores_are_similarities_best_first() {
