@@ -65,7 +65,7 @@ pub struct ImportIndex {
 }
 
 impl VectorDb {
-  /// Writes an index out, as it is at one moment: writers wait, readers do not.
+  /// Writes an index out, as it is at one moment. Nobody waits for that.
   ///
   /// # Errors
   /// When the index cannot be used, or the disk is full.
@@ -77,7 +77,7 @@ impl VectorDb {
     let lease = self.lease(id, requester, Operation::Read).await?;
     let (store, loaded) = (self.store.clone(), lease.loaded.clone());
     let file = lease
-      .write(move |index| {
+      .read(&self.readers, move |index| {
         let draft = store.draft()?;
         let path = draft.file("export.jsonl");
         let failed =
@@ -243,35 +243,27 @@ fn write_lines(
   failed: impl Fn(io::Error) -> VectorError,
 ) -> Result<(), VectorError> {
   let options = index.options();
-  let header = Header {
-    format: FORMAT.to_owned(),
-    version: VERSION,
-    metric: options.metric,
-    flexible: options.dimensions == Dimensions::Flexible,
-    dimension: index.dimension(),
-    documents: index.count(),
-    about,
+  let begin = |out: &mut _, documents| {
+    let header = Header {
+      format: FORMAT.to_owned(),
+      version: VERSION,
+      metric: options.metric,
+      flexible: options.dimensions == Dimensions::Flexible,
+      dimension: index.dimension(),
+      documents,
+      about,
+    };
+    write_line(out, &header).map_err(&failed)
   };
-  write_line(out, &header).map_err(&failed)?;
-  let mut offset = 0;
-  loop {
-    let page = index.list(None, offset, BATCH)?;
-    if page.is_empty() {
-      return Ok(());
-    }
-    offset += page.len() as u64;
-    // A page need not have the vectors.
-    let ids: Vec<String> = page.into_iter().map(|stored| stored.id).collect();
-    for stored in index.get(&ids, true)? {
-      let document = NewDocument {
-        id: stored.id,
-        text: stored.text,
-        vector: stored.vector,
-        metadata: stored.metadata,
-      };
-      write_line(out, &document).map_err(&failed)?;
-    }
-  }
+  index.each(out, begin, |out, stored| {
+    let document = NewDocument {
+      id: stored.id,
+      text: stored.text,
+      vector: stored.vector,
+      metadata: stored.metadata,
+    };
+    write_line(out, &document).map_err(&failed)
+  })
 }
 
 fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {

@@ -12,8 +12,12 @@ use serde_json::Value;
 use super::Filter;
 use super::Index;
 use super::Stored;
+use super::schema;
 use super::vectors;
 use crate::vectordb::VectorError;
+
+/// Documents that are read at once where all are wanted.
+const PAGE: usize = 1000;
 
 const COLUMNS: &str = "rowid, id, text, json(metadata)";
 
@@ -61,6 +65,42 @@ impl Index {
       let found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
       complete(connection, dimension, found)
     })
+  }
+
+  /// Gives every document with its vector to `take`, in the order in which they were added and as
+  /// they are at one moment; writers go on meanwhile. `begin` is told first how many there are. Both
+  /// get `out`.
+  ///
+  /// # Errors
+  /// When the file cannot be read, and the first of `begin` or `take`.
+  pub fn each<O>(
+    &self,
+    out: &mut O,
+    begin: impl FnOnce(&mut O, u64) -> Result<(), VectorError>,
+    mut take: impl FnMut(&mut O, Stored) -> Result<(), VectorError>,
+  ) -> Result<(), VectorError> {
+    let failed = |e| self.shared.failed(e);
+    let reader = self.shared.reader()?;
+    let transaction = reader.unchecked_transaction().map_err(failed)?;
+    begin(out, schema::state(&transaction).map_err(failed)?.count)?;
+    let dimension = self.dimension();
+    let sql = format!("SELECT {COLUMNS} FROM document WHERE rowid > ? ORDER BY rowid LIMIT {PAGE}");
+    let mut after = i64::MIN;
+    loop {
+      let page = || -> rusqlite::Result<Vec<(i64, Stored)>> {
+        let mut select = transaction.prepare_cached(&sql)?;
+        let rows = select.query_map([after], stored)?;
+        rows.collect()
+      };
+      let page = page().map_err(failed)?;
+      let Some((last, _)) = page.last() else {
+        return Ok(());
+      };
+      after = *last;
+      for document in complete(&transaction, dimension, page).map_err(failed)? {
+        take(out, document)?;
+      }
+    }
   }
 
   /// How many documents the filter takes.

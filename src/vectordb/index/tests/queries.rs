@@ -267,3 +267,36 @@ fn an_index_for_which_no_memory_is_left_is_searched_in_its_file() {
   assert!(add(&index("another.db"), 1000) > 0);
   drop((small, large));
 }
+
+#[test]
+fn all_documents_are_read_as_they_were_when_it_began_while_others_write() {
+  let fixture = Fixture::new(&IndexOptions::default());
+  let documents = (0..2500).map(|i| document(&i.to_string(), &[1.0, i as f32]));
+  fixture.index.upsert(documents.collect()).expect("inserts");
+  let mut read = Vec::new();
+  let begin = |_: &mut Vec<Stored>, count| {
+    assert_eq!(count, 2500);
+    Ok(())
+  };
+  let take = |read: &mut Vec<Stored>, stored| {
+    if read.is_empty() {
+      fixture
+        .index
+        .upsert(vec![
+          document("2000", &[7.0, 7.0]),
+          document("new", &[1.0, 1.0]),
+        ])
+        .expect("inserts");
+    }
+    read.push(stored);
+    Ok(())
+  };
+  fixture.index.each(&mut read, begin, take).expect("reads");
+  let expected: Vec<String> = (0..2500).map(|i| i.to_string()).collect();
+  assert_eq!(
+    read.iter().map(|one| &one.id).collect::<Vec<_>>(),
+    expected.iter().collect::<Vec<_>>()
+  );
+  assert_eq!(read[2000].vector, Some(vec![1.0, 2000.0]));
+  assert_eq!(fixture.index.count(), 2501);
+}
