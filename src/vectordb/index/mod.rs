@@ -166,10 +166,9 @@ impl Index {
     if found == "ok" {
       return Ok(());
     }
-    let name = self.shared.path.file_name().unwrap_or_default();
     Err(VectorError::Corrupt(format!(
       "index file {}: is damaged ({found}); restore it from a copy or delete the index",
-      name.to_string_lossy()
+      schema::name(&self.shared.path)
     )))
   }
 

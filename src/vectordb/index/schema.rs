@@ -281,7 +281,9 @@ fn remove_all(path: &Path) -> std::io::Result<()> {
   Ok(())
 }
 
-fn name(path: &Path) -> String {
-  let name = path.file_name().unwrap_or(path.as_os_str());
-  name.to_string_lossy().into_owned()
+/// The file and its folder, which tells of which index it is.
+pub(super) fn name(path: &Path) -> String {
+  let folder = path.parent().and_then(Path::file_name);
+  let name: PathBuf = folder.into_iter().chain(path.file_name()).collect();
+  name.display().to_string()
 }

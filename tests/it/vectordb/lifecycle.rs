@@ -204,9 +204,9 @@ async fn a_damaged_file_is_named_and_disturbs_no_other_index() {
   std::fs::write(&file, bytes).expect("writes");
   let query = json!({"query": [1, 0], "k": 1});
   let answer = damaged.post("/query", &query).await;
-  answer.refused(500, &["index file"]);
+  answer.refused(500, &["index file default_damaged-"]);
   let answer = damaged.add(&compass()).await;
-  answer.refused(500, &["index file"]);
+  answer.refused(500, &["index file default_damaged-"]);
   let other = Index::of(&client, json!({})).await;
   other.add(&compass()).await.ok();
   assert_eq!(other.finds(&query).await, ["east"]);
@@ -225,7 +225,10 @@ async fn an_index_that_cannot_be_written_says_so_and_keeps_what_it_has() {
   let log = only_file(folder.path()).with_extension("db-wal");
   std::fs::create_dir(&log).expect("there is none while it is closed");
   let more = json!([{"id": "south", "vector": [0, -1]}]);
-  index.add(&more).await.refused(500, &["index file"]);
+  index
+    .add(&more)
+    .await
+    .refused(500, &["index file default_blocked-"]);
   std::fs::remove_dir(&log).expect("is a folder");
   let query = json!({"query": [0, 1], "k": 4});
   assert_eq!(index.finds(&query).await.len(), 3);

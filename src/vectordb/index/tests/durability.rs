@@ -169,7 +169,7 @@ fn a_place_that_cannot_be_written_is_named() {
   assert!(
     made
       .to_string()
-      .starts_with("index file a.db: cannot be opened"),
+      .starts_with("index file missing/a.db: cannot be opened"),
     "{made}"
   );
   let fixture = Fixture::new(&IndexOptions::default());
