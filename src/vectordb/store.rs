@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::fs::File;
-use std::fs::TryLockError;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -25,7 +24,8 @@ use super::Permission;
 use super::VectorError;
 use super::about::About;
 
-const LOCK: &str = "lock";
+/// A file that every server which is there has locked.
+const PRESENCE: &str = "lock";
 const FILE: &str = "index.db";
 const CARD: &str = "card.json";
 /// No folder of an index begins so: they end in a digest, and a dot is in none.
@@ -34,8 +34,8 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Debug)]
 pub(super) struct Store {
   root: PathBuf,
-  /// Held while the server runs; the system lets it go however the server ends.
-  _lock: File,
+  /// Locked as long as the server runs; the system lets it go however the server ends.
+  presence: File,
   memory: Arc<Memory>,
 }
 
@@ -101,24 +101,33 @@ impl Drop for Draft {
 }
 
 impl Store {
-  /// Makes the folder, and removes what an ended server left unfinished.
+  /// Makes the folder, and removes what ended servers left unfinished, unless another one is there.
   ///
   /// # Errors
-  /// When it cannot be used, or another server uses it.
+  /// When it cannot be used.
   pub fn open(root: &Path, memory: Arc<Memory>) -> Result<Self, VectorError> {
     let failed = |e: io::Error| storage(root, "cannot be used", &e);
     fs::create_dir_all(root).map_err(failed)?;
     // Requests do not depend on the working directory.
     let root = root.canonicalize().map_err(failed)?;
+    let mut options = File::options();
+    let presence = options.create(true).truncate(false).write(true);
     let store = Self {
-      _lock: lock(&root)?,
+      presence: presence.open(root.join(PRESENCE)).map_err(failed)?,
       root,
       memory,
     };
-    for name in store.names().map_err(failed)? {
-      if name.starts_with(UNFINISHED) {
-        let _ = fs::remove_dir_all(store.root.join(&name));
+    let alone = store.presence.try_lock();
+    if alone.is_ok() {
+      for name in store.names().map_err(failed)? {
+        if name.starts_with(UNFINISHED) {
+          let _ = fs::remove_dir_all(store.root.join(&name));
+        }
       }
+    }
+    if let Err(error) = store.presence.lock_shared() {
+      // Some network file systems know no locks.
+      tracing::warn!("{} could not be locked: {error}", store.root.display());
     }
     Ok(store)
   }
@@ -126,7 +135,7 @@ impl Store {
   /// As if the server had ended.
   #[cfg(test)]
   pub fn let_go(&self) {
-    self._lock.unlock().expect("is held");
+    self.presence.unlock().expect("is held");
   }
 
   pub fn root(&self) -> &Path {
@@ -296,26 +305,6 @@ impl Store {
         .filter_map(|e| e.file_name().into_string().ok())
         .collect(),
     )
-  }
-}
-
-/// Two servers would remove each other's unfinished work.
-fn lock(root: &Path) -> Result<File, VectorError> {
-  let failed = |e: io::Error| storage(root, "cannot be written", &e);
-  let mut options = File::options();
-  let file = options.create(true).truncate(false).write(true);
-  let file = file.open(root.join(LOCK)).map_err(failed)?;
-  match file.try_lock() {
-    Ok(()) => Ok(file),
-    Err(TryLockError::WouldBlock) => Err(VectorError::Storage(format!(
-      "{} is in use by another server: stop that one, or give this one another --data-dir",
-      root.display()
-    ))),
-    Err(TryLockError::Error(error)) => {
-      // Some network file systems know no locks.
-      tracing::warn!("{} could not be locked: {error}", root.display());
-      Ok(file)
-    }
   }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 
 use reqwest::Method;
 use rustix::process::Signal;
@@ -15,7 +14,6 @@ use super::Index;
 use super::compass;
 use super::ids;
 use crate::support::Server;
-use crate::support::binary;
 use crate::support::eventually;
 
 #[tokio::test]
@@ -237,24 +235,32 @@ async fn an_index_that_cannot_be_written_says_so_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
-async fn two_servers_do_not_share_a_folder() {
+async fn servers_that_share_a_folder_see_each_others_writes_and_leave_each_others_work_alone() {
   let folder = TempDir::new().expect("a folder");
-  let mut first = Server::builder().data_dir(folder.path()).start();
-  let second = Command::new(binary())
-    .env_clear()
-    .args(["serve", "--port", "0", "--data-dir"])
-    .arg(folder.path())
-    .output()
-    .expect("the binary can be started");
-  let said = String::from_utf8_lossy(&second.stderr);
-  assert!(!second.status.success());
-  assert!(
-    said.contains("in use by another server") && said.contains("--data-dir"),
-    "{said}"
-  );
-  first.signal(Signal::KILL);
-  first.ended().await;
-  Server::builder().data_dir(folder.path()).start();
+  let start = || Server::builder().data_dir(folder.path()).start();
+  let mut first = start();
+  let unfinished = folder.path().join("vectordb").join(".unfinished-import");
+  std::fs::create_dir(&unfinished).expect("a folder");
+  let mut second = start();
+  assert!(unfinished.is_dir());
+  let index = Index::of(&first.client(), json!({"id": "shared"})).await;
+  index.add(&compass()).await.ok();
+  let other = Index {
+    client: second.client(),
+    id: index.id.clone(),
+  };
+  let query = json!({"query": [0, -1], "k": 1});
+  let before = other.finds(&query).await;
+  let more = json!([{"id": "south", "vector": [0, -1]}]);
+  index.add(&more).await.ok();
+  assert_ne!(before, ["south"]);
+  assert_eq!(other.finds(&query).await, ["south"]);
+  for server in [&mut first, &mut second] {
+    server.signal(Signal::KILL);
+    server.ended().await;
+  }
+  let _third = start();
+  assert!(!unfinished.exists());
 }
 
 #[tokio::test]
