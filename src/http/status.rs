@@ -5,7 +5,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 use serde::Serialize;
-use tokio::sync::broadcast::error::RecvError;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -13,6 +12,7 @@ use super::access::Visible;
 use super::error::ApiResult;
 use super::kernels::timestamp;
 use super::stream;
+use crate::kernel::EngineEvent;
 use crate::kernel::EngineEventKind;
 
 #[derive(Serialize, ToSchema)]
@@ -94,25 +94,13 @@ pub struct WireEngineEvent {
   responses((status = 200, content_type = "text/event-stream", body = WireEngineEvent)))]
 pub async fn events(State(engine): State<AppState>, visible: Visible) -> ApiResult<Response<Body>> {
   let namespace = visible.namespace(None)?;
-  let mut watch = engine.kernels.watch();
-  let events = async_stream::stream! {
-    loop {
-      match watch.recv().await {
-        Ok(event) if namespace.is_none() || event.kernel.namespace() == namespace.as_deref() => {
-          let wire = WireEngineEvent {
-            kernel_id: event.kernel.to_string(),
-            timestamp: timestamp(event.time),
-            event: event.kind,
-          };
-          if let Ok(json) = serde_json::to_string(&wire) {
-            yield json;
-          }
-        }
-        // A watcher that fell behind misses events rather than holding them all.
-        Ok(_) | Err(RecvError::Lagged(_)) => {}
-        Err(RecvError::Closed) => break,
-      }
-    }
+  let wire = move |event: EngineEvent| {
+    let seen = namespace.is_none() || event.kernel.namespace() == namespace.as_deref();
+    seen.then(|| WireEngineEvent {
+      kernel_id: event.kernel.to_string(),
+      timestamp: timestamp(event.time),
+      event: event.kind,
+    })
   };
-  Ok(stream::sse_of(events))
+  Ok(stream::sse_of(engine.kernels.watch(), wire))
 }

@@ -13,6 +13,9 @@ use bytes::Bytes;
 use futures::Stream;
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use crate::apps::LogFollower;
 use crate::apps::LogItem;
@@ -95,16 +98,30 @@ pub fn sse(mut reader: LogReader) -> Response<Body> {
   streaming("text/event-stream", &session, blocks)
 }
 
-/// Server-sent events that are already JSON.
-pub fn sse_of(events: impl Stream<Item = String> + Send + 'static) -> Response<Body> {
+/// What happens, as server-sent events, as far as `wire` makes something of it.
+pub fn sse_of<E: Clone + Send + 'static, W: Serialize>(
+  mut watch: broadcast::Receiver<E>,
+  wire: impl Fn(E) -> Option<W> + Send + 'static,
+) -> Response<Body> {
   let blocks = async_stream::stream! {
     yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
-    tokio::pin!(events);
+    let mut heartbeat = Instant::now() + HEARTBEAT;
     loop {
-      match tokio::time::timeout(HEARTBEAT, futures::StreamExt::next(&mut events)).await {
-        Ok(Some(json)) => yield Ok(Bytes::from(format!("data: {json}\n\n"))),
-        Ok(None) => break,
-        Err(_) => yield Ok(Bytes::from_static(b": still here\n\n")),
+      match tokio::time::timeout_at(heartbeat, watch.recv()).await {
+        Ok(Ok(event)) => {
+          let json = wire(event).and_then(|event| serde_json::to_string(&event).ok());
+          if let Some(json) = json {
+            yield Ok(Bytes::from(format!("data: {json}\n\n")));
+            heartbeat = Instant::now() + HEARTBEAT;
+          }
+        }
+        // A watcher that fell behind misses events rather than holding them all.
+        Ok(Err(RecvError::Lagged(_))) => {}
+        Ok(Err(RecvError::Closed)) => break,
+        Err(_) => {
+          yield Ok(Bytes::from_static(b": still here\n\n"));
+          heartbeat = Instant::now() + HEARTBEAT;
+        }
       }
     }
   };

@@ -14,7 +14,6 @@ use futures::TryStreamExt;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::io::ReaderStream;
 use tokio_util::io::StreamReader;
 use utoipa::IntoParams;
@@ -44,6 +43,7 @@ use crate::vectordb::IndexInfo;
 use crate::vectordb::Metric;
 use crate::vectordb::OffloadedIndex;
 use crate::vectordb::Permission;
+use crate::vectordb::VectorEvent;
 
 /// Where indices are that name no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -424,31 +424,17 @@ pub struct WireVectorEvent {
   responses((status = 200, content_type = "text/event-stream", body = WireVectorEvent)))]
 pub async fn events(State(engine): State<AppState>, visible: Visible) -> ApiResult<Response<Body>> {
   let namespace = visible.namespace(None)?;
-  let mut watch = engine.vectors.watch();
-  let events = async_stream::stream! {
-    loop {
-      match watch.recv().await {
-        Ok(event) => {
-          let index = event.kind.index();
-          // Providers concern all.
-          let seen = namespace.is_none()
-            || index.is_none_or(|id| id.namespace() == namespace.as_deref());
-          let wire = WireVectorEvent {
-            kind: event.kind.name(),
-            timestamp: timestamp(event.time),
-            instance_id: index.map(ToString::to_string),
-            provider_id: event.kind.provider().map(str::to_owned),
-            data: event.kind.data(),
-          };
-          if seen && let Ok(json) = serde_json::to_string(&wire) {
-            yield json;
-          }
-        }
-        // A watcher that fell behind misses events rather than holding them all.
-        Err(RecvError::Lagged(_)) => {}
-        Err(RecvError::Closed) => break,
-      }
-    }
+  let wire = move |event: VectorEvent| {
+    let index = event.kind.index();
+    // Providers concern all.
+    let seen = namespace.is_none() || index.is_none_or(|id| id.namespace() == namespace.as_deref());
+    seen.then(|| WireVectorEvent {
+      kind: event.kind.name(),
+      timestamp: timestamp(event.time),
+      instance_id: index.map(ToString::to_string),
+      provider_id: event.kind.provider().map(str::to_owned),
+      data: event.kind.data(),
+    })
   };
-  Ok(stream::sse_of(events))
+  Ok(stream::sse_of(engine.vectors.watch(), wire))
 }
