@@ -183,11 +183,17 @@ def peer_row(results: dict, name: str) -> str:
     found = next((value for key, value in results.items() if key.startswith(name)), {"error": "not installed"})
     if "error" in found:
         return found["error"][:60]
-    return f"{found['query_ms']['p50']:.2f} ms, recall {found['recall_at_10']:.3f}, built in {found['build_s']:.1f} s"
+    size = found.get("file_bytes_per_vector") or found.get("memory_bytes_per_vector")
+    return cell(found["query_ms"]["p50"], found["recall_at_10"], found["build_s"], size)
 
 
 def own_row(result: dict, count: int) -> str:
-    return f"{result['query']:.2f} ms, recall {result['recall']:.3f}, built in {count / result['insertions']:.1f} s"
+    return cell(result["query"], result["recall"], count / result["insertions"], result["bytes"] * 4 * DIMENSION)
+
+
+def cell(query: float, recall: float, build: float, size: float | None) -> str:
+    text = f"{query:.2f} ms, recall {recall:.3f}, built in {build:.1f} s"
+    return f"{text}, {size:,.0f} bytes a vector" if size else text
 
 
 def must_rows(small: dict, large: dict, noise: dict) -> list[tuple[str, str, str, bool]]:
@@ -266,7 +272,8 @@ def main() -> None:
     if beside:
         rows = [["**this server, over HTTP**", *(own_row(own[t], sets[t][0]) for t in sets)]]
         rows += [[name, *(peer_row(beside[t], name) for t in sets)] for name in PEERS]
-        parts += ["Beside others, which run in the measuring process, without HTTP: query p50, recall@10, building.",
+        parts += ["Beside others, which run in the measuring process, without HTTP: query p50, recall@10, building, and "
+                  "bytes a vector on disk (usearch: in memory) where known.",
                   table(["", *sets], rows)]
     text = "\n\n".join(parts)
     print(text)
