@@ -179,21 +179,17 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
 async fn follow(kernel: &Kernel, heard: &mut mpsc::Receiver<ProgramNotice>) -> ExitCode {
   // What the program said last: it tells its own errors itself.
   let mut said = String::new();
+  // Both outlive every look at them: a signal that comes in between is not lost.
+  let mut interrupt = signal(SignalKind::interrupt()).ok();
   let mut terminate = signal(SignalKind::terminate()).ok();
   loop {
-    let terminated = async {
-      match &mut terminate {
-        Some(signals) => signals.recv().await,
-        None => std::future::pending().await,
-      }
-    };
     let notice = tokio::select! {
       notice = heard.recv() => notice,
-      _ = tokio::signal::ctrl_c() => {
+      () = next(&mut interrupt) => {
         kernel.signal(Signal::INT);
         continue;
       }
-      _ = terminated => {
+      () = next(&mut terminate) => {
         kernel.signal(Signal::TERM);
         continue;
       }
@@ -218,6 +214,16 @@ async fn follow(kernel: &Kernel, heard: &mut mpsc::Receiver<ProgramNotice>) -> E
       Some(ProgramNotice::Event(_) | ProgramNotice::Program(_)) => {}
       None => return ExitCode::FAILURE,
     }
+  }
+}
+
+/// Waits for the next signal, for ever where the system gives none.
+async fn next(signals: &mut Option<tokio::signal::unix::Signal>) {
+  match signals {
+    Some(signals) => {
+      signals.recv().await;
+    }
+    None => std::future::pending().await,
   }
 }
 
