@@ -97,8 +97,8 @@ measure cold KERNEL_POOL_ENABLED=false --only start,http,density,create,exec,str
 measure pool 'KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript KERNEL_POOL_SIZE=16' --only start,density,create --density 1
 
 step 'more: wrk, interrupts, restarts'
-python3 -B "$ROOT/scripts/bench_more.py" --bench-dir "$bench_dir" --binary "$binary" --port "$(free_port)" \
-  --data-dir "$out/data-more" --server-log "$out/more.log" --wrk "$wrk" --json "$out/more.json"
+python3 -B "$ROOT/scripts/bench_more.py" --bench-dir "$bench_dir" --binary "$binary" \
+  --server-log "$out/more.log" --wrk "$wrk" --json "$out/more.json"
 
 target=()
 if [[ $write == true ]]; then target=(--write "$ROOT/docs/performance.md"); fi

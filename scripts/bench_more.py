@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+
+from bench_server import Server  # noqa: E402
 
 ENDLESS = {
     "loop": "while (true) {}",
@@ -29,42 +29,13 @@ SETTLE_SECONDS = 0.3
 ANSWER_SECONDS = 15.0
 
 
-def start(binary: str, port: int, data_dir: str, log: Path) -> subprocess.Popen:
-    # Without the pool, a restart and a kernel's death cost what they cost.
-    environment = {**os.environ, "KERNEL_POOL_ENABLED": "false"}
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", data_dir],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
-
-
-def stop(server: subprocess.Popen) -> None:
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(10)
-
-
 class Api:
     """The few calls that the measurements are made of, over one connection."""
 
     def __init__(self, engine, base: str):
         self.engine = engine
+        self.base = base
         self.client = engine.Client(base, timeout=ANSWER_SECONDS)
-
-    def wait_until_up(self, server: subprocess.Popen) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if self.client.raw("GET", "/api/kernels")[0] == 200:
-                    return
-            except OSError:
-                self.client.close()
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the server did not come up")
-            time.sleep(0.02)
 
     def create(self, name: str) -> str:
         body = {"id": name, "mode": "worker", "lang": "typescript"}
@@ -153,7 +124,7 @@ def measure_restart(api: Api, rounds: int) -> dict:
     return {**api.summary(times), "usable": usable, "rounds": rounds}
 
 
-def measure_throughput(api: Api, base: str, wrk: str, seconds: int, kernels: int) -> dict:
+def measure_throughput(api: Api, wrk: str, seconds: int, kernels: int) -> dict:
     script = str(Path(__file__).with_name("bench.lua"))
     names: list[str] = []
     try:
@@ -163,7 +134,7 @@ def measure_throughput(api: Api, base: str, wrk: str, seconds: int, kernels: int
             for _ in range(20):
                 api.value(name, "1+1")
         run = subprocess.run(
-            [wrk, "-t2", f"-c{kernels}", f"-d{seconds}s", "--timeout", "10s", "-s", script, base, "--", str(kernels)],
+            [wrk, "-t2", f"-c{kernels}", f"-d{seconds}s", "--timeout", "10s", "-s", script, api.base, "--", str(kernels)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 60)
     finally:
         for name in names:
@@ -178,8 +149,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench-dir", required=True, help="folder of measure_engine.py")
     parser.add_argument("--binary", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--data-dir", required=True)
     parser.add_argument("--server-log", type=Path, required=True)
     parser.add_argument("--wrk", default="", help="the wrk program; without it that row is left out")
     parser.add_argument("--seconds", type=int, default=5, help="how long wrk runs")
@@ -190,20 +159,18 @@ def main() -> None:
     sys.path.insert(0, args.bench_dir)
     import measure_engine  # its client is the one that the other rows are measured with
 
-    base = f"http://127.0.0.1:{args.port}"
     measurements = {
         **{f"interrupt_{kind}": lambda api, kind=kind: measure_interrupt(api, kind, args.rounds) for kind in ENDLESS},
         "list_while_spinning": lambda api: measure_list_while_spinning(api, 10, 50),
         "restart": lambda api: measure_restart(api, args.rounds),
     }
     if args.wrk:
-        measurements["wrk"] = lambda api: measure_throughput(api, base, args.wrk, args.seconds, 10)
+        measurements["wrk"] = lambda api: measure_throughput(api, args.wrk, args.seconds, 10)
 
     results: dict = {}
-    server = start(args.binary, args.port, args.data_dir, args.server_log)
-    try:
-        api = Api(measure_engine, base)
-        api.wait_until_up(server)
+    # Without the pool, a restart and a kernel's death cost what they cost.
+    with Server(args.binary, {"KERNEL_POOL_ENABLED": "false"}, log=args.server_log) as server:
+        api = Api(measure_engine, f"http://127.0.0.1:{server.port}")
         for name, measure in measurements.items():
             print(f"[{name}] ...", file=sys.stderr, flush=True)
             try:
@@ -212,8 +179,6 @@ def main() -> None:
                 api.client.close()
                 results[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
             print(f"[{name}] {json.dumps(results[name])}", file=sys.stderr, flush=True)
-    finally:
-        stop(server)
     args.json.write_text(json.dumps(results, indent=2))
 
 

@@ -38,17 +38,23 @@ def wait_for(condition) -> float:
 class Server:
     """A server of its own, on a free port of 127.0.0.1 and with a data folder that goes with it."""
 
-    def __init__(self, binary: str, environment: dict[str, str] | None = None, arguments: list[str] | None = None):
+    def __init__(
+        self, binary: str, environment: dict[str, str] | None = None, arguments: list[str] | None = None,
+        log: Path | None = None,
+    ):
         self.port = free_port()
         self.folder = tempfile.TemporaryDirectory()
         self.data = Path(self.folder.name) / "data"
         command = [binary, "serve", "--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data)]
-        with (Path(self.folder.name) / "server.log").open("wb") as log:
+        log = log or Path(self.folder.name) / "server.log"
+        with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, *(arguments or [])],
-                stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True)
+                [*command, *(arguments or [])], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env={**os.environ, **(environment or {})}, start_new_session=True)
         self.connection = self.connect()
-        wait_for(self.is_up)
+        wait_for(lambda: self.is_up() or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise SystemExit(f"the server did not come up:\n{log.read_text()[-2000:]}")
 
     def __enter__(self) -> Server:
         return self
