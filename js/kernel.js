@@ -7,9 +7,15 @@
 import { core, internals, primordials } from "ext:core/mod.js";
 
 const {
+  PipeWrap,
+  TCPWrap,
   op_kernel_cell,
   op_kernel_emit,
   op_kernel_input,
+  op_kernel_may_adopt,
+  op_kernel_vm_original_function,
+  op_kernel_vm_original_script,
+  op_kernel_vm_originals,
   op_program_any_address,
   op_program_node_address,
   op_program_node_listening,
@@ -28,12 +34,37 @@ const {
   ObjectEntries,
   ObjectDefineProperty,
   ReflectApply,
+  SafeWeakMap,
   String,
-  Symbol,
+  StringPrototypeToWellFormed,
   SymbolFor,
   TypeError,
 } = primordials;
 const ErrorCtor = globalThis.Error;
+
+// ---------------------------------------------------------------- what is closed to cells
+
+const UV_EPERM = -1;
+
+/**
+ * Lets `node:net` take only descriptors that are a program's to take. Fixed, for Deno sets these methods
+ * once more when it first loads a part of Node.
+ */
+function guardOpen({ prototype }) {
+  const { open } = prototype;
+  ObjectDefineProperty(prototype, "open", {
+    value: function (fd) {
+      return op_kernel_may_adopt(fd) ? ReflectApply(open, this, [fd]) : UV_EPERM;
+    },
+    writable: false,
+    configurable: false,
+    enumerable: true,
+  });
+}
+
+guardOpen(PipeWrap);
+guardOpen(TCPWrap);
+op_kernel_vm_originals(op_kernel_vm_original_script, op_kernel_vm_original_function);
 
 const $display = SymbolFor("Jupyter.display");
 const HTML_ESCAPES = { __proto__: null, "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
@@ -46,9 +77,10 @@ const MAX_SHOWN_STRING = 1 << 20;
 const isObject = (value) => (typeof value === "object" && value !== null) || typeof value === "function";
 const escapeHtml = (value) => String(value).replace(/[&<>"']/g, (c) => HTML_ESCAPES[c]);
 
-/** JSON that never throws: what cannot be represented is written as text. */
+/** JSON that never throws: what cannot be represented is written as text, half characters as `\ufffd`. */
 function toJson(value) {
-  return JSONStringify(value, (_key, v) => typeof v === "bigint" ? String(v) : v);
+  return JSONStringify(value, (_key, v) =>
+    typeof v === "string" ? StringPrototypeToWellFormed(v) : typeof v === "bigint" ? String(v) : v);
 }
 
 function emit(type, data) {
@@ -363,13 +395,14 @@ function serveWhereTheEngineSays() {
  */
 function bindWhereTheEngineSays() {
   const { prototype } = core.loadExtScript("ext:deno_node/internal_binding/tcp_wrap.ts").TCP;
-  const { bindWithFlags, listen } = prototype;
-  const bound = new WeakMap();
+  const { bindWithFlags, getsockname, listen } = prototype;
+  /** Whether a handle is bound to the app's own address. */
+  const bound = new SafeWeakMap();
   for (const name of ["bind", "bindWithFlags", "bind6"]) {
     const original = prototype[name];
     prototype[name] = function (address, port, ...rest) {
       const own = op_program_node_address(address, port);
-      bound.set(this, { address: own || address, own: own !== "" });
+      bound.set(this, own !== "");
       return own === ""
         ? ReflectApply(original, this, [address, port, ...rest])
         : ReflectApply(bindWithFlags, this, [own, port, 0]);
@@ -378,9 +411,8 @@ function bindWhereTheEngineSays() {
   prototype.listen = function (...args) {
     const error = ReflectApply(listen, this, args);
     const socket = {};
-    if (!error && bound.has(this) && !this.getsockname(socket)) {
-      const { address, own } = bound.get(this);
-      op_program_node_listening(address, socket.port, own);
+    if (!error && bound.has(this) && !ReflectApply(getsockname, this, [socket])) {
+      op_program_node_listening(socket.port, bound.get(this));
     }
     return error;
   };

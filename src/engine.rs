@@ -44,7 +44,7 @@ impl Engine {
       .map_err(io::Error::other)?
       .map(Arc::new);
     let folder = std::path::absolute(settings.data_dir.join("apps"))?;
-    let launcher = Launcher::new(kernels.clone(), folder, artifacts.clone());
+    let launcher = Launcher::new(kernels.clone(), folder, artifacts.clone(), settings.port);
     let apps = AppManager::new(
       Arc::new(launcher),
       &settings.data_dir,

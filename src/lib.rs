@@ -9,6 +9,7 @@ mod host;
 mod http;
 mod kernel;
 mod lang;
+mod log_budget;
 mod outbound;
 mod runtime;
 mod secret;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -15,7 +16,9 @@ use crate::apps::artifacts::HyphaConfig;
 use crate::kernel::KernelType;
 use crate::kernel::Language;
 use crate::kernel::Mode;
+use crate::kernel::MountRoot;
 use crate::kernel::PermissionRequest;
+use crate::log_budget::LogBudget;
 use crate::outbound::is_loopback;
 use crate::secret::Secret;
 use crate::vectordb::InactivityTimeout;
@@ -305,9 +308,19 @@ pub struct KernelArgs {
   )]
   pub kernel_permissions_max: PermissionRequest,
 
-  /// Host folders that kernels may mount, separated like PATH [default: none].
+  /// Host folders that kernels may mount, separated like PATH; in /data/{namespace} the kernels of each
+  /// namespace may mount a folder of their own [default: none].
   #[arg(long, env = "KERNEL_MOUNT_ROOTS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
-  pub kernel_mount_roots: Vec<PathBuf>,
+  pub kernel_mount_roots: Vec<MountRoot>,
+
+  /// Most memory of the outputs of kernels and the logs of apps, all together, in bytes; the oldest
+  /// make room.
+  #[arg(long, env = "LOGS_MEMORY_BYTES", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..))]
+  pub logs_memory_bytes: u64,
+
+  /// The same of one namespace [default: half of it].
+  #[arg(long, env = "LOGS_MEMORY_BYTES_PER_NAMESPACE", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..))]
+  pub logs_memory_bytes_per_namespace: Option<u64>,
 
   /// Import only modules that are in the cache.
   #[arg(long, env = "DENO_CACHED_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
@@ -434,13 +447,11 @@ impl KernelArgs {
   fn check(&mut self) -> Result<(), SettingsError> {
     self
       .kernel_mount_roots
-      .retain(|root| !root.as_os_str().is_empty());
+      .retain(|root| !root.is_empty());
     for root in &mut self.kernel_mount_roots {
-      *root = root
-        .canonicalize()
-        .ok()
-        .filter(|path| path.is_dir())
-        .ok_or_else(|| SettingsError::MountRoot(root.clone()))?;
+      if !root.resolve() {
+        return Err(SettingsError::MountRoot(root.written().to_owned()));
+      }
     }
     if let Some(path) = &mut self.deno_cert {
       *path = path
@@ -450,6 +461,14 @@ impl KernelArgs {
         .ok_or_else(|| SettingsError::Certificates(path.clone()))?;
     }
     Ok(())
+  }
+
+  /// The budget of all logs.
+  pub fn log_budget(&self) -> Arc<LogBudget> {
+    let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let most = self.logs_memory_bytes;
+    let per_namespace = self.logs_memory_bytes_per_namespace.unwrap_or(most / 2);
+    LogBudget::new(bytes(most), bytes(per_namespace))
   }
 
   /// Types to keep ready; what is not allowed is left out.

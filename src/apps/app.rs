@@ -104,7 +104,7 @@ impl App {
   /// Starts the app, in the background. Dropping it stops it.
   pub fn start_new(spec: AppSpec, launcher: Arc<Launcher>, manager: Weak<AppManager>) -> Arc<Self> {
     let id = spec.manifest.id.clone();
-    let log = Arc::new(AppLog::default());
+    let log = Arc::new(launcher.new_log());
     let (commands, obeyed) = mpsc::channel(COMMAND_BUFFER);
     let (supervisor, face) =
       Supervisor::new(Arc::new(spec), log.clone(), launcher, manager, obeyed);

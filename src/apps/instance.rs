@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ use super::AppError;
 use super::AppId;
 use super::AppLog;
 use super::AppSpec;
+use super::Door;
 use super::Entry;
 use super::Level;
 use super::Manifest;
@@ -24,6 +25,7 @@ use super::Upstream;
 use super::artifacts::Artifacts;
 use super::artifacts::ArtifactsError;
 use super::manifest;
+use super::ports;
 use crate::kernel::CreateKernel;
 use crate::kernel::Execution;
 use crate::kernel::Kernel;
@@ -50,6 +52,8 @@ pub struct Launcher {
   folder: PathBuf,
   /// Where published apps come from, and their tokens.
   artifacts: Option<Arc<Artifacts>>,
+  /// The engine's own port, which no app may have.
+  engine_port: u16,
 }
 
 pub struct Launch {
@@ -93,11 +97,13 @@ impl Launcher {
     kernels: Arc<KernelManager>,
     folder: PathBuf,
     artifacts: Option<Arc<Artifacts>>,
+    engine_port: u16,
   ) -> Self {
     Self {
       kernels,
       folder,
       artifacts,
+      engine_port,
     }
   }
 
@@ -107,7 +113,23 @@ impl Launcher {
   /// When it asks for more than the operator allows; the message names what.
   pub fn check(&self, manifest: &Manifest) -> Result<(), AppError> {
     let kernel = kernel_of(manifest, manifest.env.clone());
-    Ok(self.kernels.check_app(&kernel)?)
+    let permissions = self.kernels.check_app(&kernel)?;
+    match manifest.port {
+      Some(port) if port == self.engine_port => Err(AppError::Forbidden(format!(
+        "port: {port} is the engine's own; choose another"
+      ))),
+      Some(port) if !ports::may_listen(&permissions, port) => Err(AppError::Forbidden(format!(
+        "port: listening on {port} needs the permission `net` for 127.0.0.1:{port}, inside what the \
+         operator allows with KERNEL_PERMISSIONS_MAX; without `port`, servers of TypeScript and \
+         JavaScript are reached without it"
+      ))),
+      _ => Ok(()),
+    }
+  }
+
+  /// The log of a new app.
+  pub fn new_log(&self) -> AppLog {
+    AppLog::new(&self.kernels.logs)
   }
 
   /// What an app may keep between its runs.
@@ -185,7 +207,7 @@ impl Instance {
   pub async fn launch(
     launch: Launch,
     launcher: &Launcher,
-    events: mpsc::UnboundedSender<InstanceEvent>,
+    events: mpsc::Sender<InstanceEvent>,
   ) -> Result<Arc<Self>, AppError> {
     let manifest = &launch.spec.manifest;
     let data = launcher.data_folder(&launch.app);
@@ -201,6 +223,7 @@ impl Instance {
       ),
       None => None,
     };
+    let own_address = loopback_address();
     let app = LaunchApp {
       name: format!("app:{}", launch.app),
       kernel: kernel_of(manifest, launcher.environment(&launch, &data).await?),
@@ -212,7 +235,7 @@ impl Instance {
           .collect(),
         write: vec![data],
       },
-      own_address: Some(loopback_address()),
+      own_address: Some(own_address),
       program: MainProgram {
         path: program,
         args: Vec::new(),
@@ -225,7 +248,13 @@ impl Instance {
     if let Some(port) = manifest.port {
       tokio::spawn(find_port(port, Arc::downgrade(&kernel), events.clone()));
     }
-    tokio::spawn(hear(heard, launch.number, launch.log, events));
+    let hearing = Hearing {
+      number: launch.number,
+      log: launch.log,
+      kernel: Arc::downgrade(&kernel),
+      own_address,
+    };
+    tokio::spawn(hearing.hear(heard, events));
     Ok(Arc::new(Self { kernel }))
   }
 
@@ -258,54 +287,103 @@ fn loopback_address() -> Ipv4Addr {
   Ipv4Addr::new(127, 64 | (b >> 1), c, 1 + d % 254)
 }
 
-async fn hear(
-  mut notices: mpsc::Receiver<ProgramNotice>,
+/// What listens to an instance.
+struct Hearing {
   number: u64,
   log: Arc<AppLog>,
-  events: mpsc::UnboundedSender<InstanceEvent>,
-) {
-  while let Some(notice) = notices.recv().await {
-    let event = match notice {
-      ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
-        log.output(number, name, &text);
-        continue;
-      }
-      // The results of code that is executed in the app are for who executes it.
-      ProgramNotice::Event(_) => continue,
-      ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
-      ProgramNotice::Program(ProgramEvent::Listening { address, port }) => {
-        InstanceEvent::Listening {
-          upstream: Upstream(address),
-          port,
+  kernel: Weak<Kernel>,
+  own_address: Ipv4Addr,
+}
+
+impl Hearing {
+  async fn hear(self, mut notices: mpsc::Receiver<ProgramNotice>, events: mpsc::Sender<InstanceEvent>) {
+    while let Some(notice) = notices.recv().await {
+      let event = match notice {
+        ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
+          self.log.output(self.number, name, &text);
+          continue;
         }
+        // The results of code that is executed in the app are for who executes it.
+        ProgramNotice::Event(_) => continue,
+        ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
+        ProgramNotice::Program(ProgramEvent::Listening { port, permitted }) => {
+          match self.upstream(port, permitted).await {
+            Some(upstream) => InstanceEvent::Listening {
+              upstream,
+              port: permitted.then_some(port),
+            },
+            None => continue,
+          }
+        }
+        ProgramNotice::Program(ProgramEvent::PortTaken { port }) => {
+          InstanceEvent::PortTaken { port }
+        }
+        ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
+        ProgramNotice::Ended(end) => InstanceEvent::Ended {
+          reason: end.reason,
+          code: end.code,
+        },
+      };
+      // The program waits for a slow supervisor. Nobody listens once the app is gone.
+      let _ = events.send(event).await;
+    }
+  }
+
+  /// Where a server is that the program says it has: found by the engine, or not at all.
+  async fn upstream(&self, port: u16, permitted: bool) -> Option<Upstream> {
+    let kernel = self.kernel.upgrade()?;
+    let found = find(&kernel, port).await;
+    match found {
+      Some(address) if permitted && ports::may_listen(&kernel.approved.host.permissions, port) => {
+        Some(Upstream::open(address))
       }
-      ProgramNotice::Program(ProgramEvent::PortTaken { port }) => InstanceEvent::PortTaken { port },
-      ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
-      ProgramNotice::Ended(end) => InstanceEvent::Ended {
-        reason: end.reason,
-        code: end.code,
-      },
-    };
-    // Nobody listens once the app is gone.
-    let _ = events.send(event);
+      Some(address) if !permitted && address.ip() == self.own_address => {
+        Some(Upstream::gated(address, Entrance(self.kernel.clone())))
+      }
+      _ => {
+        let text = format!(
+          "the app says that it listens on port {port}, but has no such server that requests may go to"
+        );
+        self.log.note(self.number, Level::Warning, text);
+        None
+      }
+    }
   }
 }
 
-/// Tells when something listens on the port that a manifest names: not every server that a script can
-/// start lets the engine know.
-async fn find_port(port: u16, kernel: Weak<Kernel>, events: mpsc::UnboundedSender<InstanceEvent>) {
-  let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-  while kernel
-    .upgrade()
-    .is_some_and(|kernel| kernel.pid().is_some())
-  {
-    if TcpStream::connect(address).await.is_ok() {
-      let _ = events.send(InstanceEvent::Listening {
-        upstream: Upstream(address),
+/// Where the process of a kernel listens on this port, if it does.
+async fn find(kernel: &Kernel, port: u16) -> Option<SocketAddr> {
+  let pid = kernel.pid()?;
+  let found = tokio::task::spawn_blocking(move || ports::listening(pid, port)).await;
+  found.ok().flatten()
+}
+
+/// Announces connections to an instance.
+struct Entrance(Weak<Kernel>);
+
+#[async_trait]
+impl Door for Entrance {
+  async fn admit(&self, port: u16) -> bool {
+    match self.0.upgrade() {
+      Some(kernel) => kernel.admit(port).await,
+      None => false,
+    }
+  }
+}
+
+/// Tells when an instance listens on the port that its manifest names: not every server that a script
+/// can start lets the engine know. Only a socket of its own processes counts.
+async fn find_port(port: u16, kernel: Weak<Kernel>, events: mpsc::Sender<InstanceEvent>) {
+  while let Some(kernel) = kernel.upgrade().filter(|kernel| kernel.pid().is_some()) {
+    if let Some(address) = find(&kernel, port).await {
+      let event = InstanceEvent::Listening {
+        upstream: Upstream::open(address),
         port: Some(port),
-      });
+      };
+      let _ = events.send(event).await;
       return;
     }
+    drop(kernel);
     tokio::time::sleep(PROBE_INTERVAL).await;
   }
 }

@@ -16,12 +16,16 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use self::lines::LineSplitter;
+use crate::log_budget::LogAccount;
+use crate::log_budget::LogBudget;
 use crate::protocol::StreamName;
 
 /// Most entries kept of an app.
 const MAX_ENTRIES: usize = 10_000;
-/// What their texts may weigh together.
+/// What they may take of memory together.
 const MAX_BYTES: usize = 4 << 20;
+/// The name that the logs of apps are accounted under; no namespace has such a one.
+const APPS: &str = "apps:";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -56,10 +60,10 @@ pub struct LogEntry {
   pub instance: u64,
 }
 
-#[derive(Default)]
 pub struct AppLog {
   ring: Mutex<Ring>,
   changed: Notify,
+  account: LogAccount,
 }
 
 #[derive(Default)]
@@ -74,6 +78,17 @@ struct Ring {
 }
 
 impl AppLog {
+  /// An empty log, that takes its memory there.
+  pub fn new(budget: &Arc<LogBudget>) -> Self {
+    // Apps are nobody's in particular: all of them share one namespace's part.
+    let owner = budget.owner(Some(APPS), MAX_BYTES);
+    Self {
+      ring: Mutex::default(),
+      changed: Notify::new(),
+      account: owner.account(),
+    }
+  }
+
   /// Takes a piece of what an instance wrote; a line is an entry once it is finished.
   pub fn output(&self, instance: u64, stream: StreamName, text: &str) {
     let stream = match stream {
@@ -84,7 +99,7 @@ impl AppLog {
       let mut ring = self.lock();
       let splitter = ring.unfinished.entry((instance, stream)).or_default();
       for line in splitter.push(text) {
-        ring.add(level_of(stream), stream, line, instance);
+        ring.add(&self.account, level_of(stream), stream, line, instance);
       }
     }
     self.changed.notify_waiters();
@@ -96,7 +111,7 @@ impl AppLog {
     {
       let mut ring = self.lock();
       for line in text.lines() {
-        ring.add(level, LogStream::Engine, line.to_owned(), instance);
+        ring.add(&self.account, level, LogStream::Engine, line.to_owned(), instance);
       }
     }
     self.changed.notify_waiters();
@@ -109,7 +124,7 @@ impl AppLog {
       for stream in [LogStream::Stdout, LogStream::Stderr] {
         let rest = ring.unfinished.remove(&(instance, stream));
         if let Some(line) = rest.and_then(LineSplitter::finish) {
-          ring.add(level_of(stream), stream, line, instance);
+          ring.add(&self.account, level_of(stream), stream, line, instance);
         }
       }
     }
@@ -158,10 +173,25 @@ fn level_of(stream: LogStream) -> Level {
   }
 }
 
+/// What an entry takes of memory.
+fn weight(text: &str) -> usize {
+  text.len() + size_of::<LogEntry>() + 2 * size_of::<usize>()
+}
+
 impl Ring {
-  fn add(&mut self, level: Level, stream: LogStream, text: String, instance: u64) {
+  fn add(
+    &mut self,
+    account: &LogAccount,
+    level: Level,
+    stream: LogStream,
+    text: String,
+    instance: u64,
+  ) {
     self.seq += 1;
-    self.bytes += text.len();
+    let weight = weight(&text);
+    // Nothing that is evicted is locked here: only executions are.
+    while !account.take(weight) && self.drop_oldest(account) {}
+    self.bytes += weight;
     self.entries.push_back(Arc::new(LogEntry {
       seq: self.seq,
       time: Utc::now(),
@@ -171,11 +201,21 @@ impl Ring {
       instance,
     }));
     while self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
-      match self.entries.pop_front() {
-        Some(oldest) => self.bytes -= oldest.text.len(),
-        None => break,
+      if !self.drop_oldest(account) {
+        break;
       }
     }
+  }
+
+  /// `false` when there is none.
+  fn drop_oldest(&mut self, account: &LogAccount) -> bool {
+    let Some(oldest) = self.entries.pop_front() else {
+      return false;
+    };
+    let weight = weight(&oldest.text);
+    self.bytes -= weight;
+    account.give_back(weight);
+    true
   }
 
   /// Of the number before the oldest entry that is kept.
@@ -235,13 +275,17 @@ impl LogFollower {
 mod tests {
   use super::*;
 
+  fn log() -> AppLog {
+    AppLog::new(&LogBudget::new(8 << 20, 8 << 20))
+  }
+
   fn texts(entries: &[Arc<LogEntry>]) -> Vec<&str> {
     entries.iter().map(|entry| entry.text.as_str()).collect()
   }
 
   #[test]
   fn pieces_become_lines_and_streams_do_not_mix() {
-    let log = AppLog::default();
+    let log = log();
     log.output(1, StreamName::Stdout, "one\ntw");
     log.output(1, StreamName::Stderr, "bad\n");
     log.output(2, StreamName::Stdout, "other\n");
@@ -263,7 +307,7 @@ mod tests {
 
   #[test]
   fn it_keeps_a_bounded_number_of_entries_and_bytes() {
-    let log = AppLog::default();
+    let log = log();
     for i in 0..MAX_ENTRIES + 5 {
       log.note(1, Level::Info, i.to_string());
     }
@@ -282,7 +326,7 @@ mod tests {
 
   #[tokio::test]
   async fn a_follower_replays_follows_and_ends_with_the_log() {
-    let log = Arc::new(AppLog::default());
+    let log = Arc::new(log());
     for text in ["a", "b", "c"] {
       log.note(1, Level::Info, text);
     }
@@ -302,7 +346,7 @@ mod tests {
 
   #[tokio::test]
   async fn a_follower_that_is_too_slow_is_told_what_it_missed() {
-    let log = Arc::new(AppLog::default());
+    let log = Arc::new(log());
     log.note(1, Level::Info, "first");
     let mut follower = log.follow(0);
     assert!(matches!(follower.next().await, Some(LogItem::Entry(entry)) if entry.seq == 1));

@@ -9,6 +9,8 @@ mod instance;
 mod log;
 mod manager;
 mod manifest;
+#[cfg_attr(test, expect(dead_code, reason = "the instances of the tests have no process"))]
+mod ports;
 pub mod proxy;
 pub mod published;
 mod restart;
@@ -43,6 +45,7 @@ pub use self::log::LogItem;
 pub use self::manager::AppManager;
 pub use self::manifest::Manifest;
 pub use self::manifest::WrittenManifest;
+pub use self::proxy::Door;
 pub use self::proxy::Upstream;
 pub use self::restart::RestartPolicy;
 pub use self::route::Lease;

@@ -8,6 +8,9 @@ mod tests;
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::fmt;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::body::HttpBody;
 use axum::extract::Request;
@@ -54,8 +58,68 @@ const MAX_UPSTREAMS: usize = 512;
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where an instance of an app listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Upstream(pub SocketAddr);
+#[derive(Clone)]
+pub struct Upstream {
+  address: SocketAddr,
+  /// What connections must be announced at, where only the engine gets in.
+  gate: Option<Arc<Gate>>,
+}
+
+/// Lets announced connections in to a server.
+#[async_trait]
+pub trait Door: Send + Sync {
+  /// Announces a connection from this port; `false` when there is no server. Called for one connection
+  /// at a time, which is then made before the next is announced.
+  async fn admit(&self, port: u16) -> bool;
+}
+
+struct Gate {
+  door: Box<dyn Door>,
+  turn: tokio::sync::Mutex<()>,
+}
+
+impl Upstream {
+  /// A server that everybody on this machine reaches.
+  pub fn open(address: SocketAddr) -> Self {
+    Self {
+      address,
+      gate: None,
+    }
+  }
+
+  /// A server that takes announced connections only.
+  pub fn gated(address: SocketAddr, door: impl Door + 'static) -> Self {
+    let gate = Gate {
+      door: Box::new(door),
+      turn: tokio::sync::Mutex::default(),
+    };
+    Self {
+      address,
+      gate: Some(Arc::new(gate)),
+    }
+  }
+}
+
+impl PartialEq for Upstream {
+  fn eq(&self, other: &Self) -> bool {
+    let gate = |upstream: &Self| upstream.gate.as_ref().map(Arc::as_ptr);
+    self.address == other.address && gate(self) == gate(other)
+  }
+}
+
+impl Eq for Upstream {}
+
+impl Hash for Upstream {
+  fn hash<H: Hasher>(&self, state: &mut H) {
+    self.address.hash(state);
+  }
+}
+
+impl fmt::Debug for Upstream {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "Upstream({})", self.address)
+  }
+}
 
 /// A request extension: the `Authorization` header was meant for the engine, so the app does not
 /// get it.
@@ -219,7 +283,7 @@ impl Proxy {
       clients.clear();
     }
     let client = new_client(upstream);
-    clients.insert(*upstream, client.clone());
+    clients.insert(upstream.clone(), client.clone());
     client
   }
 
@@ -233,7 +297,7 @@ fn new_client(upstream: &Upstream) -> Client<Connector, Body> {
     .pool_idle_timeout(IDLE_TIMEOUT)
     .pool_max_idle_per_host(MAX_IDLE)
     .pool_timer(TokioTimer::new())
-    .build(Connector::new(*upstream))
+    .build(Connector::new(upstream.clone()))
 }
 
 /// Joins a client and an app that have switched protocols. Either may end its half first.

@@ -34,7 +34,7 @@ impl Route {
   pub fn lease(&self) -> Lease {
     self.in_flight.0.send_modify(|count| *count += 1);
     Lease {
-      upstream: self.upstream,
+      upstream: self.upstream.clone(),
       in_flight: self.in_flight.clone(),
     }
   }
@@ -74,7 +74,7 @@ mod tests {
 
   #[tokio::test]
   async fn it_is_idle_when_the_last_lease_is_dropped() {
-    let upstream = Upstream(([127, 0, 0, 1], 1).into());
+    let upstream = Upstream::open(([127, 0, 0, 1], 1).into());
     let route = Route {
       upstream,
       in_flight: InFlight::new(),

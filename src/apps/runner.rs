@@ -22,6 +22,8 @@ use super::route::Route;
 
 /// How long an instance that is told to stop has for it.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Events of an instance that wait for its task; the instance waits when there are more.
+const EVENT_BUFFER: usize = 64;
 /// How long requests in hand are waited for before an instance that was replaced is stopped.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 
@@ -158,7 +160,7 @@ async fn live(
   let tell = |what| {
     let _ = news.send((number, what));
   };
-  let (events, mut heard) = mpsc::unbounded_channel();
+  let (events, mut heard) = mpsc::channel(EVENT_BUFFER);
   let launched = tokio::select! {
     launched = Instance::launch(launch, &launcher, events) => launched,
     _ = ordered(&mut orders, Order::Drain) => {

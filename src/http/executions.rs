@@ -7,11 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::Response;
-use axum::http::header;
-use axum::response::IntoResponse;
+use kernel_host::json::JsonText;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -133,8 +131,7 @@ pub async fn result(
 ) -> ApiResult<Response<Body>> {
   let execution = session(&engine, &visible, &id, &session_id)?;
   execution.ended().await;
-  let json = [(header::CONTENT_TYPE, "application/json")];
-  Ok((json, stream::log_json(&execution)).into_response())
+  Ok(stream::json_log(&execution))
 }
 
 /// Replays an execution's events as server-sent events and follows it to its end. With
@@ -191,7 +188,7 @@ pub async fn complete(
   visible: Visible,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CursorBody>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<JsonText>> {
   let (code, cursor) = body.into_parts();
   let question = Question::Complete { code, cursor };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
@@ -206,7 +203,7 @@ pub async fn inspect(
   visible: Visible,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CursorBody>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<JsonText>> {
   let (code, cursor) = body.into_parts();
   let question = Question::Inspect { code, cursor };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
@@ -227,7 +224,7 @@ pub async fn is_complete(
   visible: Visible,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<IsCompleteBody>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<JsonText>> {
   let question = Question::IsComplete { code: body.code };
   Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
+use axum::http::Response;
 use axum::http::StatusCode;
 use chrono::DateTime;
 use chrono::SecondsFormat;
@@ -237,6 +239,7 @@ pub struct KernelInfo {
   #[serde(flatten)]
   summary: KernelSummary,
   /// Finished executions that are still remembered, oldest first.
+  #[serde(skip_serializing_if = "Vec::is_empty")]
   history: Vec<HistoryEntry>,
   /// What runs and waits.
   executions: Executions,
@@ -257,7 +260,7 @@ pub struct HistoryEntry {
   id: String,
   script: String,
   #[schema(value_type = Vec<Object>)]
-  outputs: Vec<Box<serde_json::value::RawValue>>,
+  outputs: Vec<serde_json::Value>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -283,24 +286,14 @@ pub async fn info(
   State(engine): State<AppState>,
   visible: Visible,
   Path(id): Path<String>,
-) -> ApiResult<Json<KernelInfo>> {
+) -> ApiResult<Response<Body>> {
   let kernel = engine.kernels.get(&visible.kernel_id(&id)?)?;
   let unfinished = kernel.unfinished();
   let longest = unfinished.iter().filter_map(|e| e.runtime()).max();
-  let raw = |json: String| serde_json::value::RawValue::from_string(json).ok();
-  let history = kernel.history();
-  let history = history.iter().map(|execution| HistoryEntry {
-    id: execution.id.session(),
-    script: execution.code.clone(),
-    outputs: execution
-      .events()
-      .iter()
-      .filter_map(|event| raw(stream::event_json(execution, event)))
-      .collect(),
-  });
-  Ok(Json(KernelInfo {
+  let info = KernelInfo {
     summary: KernelSummary::of(&kernel),
-    history: history.collect(),
+    // Follows in pieces: it may be large.
+    history: Vec::new(),
     executions: Executions {
       count: unfinished.len(),
       is_stuck: longest
@@ -315,7 +308,9 @@ pub async fn info(
     time_until_shutdown: kernel
       .inactivity_timeout
       .map(|timeout| as_ms(timeout.saturating_sub(kernel.idle_time()))),
-  }))
+  };
+  stream::json_with_history(&info, kernel.history())
+    .map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
 }
 
 /// What an action on a kernel answers.

@@ -48,14 +48,56 @@ pub fn event_json(execution: &Execution, event: &KernelEvent) -> String {
   })
 }
 
-/// The whole log as one JSON array.
-pub fn log_json(execution: &Execution) -> String {
-  let events: Vec<String> = execution
-    .events()
-    .iter()
-    .map(|event| event_json(execution, event))
-    .collect();
-  format!("[{}]", events.join(","))
+/// The whole log as one JSON array, written as it is read: as text it can be several times as large.
+pub fn json_log(execution: &Arc<Execution>) -> Response<Body> {
+  let (execution, events) = (execution.clone(), execution.events());
+  let parts = async_stream::stream! {
+    let mut separator = "[";
+    for event in events {
+      let json = event_json(&execution, &event);
+      yield Ok::<_, Infallible>(Bytes::from(format!("{separator}{json}")));
+      separator = ",";
+    }
+    yield Ok(Bytes::from_static(if separator == "[" { b"[]" } else { b"]" }));
+  };
+  json_of(parts)
+}
+
+/// A JSON object and one more member, `history`, written as it is read.
+///
+/// # Errors
+/// When the object cannot be written as JSON.
+pub fn json_with_history(
+  object: &impl Serialize,
+  history: Vec<Arc<Execution>>,
+) -> serde_json::Result<Response<Body>> {
+  let object = serde_json::to_string(object)?;
+  let start = object.strip_suffix('}').unwrap_or(&object).to_owned();
+  let parts = async_stream::stream! {
+    yield Ok::<_, Infallible>(Bytes::from(start + ",\"history\":["));
+    for (number, execution) in history.into_iter().enumerate() {
+      let entry = json!({ "id": execution.id.session(), "script": &*execution.code() }).to_string();
+      let comma = if number == 0 { "" } else { "," };
+      let entry = entry.strip_suffix('}').unwrap_or(&entry);
+      yield Ok(Bytes::from(format!("{comma}{entry},\"outputs\":[")));
+      let mut comma = "";
+      for event in execution.events() {
+        let json = event_json(&execution, &event);
+        yield Ok(Bytes::from(format!("{comma}{json}")));
+        comma = ",";
+      }
+      yield Ok(Bytes::from_static(b"]}"));
+    }
+    yield Ok(Bytes::from_static(b"]}"));
+  };
+  Ok(json_of(parts))
+}
+
+fn json_of(parts: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response<Body> {
+  let mut response = Response::new(Body::from_stream(parts));
+  let json = HeaderValue::from_static("application/json");
+  response.headers_mut().insert(header::CONTENT_TYPE, json);
+  response
 }
 
 /// One line an event, between a line that starts and a line that completes.

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use crate::log_budget::Evict;
+use crate::log_budget::LogAccount;
+use crate::log_budget::LogOwner;
 use crate::protocol::ErrorReport;
 use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
@@ -17,21 +21,29 @@ use crate::protocol::Outcome;
 
 /// Most events kept of one execution.
 const MAX_EVENTS: usize = 200_000;
+/// Errors kept even where there is no more room.
+const MAX_ERRORS: usize = 16;
+/// What stays of the code of an execution whose log made room for others, in bytes.
+const EVICTED_CODE: usize = 1024;
 
 /// One run of one cell.
 pub struct Execution {
   pub id: ExecutionId,
-  pub code: String,
   max_bytes: usize,
+  account: LogAccount,
   log: Mutex<Log>,
   changed: Notify,
 }
 
 #[derive(Default)]
 struct Log {
+  code: Arc<str>,
   events: Vec<Arc<KernelEvent>>,
   bytes: usize,
   truncated: bool,
+  errors: usize,
+  /// Whether it made room for others.
+  evicted: bool,
   started: Option<Instant>,
   /// Set when the stall timer went off: how it ends is then told by the recovery.
   stalled: bool,
@@ -39,42 +51,71 @@ struct Log {
 }
 
 impl Execution {
-  pub fn new(code: String, max_bytes: u64) -> Self {
-    Self {
+  /// `None` when there is no room for the code.
+  pub fn new(code: String, max_bytes: u64, owner: &LogOwner) -> Option<Self> {
+    let account = owner.account();
+    account.take(code.len()).then(|| Self {
       id: ExecutionId::random(),
-      code,
       max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
-      log: Mutex::default(),
+      account,
+      log: Mutex::new(Log {
+        code: code.into(),
+        ..Log::default()
+      }),
       changed: Notify::new(),
-    }
+    })
+  }
+
+  /// The cell's source; of an execution whose log made room for others only the start.
+  pub fn code(&self) -> Arc<str> {
+    self.lock().code.clone()
   }
 
   /// Appends an event; past the limit one last event says that output was cut. Errors are kept even
-  /// then, for they tell how the execution ended.
+  /// then, without their tracebacks, for they tell how the execution ended.
   pub fn append(&self, event: KernelEvent) {
-    {
-      let mut log = self.lock();
-      if log.stalled && is_interrupt_report(&event) {
-        return;
-      }
-      let weight = event.weight();
-      // Once cut it stays cut: smaller output that still fits would hide the gap.
-      let full =
-        log.truncated || log.bytes + weight > self.max_bytes || log.events.len() >= MAX_EVENTS;
-      if full && !matches!(event, KernelEvent::ExecuteError(_)) {
-        if std::mem::replace(&mut log.truncated, true) {
-          return;
-        }
-        let limit = self.max_bytes;
-        log.events.push(Arc::new(KernelEvent::stderr(format!(
-          "\n[output truncated: the limit of {limit} bytes or {MAX_EVENTS} events an execution is reached]\n"
-        ))));
-      } else {
-        log.bytes += weight;
-        log.events.push(Arc::new(event));
-      }
+    let weight = event.weight();
+    // Before the log is locked, for it may take the room of others.
+    let room = self.account.take(weight);
+    let kept = self.append_within(event, weight, room);
+    if room && !kept {
+      self.account.give_back(weight);
     }
     self.changed.notify_waiters();
+  }
+
+  /// Whether the event itself was kept.
+  fn append_within(&self, event: KernelEvent, weight: usize, room: bool) -> bool {
+    let mut log = self.lock();
+    if log.stalled && is_interrupt_report(&event) {
+      return false;
+    }
+    let own_limit = log.bytes + weight > self.max_bytes || log.events.len() >= MAX_EVENTS;
+    // Once cut it stays cut: smaller output that still fits would hide the gap.
+    if !(log.truncated || own_limit || !room || log.evicted) {
+      log.bytes += weight;
+      log.events.push(Arc::new(event));
+      return true;
+    }
+    if let KernelEvent::ExecuteError(report) = event {
+      if log.errors < MAX_ERRORS {
+        log.errors += 1;
+        let event = KernelEvent::ExecuteError(report.essence());
+        log.events.push(Arc::new(event));
+      }
+    } else if !log.evicted && !std::mem::replace(&mut log.truncated, true) {
+      let notice = if own_limit {
+        format!(
+          "the limit of {} bytes or {MAX_EVENTS} events an execution is reached",
+          self.max_bytes
+        )
+      } else {
+        "the outputs that the server keeps have no more room (LOGS_MEMORY_BYTES)".to_owned()
+      };
+      let notice = format!("\n[output truncated: {notice}]\n");
+      log.events.push(Arc::new(KernelEvent::stderr(notice)));
+    }
+    false
   }
 
   pub fn start(&self) {
@@ -90,12 +131,21 @@ impl Execution {
   }
 
   /// Ends the execution, once; later calls change nothing.
-  pub fn finish(&self, outcome: Outcome) {
-    self.lock().ended.get_or_insert(outcome);
+  pub fn finish(self: &Arc<Self>, outcome: Outcome) {
+    let first = {
+      let mut log = self.lock();
+      let first = log.ended.is_none();
+      log.ended.get_or_insert(outcome);
+      first
+    };
+    if first {
+      let log: Weak<Self> = Arc::downgrade(self);
+      self.account.owner().offer(log);
+    }
     self.changed.notify_waiters();
   }
 
-  pub fn fail(&self, report: ErrorReport) {
+  pub fn fail(self: &Arc<Self>, report: ErrorReport) {
     self.append(KernelEvent::ExecuteError(report));
     self.finish(Outcome::Error);
   }
@@ -120,11 +170,6 @@ impl Execution {
     }
   }
 
-  /// What the log weighs, in bytes.
-  pub fn bytes(&self) -> usize {
-    self.lock().bytes + self.code.len()
-  }
-
   /// Everything logged so far.
   pub fn events(&self) -> Vec<Arc<KernelEvent>> {
     self.lock().events.clone()
@@ -140,6 +185,24 @@ impl Execution {
 
   fn lock(&self) -> MutexGuard<'_, Log> {
     self.log.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+impl Evict for Execution {
+  fn evict(&self) {
+    let mut log = self.lock();
+    log.evicted = true;
+    log.bytes = 0;
+    // Readers that have got further see nothing more of it.
+    log.events = vec![Arc::new(KernelEvent::stderr(
+      "[the output of this execution was dropped: newer output took its room (LOGS_MEMORY_BYTES)]\n",
+    ))];
+    if log.code.len() > EVICTED_CODE {
+      let start = &log.code[..log.code.floor_char_boundary(EVICTED_CODE)];
+      log.code = format!("{start}…").into();
+    }
+    drop(log);
+    self.account.give_back(usize::MAX);
   }
 }
 
@@ -181,6 +244,7 @@ impl LogReader {
 #[cfg(test)]
 mod tests {
   use super::*;
+  use crate::log_budget::LogBudget;
 
   fn print(text: &str) -> KernelEvent {
     KernelEvent::Stream {
@@ -189,9 +253,14 @@ mod tests {
     }
   }
 
+  fn execution(max_bytes: u64) -> Arc<Execution> {
+    let owner = LogBudget::new(1 << 20, 1 << 20).owner(None, 1 << 20);
+    Arc::new(Execution::new(String::new(), max_bytes, &owner).expect("there is room"))
+  }
+
   #[tokio::test]
   async fn two_readers_see_the_same_whenever_they_start() {
-    let execution = Arc::new(Execution::new(String::new(), 1 << 20));
+    let execution = execution(1 << 20);
     execution.append(print("a"));
     let mut early = execution.reader(0);
     let follower = tokio::spawn(async move {
@@ -214,7 +283,7 @@ mod tests {
 
   #[test]
   fn output_past_the_limit_is_cut_with_one_notice_but_errors_are_kept() {
-    let execution = Execution::new(String::new(), 1000);
+    let execution = execution(4000);
     for _ in 0..100 {
       execution.append(print(&"x".repeat(100)));
     }
@@ -229,6 +298,31 @@ mod tests {
       events.last().map(|e| &**e),
       Some(KernelEvent::ExecuteError(_))
     ));
-    assert!(execution.bytes() < 1200);
+    let kept: usize = events.iter().map(|event| event.weight()).sum();
+    assert!(kept < 4500, "{kept}");
+  }
+
+  #[tokio::test]
+  async fn an_old_log_makes_room_for_a_new_one() {
+    let budget = LogBudget::new(10_000, 10_000);
+    let owner = budget.owner(None, 10_000);
+    let new = || Arc::new(Execution::new("1".into(), 1 << 20, &owner).expect("there is room"));
+    let old = new();
+    old.append(print(&"x".repeat(8000)));
+    old.finish(Outcome::Ok);
+    let running = new();
+    running.append(print(&"y".repeat(8000)));
+    assert_eq!(running.events().len(), 1);
+    let events = old.events();
+    assert!(events.len() == 1 && format!("{events:?}").contains("was dropped"));
+    running.append(print(&"z".repeat(8000)));
+    assert!(format!("{:?}", running.events()).contains("truncated"));
+    running.fail(ErrorReport::new("Error", "boom"));
+    assert!(matches!(
+      running.events().last().map(|event| &**event),
+      Some(KernelEvent::ExecuteError(_))
+    ));
+    drop((old, running));
+    assert_eq!(budget.used(), 0);
   }
 }

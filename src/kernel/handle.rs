@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use chrono::DateTime;
 use chrono::Utc;
+use kernel_host::json::JsonText;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -33,7 +33,10 @@ use super::execution::Execution;
 use super::host::HostConnection;
 use super::host::HostEnd;
 use super::host::HostHandle;
+use super::host::Unread;
 use super::options::Approved;
+use crate::log_budget::LogBudget;
+use crate::log_budget::LogOwner;
 use crate::protocol::ErrorReport;
 use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
@@ -46,8 +49,6 @@ use crate::protocol::Request;
 
 /// Executions kept for late readers and the history.
 const MAX_HISTORY: usize = 500;
-/// What those may weigh together, in bytes.
-const MAX_HISTORY_BYTES: usize = 48 << 20;
 /// Executions that may wait in the queue.
 const MAX_QUEUE: usize = 1000;
 /// What the code of those may weigh together, in bytes.
@@ -56,6 +57,12 @@ const MAX_QUEUE_BYTES: usize = 64 << 20;
 const INTERRUPT_GRACE: Duration = Duration::from_millis(1500);
 /// How long a question about code may wait for the kernel.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may take to be let in.
+const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Questions that may wait for answers.
+const MAX_QUESTIONS: usize = 32;
+/// Room for a kernel's logs besides what one execution may print, in bytes.
+const HISTORY_BYTES: u64 = 8 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -88,8 +95,11 @@ pub struct Kernel {
   pub inactivity_timeout: Option<Duration>,
   pub max_execution_time: Option<Duration>,
   pub approved: Approved,
+  logs: LogOwner,
   state: Mutex<State>,
-  answers: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
+  answers: Mutex<HashMap<u64, oneshot::Sender<JsonText>>>,
+  /// The connection that was announced last, and who waits for it.
+  admission: Mutex<Option<(u16, oneshot::Sender<bool>)>>,
   next_question: AtomicU64,
   /// Held while a host is being replaced: two replacements at once would leave one host behind.
   pub replacing: tokio::sync::Mutex<()>,
@@ -124,7 +134,6 @@ struct State {
   queue: VecDeque<Arc<Execution>>,
   /// Every execution that is remembered, oldest first.
   executions: VecDeque<Arc<Execution>>,
-  history_bytes: usize,
   last_activity: Instant,
   awaits_input: bool,
 }
@@ -143,8 +152,11 @@ impl Kernel {
     approved: Approved,
     timeouts: (Option<Duration>, Option<Duration>),
     owner: Owner,
+    logs: &Arc<LogBudget>,
   ) -> Arc<Self> {
+    let most = usize::try_from(approved.output_bytes + HISTORY_BYTES).unwrap_or(usize::MAX);
     Arc::new(Self {
+      logs: logs.owner(id.namespace(), most),
       id,
       kind,
       created: Utc::now(),
@@ -157,11 +169,11 @@ impl Kernel {
         running: None,
         queue: VecDeque::new(),
         executions: VecDeque::new(),
-        history_bytes: 0,
         last_activity: Instant::now(),
         awaits_input: false,
       }),
       answers: Mutex::default(),
+      admission: Mutex::default(),
       next_question: AtomicU64::new(1),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
@@ -330,18 +342,25 @@ impl Kernel {
         outcome,
       } => self.done(execution_id, outcome, generation),
       Reply::Answer { id, answer } => {
-        let waiting = self
-          .answers
-          .lock()
-          .unwrap_or_else(PoisonError::into_inner)
-          .remove(&id);
+        let waiting = self.answers().remove(&id);
         if let Some(waiting) = waiting {
           let _ = waiting.send(answer);
+        }
+      }
+      Reply::Admitted { port, admitted } => {
+        let waiting = self
+          .admission
+          .lock()
+          .unwrap_or_else(PoisonError::into_inner)
+          .take_if(|(announced, _)| *announced == port);
+        if let Some((_, waiting)) = waiting {
+          let _ = waiting.send(admitted);
         }
       }
       Reply::Started { .. }
       | Reply::Ready
       | Reply::Configured { .. }
+      | Reply::Alive
       | Reply::Program(_)
       | Reply::Fatal { .. } => {}
     }
@@ -355,7 +374,6 @@ impl Kernel {
       }
       match state.running.take_if(|e| e.id == id) {
         Some(execution) => {
-          state.history_bytes += execution.bytes();
           state.last_activity = Instant::now();
           state.awaits_input = false;
           state.forget_old();
@@ -394,9 +412,9 @@ impl Kernel {
       match state.queue.pop_front() {
         Some(execution) => {
           execution.start();
-          host.send(Request::Execute {
+          host.send(&Request::Execute {
             execution_id: execution.id,
-            code: execution.code.clone(),
+            code: execution.code().to_string(),
           });
           state.running = Some(execution.clone());
           Some(execution)
@@ -455,11 +473,7 @@ impl Kernel {
       state.generation += 1;
       (previous, state.take_unfinished())
     };
-    self
-      .answers
-      .lock()
-      .unwrap_or_else(PoisonError::into_inner)
-      .clear();
+    self.answers().clear();
     for execution in orphans {
       match &report {
         Some(report) => execution.fail(report.clone()),
@@ -470,7 +484,7 @@ impl Kernel {
       let gone = self.host_gone.notified();
       tokio::pin!(gone);
       gone.as_mut().enable();
-      host.send(Request::Shutdown);
+      host.send(&Request::Shutdown);
       host.kill();
       // Only a host stuck in the operating system takes longer; its memory is then not ours to free.
       let _ = tokio::time::timeout(Duration::from_secs(5), gone).await;
@@ -490,7 +504,6 @@ impl Kernel {
   pub fn forget(&self) {
     let mut state = self.lock();
     state.executions.retain(|e| e.outcome().is_none());
-    state.history_bytes = 0;
   }
 
   /// A restart has failed.
@@ -526,10 +539,36 @@ impl Kernel {
     manager.remove(&self.id, &reason, Some(report)).await
   }
 
+  /// Announces a connection from this port to the server of the main program; `false` when there is
+  /// none. For one connection at a time.
+  pub async fn admit(&self, port: u16) -> bool {
+    let (tell, told) = oneshot::channel();
+    *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some((port, tell));
+    let sent = match &self.lock().phase {
+      Phase::Up(host) => host.try_send(&Request::Admit { port }).is_ok(),
+      _ => false,
+    };
+    sent && matches!(tokio::time::timeout(ADMIT_TIMEOUT, told).await, Ok(Ok(true)))
+  }
+
+  /// Kills a host that has shown no sign of life for `most`, and asks the others for one.
+  pub fn check_health(&self, most: Duration) {
+    let silent = match &self.lock().phase {
+      Phase::Up(host) => host.ping() > most,
+      _ => false,
+    };
+    if silent {
+      self.kill_host(&format!(
+        "stopped answering: it showed no sign of life for {} seconds",
+        most.as_secs()
+      ));
+    }
+  }
+
   /// Starts the main program of an app.
   pub fn run(&self, program: MainProgram) {
     if let Phase::Up(host) = &self.lock().phase {
-      host.send(Request::Run(program));
+      host.send(&Request::Run(program));
     }
   }
 
@@ -581,7 +620,15 @@ impl Kernel {
   /// # Errors
   /// When the kernel is dead or the queue is full.
   pub fn submit(self: &Arc<Self>, code: String) -> Result<Arc<Execution>, KernelError> {
-    let execution = Arc::new(Execution::new(code, self.approved.output_bytes));
+    let length = code.len();
+    let execution = Execution::new(code, self.approved.output_bytes, &self.logs).map(Arc::new);
+    let execution = execution.ok_or_else(|| {
+      KernelError::LimitReached(
+        "the outputs and cells that the server keeps leave no room for this one (LOGS_MEMORY_BYTES): \
+         delete kernels, or wait for what runs"
+          .into(),
+      )
+    })?;
     {
       let mut state = self.lock();
       match &state.phase {
@@ -593,8 +640,8 @@ impl Kernel {
         Phase::Removed => return Err(KernelError::NotFound),
         Phase::Up(_) | Phase::Restarting => {}
       }
-      let queued: usize = state.queue.iter().map(|e| e.code.len()).sum();
-      if state.queue.len() >= MAX_QUEUE || queued + execution.code.len() > MAX_QUEUE_BYTES {
+      let queued: usize = state.queue.iter().map(|e| e.code().len()).sum();
+      if state.queue.len() >= MAX_QUEUE || queued + length > MAX_QUEUE_BYTES {
         return Err(KernelError::LimitReached(format!(
           "too much waits for this kernel already: at most {MAX_QUEUE} executions, {} MiB of code",
           MAX_QUEUE_BYTES >> 20
@@ -629,11 +676,12 @@ impl Kernel {
     };
     let Some(execution) = running else {
       // A loop in a timer that a cell left behind is stopped too.
-      host.send(Request::Interrupt { execution_id: None });
+      let _ = host.try_send(&Request::Interrupt { execution_id: None });
       return Ok(Interrupted::Idle);
     };
     for _ in 0..2 {
-      host.send(Request::Interrupt {
+      // A host that reads nothing is restarted below.
+      let _ = host.try_send(&Request::Interrupt {
         execution_id: Some(execution.id),
       });
       if tokio::time::timeout(INTERRUPT_GRACE, execution.ended())
@@ -665,7 +713,10 @@ impl Kernel {
     state.last_activity = Instant::now();
     match &state.phase {
       Phase::Up(host) if state.awaits_input => {
-        host.send(Request::InputReply { value });
+        let sent = host.try_send(&Request::InputReply { value });
+        sent.map_err(|Unread| {
+          KernelError::LimitReached("The kernel reads nothing: interrupt or restart it".into())
+        })?;
         state.awaits_input = false;
         Ok(())
       }
@@ -679,19 +730,29 @@ impl Kernel {
   ///
   /// # Errors
   /// When the kernel is dead or has no time to answer.
-  pub async fn ask(&self, question: Question) -> Result<Value, KernelError> {
+  pub async fn ask(&self, question: Question) -> Result<JsonText, KernelError> {
+    let busy = || {
+      KernelError::LimitReached(
+        "too many questions wait for this kernel already: wait for the cell or interrupt it".into(),
+      )
+    };
     let id = self.next_question.fetch_add(1, Ordering::Relaxed);
     let (answer, answered) = oneshot::channel();
-    self
-      .answers
-      .lock()
-      .unwrap_or_else(PoisonError::into_inner)
-      .insert(id, answer);
+    let waiting = {
+      let mut answers = self.answers();
+      if answers.len() >= MAX_QUESTIONS {
+        return Err(busy());
+      }
+      answers.insert(id, answer);
+      Waiting { kernel: self, id }
+    };
     {
       let mut state = self.lock();
       state.last_activity = Instant::now();
       match &state.phase {
-        Phase::Up(host) => host.send(Request::Ask { id, question }),
+        Phase::Up(host) => host
+          .try_send(&Request::Ask { id, question })
+          .map_err(|Unread| busy())?,
         Phase::Dead(reason) => {
           return Err(KernelError::Conflict(format!(
             "Kernel is dead ({reason}): restart it first"
@@ -702,11 +763,7 @@ impl Kernel {
       }
     }
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
-    self
-      .answers
-      .lock()
-      .unwrap_or_else(PoisonError::into_inner)
-      .remove(&id);
+    drop(waiting);
     match answer {
       Ok(Ok(answer)) => Ok(answer),
       Ok(Err(_)) => Err(KernelError::Conflict(
@@ -720,6 +777,22 @@ impl Kernel {
 
   fn lock(&self) -> MutexGuard<'_, State> {
     self.state.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  fn answers(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<JsonText>>> {
+    self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// A question that waits for its answer.
+struct Waiting<'a> {
+  kernel: &'a Kernel,
+  id: u64,
+}
+
+impl Drop for Waiting<'_> {
+  fn drop(&mut self) {
+    self.kernel.answers().remove(&self.id);
   }
 }
 
@@ -745,18 +818,12 @@ impl State {
   }
 
   fn forget_old(&mut self) {
-    // The last one stays whatever it weighs: its reader may not have come yet.
-    while self.executions.len() > 1
-      && (self.executions.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES)
-    {
+    while self.executions.len() > MAX_HISTORY {
       // The oldest finished one; those that run or wait are never forgotten.
       match self.executions.front() {
-        Some(oldest) if oldest.outcome().is_some() => {
-          self.history_bytes = self.history_bytes.saturating_sub(oldest.bytes());
-          self.executions.pop_front();
-        }
+        Some(oldest) if oldest.outcome().is_some() => self.executions.pop_front(),
         _ => break,
-      }
+      };
     }
   }
 }
@@ -764,7 +831,7 @@ impl State {
 /// The error event of a recovery step, in the words of the original's.
 pub fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorReport {
   let runtime = execution.runtime().unwrap_or_default().as_millis();
-  let code: String = execution.code.chars().take(200).collect();
+  let code: String = execution.code().chars().take(200).collect();
   let evalue = format!("Kernel execution was {what} after {runtime}ms");
   ErrorReport {
     ename: ename.to_owned(),

@@ -2,19 +2,28 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
 use futures::StreamExt;
 use kernel_host::lang::cpython::start::HostProcess;
+use kernel_host::wire;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio_util::codec::FramedRead;
@@ -24,7 +33,7 @@ use super::Mode;
 use crate::host::HostSpec;
 use crate::protocol;
 use crate::protocol::HostConfig;
-use crate::protocol::MAX_FRAME_BYTES;
+use crate::protocol::MAX_REPLY_BYTES;
 use crate::protocol::Reply;
 use crate::protocol::Request;
 
@@ -33,6 +42,13 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a host that has closed its socket is given to end by itself.
 const EXIT_GRACE: Duration = Duration::from_millis(50);
+/// What may wait to be read by a host, in frames and bytes, before more is refused.
+const MAX_UNREAD_FRAMES: usize = 256;
+const MAX_UNREAD_BYTES: usize = 16 << 20;
+/// A frame that takes a while to decode, in bytes.
+const LONG_FRAME: usize = 64 << 10;
+/// Longest reason for its end that a host is believed, in bytes.
+const MAX_LAST_WORDS: usize = 4096;
 
 /// A host that is up. Dropping it ends the host.
 pub struct HostConnection {
@@ -47,22 +63,121 @@ pub struct HostConnection {
 /// What steers a host from any task.
 #[derive(Clone)]
 pub struct HostHandle {
-  requests: mpsc::UnboundedSender<Request>,
+  outgoing: mpsc::UnboundedSender<Outgoing>,
+  health: Arc<Mutex<Health>>,
   kill: Arc<Notify>,
   /// The process, when it has one of its own.
   pub pid: Option<u32>,
 }
 
+/// A frame, and the descriptors that go with it.
+struct Outgoing {
+  frame: Vec<u8>,
+  descriptors: Vec<OwnedFd>,
+}
+
+/// Too much waits for a host that reads nothing.
+#[derive(Debug)]
+pub struct Unread;
+
+/// Whether a host reads and answers.
+#[derive(Default)]
+struct Health {
+  unread_frames: usize,
+  unread_bytes: usize,
+  /// When it was asked for the sign of life that it still owes.
+  asked: Option<Instant>,
+}
+
 impl HostHandle {
-  /// Sends a request; a host that is gone is noticed by whoever reads its replies.
-  pub fn send(&self, request: Request) {
-    let _ = self.requests.send(request);
+  /// Sends what is sent once at a time: its caller bounds it. A host that is gone is noticed by whoever
+  /// reads its replies.
+  pub fn send(&self, request: &Request) {
+    self.put(protocol::encode(request), Vec::new());
+  }
+
+  /// Sends what clients may send any number of.
+  ///
+  /// # Errors
+  /// When too much waits already.
+  pub fn try_send(&self, request: &Request) -> Result<(), Unread> {
+    let frame = protocol::encode(request);
+    {
+      let health = self.health();
+      let full = health.unread_frames >= MAX_UNREAD_FRAMES
+        || health.unread_bytes + frame.len() > MAX_UNREAD_BYTES;
+      // A large one alone is fine: bodies are bounded.
+      if full && health.unread_frames > 0 {
+        return Err(Unread);
+      }
+    }
+    self.put(frame, Vec::new());
+    Ok(())
+  }
+
+  /// Asks for a sign of life, unless one is owed already; returns for how long it is.
+  pub fn ping(&self) -> Duration {
+    let owed = *self.health().asked.get_or_insert_with(Instant::now);
+    let owed = owed.elapsed();
+    if owed.is_zero() || self.health().unread_frames == 0 {
+      let _ = self.try_send(&Request::Ping);
+    }
+    owed
   }
 
   /// Ends the host at once, whatever it does.
   pub fn kill(&self) {
     self.kill.notify_one();
   }
+
+  fn put(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
+    {
+      let mut health = self.health();
+      health.unread_frames += 1;
+      health.unread_bytes += frame.len();
+    }
+    let _ = self.outgoing.send(Outgoing { frame, descriptors });
+  }
+
+  fn health(&self) -> MutexGuard<'_, Health> {
+    self.health.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// Writes what is to be sent, in order, as fast as the host reads it.
+async fn write_frames(
+  mut socket: OwnedWriteHalf,
+  mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+  health: Arc<Mutex<Health>>,
+) {
+  while let Some(Outgoing { frame, descriptors }) = outgoing.recv().await {
+    let written = write_frame(&mut socket, &frame, &descriptors).await;
+    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    health.unread_frames -= 1;
+    health.unread_bytes -= frame.len();
+    if written.is_err() {
+      break;
+    }
+  }
+}
+
+async fn write_frame(
+  socket: &mut OwnedWriteHalf,
+  frame: &[u8],
+  descriptors: &[OwnedFd],
+) -> io::Result<()> {
+  let mut rest = frame;
+  if !descriptors.is_empty() {
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    let stream: &UnixStream = socket.as_ref();
+    let sent = stream
+      .async_io(Interest::WRITABLE, || {
+        wire::send_with_descriptors(stream, frame, &descriptors)
+      })
+      .await?;
+    rest = &frame[sent..];
+  }
+  socket.write_all(rest).await
 }
 
 impl HostConnection {
@@ -80,23 +195,19 @@ impl HostConnection {
         None
       }
     };
-    let (read, mut write) = UnixStream::from_std(ours)?.into_split();
-    let (requests, mut outgoing) = mpsc::unbounded_channel::<Request>();
-    tokio::spawn(async move {
-      while let Some(request) = outgoing.recv().await {
-        if write.write_all(&protocol::encode(&request)).await.is_err() {
-          break;
-        }
-      }
-    });
+    let (read, write) = UnixStream::from_std(ours)?.into_split();
+    let (outgoing, queue) = mpsc::unbounded_channel();
+    let health = Arc::<Mutex<Health>>::default();
+    tokio::spawn(write_frames(write, queue, health.clone()));
     let mut connection = Self {
       handle: HostHandle {
-        requests,
+        outgoing,
+        health,
         kill: Arc::default(),
         pid: child.as_ref().and_then(HostProcess::id),
       },
       replies: LengthDelimitedCodec::builder()
-        .max_frame_length(MAX_FRAME_BYTES)
+        .max_frame_length(MAX_REPLY_BYTES)
         .new_read(read),
       child,
       last_words: None,
@@ -112,12 +223,17 @@ impl HostConnection {
     }
   }
 
-  /// Makes a kernel of a blank host.
+  /// Makes a kernel of a blank host. `roots` are the directories of its mounts.
   ///
   /// # Errors
   /// `Err(Some(reason))` when the host refuses the configuration, `Err(None)` when it is gone.
-  pub async fn configure(&mut self, config: HostConfig) -> Result<(), Option<String>> {
-    self.handle.send(Request::Configure(Box::new(config)));
+  pub async fn configure(
+    &mut self,
+    config: HostConfig,
+    roots: Vec<OwnedFd>,
+  ) -> Result<(), Option<String>> {
+    let request = Request::Configure(Box::new(config));
+    self.handle.put(protocol::encode(&request), roots);
     match tokio::time::timeout(CONFIGURE_TIMEOUT, self.next()).await {
       Ok(Some(Reply::Configured { error: None })) => Ok(()),
       Ok(Some(Reply::Configured { error })) => Err(error),
@@ -135,8 +251,21 @@ impl HostConnection {
           return None;
         }
       };
-      match frame.and_then(|frame| protocol::decode::<Reply>(&frame)) {
-        Ok(Reply::Fatal { reason }) => self.last_words = Some(reason),
+      self.handle.health().asked = None;
+      let decoded = match frame {
+        // Other tasks of this thread do not wait for it.
+        Ok(frame) if frame.len() > LONG_FRAME => {
+          let decoding = tokio::task::spawn_blocking(move || protocol::decode::<Reply>(&frame));
+          decoding.await.unwrap_or_else(|e| Err(io::Error::other(e)))
+        }
+        frame => frame.and_then(|frame| protocol::decode::<Reply>(&frame)),
+      };
+      match decoded {
+        Ok(Reply::Fatal { mut reason }) => {
+          reason.truncate(reason.floor_char_boundary(MAX_LAST_WORDS));
+          self.last_words = Some(reason);
+        }
+        Ok(Reply::Alive) => {}
         Ok(reply) => return Some(reply),
         Err(error) => {
           self.last_words = Some(format!("broke the kernel protocol: {error}"));

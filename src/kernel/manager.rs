@@ -39,7 +39,9 @@ use super::pool::PoolStats;
 use super::supervisor;
 use crate::host::HostSpec;
 use crate::host::Program;
+use crate::log_budget::LogBudget;
 use crate::protocol::ErrorReport;
+use crate::protocol::HostPermissions;
 use crate::runtime::ModuleCache;
 use crate::runtime::PythonFiles;
 use crate::settings::KernelArgs;
@@ -57,6 +59,8 @@ pub struct KernelManager {
   modules: ModuleCache,
   pools: Pools,
   events: broadcast::Sender<EngineEvent>,
+  /// Memory of all logs, those of apps included.
+  pub logs: Arc<LogBudget>,
   me: Weak<Self>,
 }
 
@@ -87,6 +91,7 @@ impl KernelManager {
       pools: Pools::new(&settings, modules.clone(), python),
       modules,
       apps: Mutex::default(),
+      logs: settings.log_budget(),
       settings,
       scratch_root,
       kernels: RwLock::default(),
@@ -95,6 +100,7 @@ impl KernelManager {
     });
     manager.pools.fill();
     tokio::spawn(supervisor::watch_memory(manager.me.clone()));
+    tokio::spawn(supervisor::watch_health(manager.me.clone()));
     manager
   }
 
@@ -197,6 +203,7 @@ impl KernelManager {
       approved,
       timeouts,
       Owner::Manager(self.me.clone()),
+      &self.logs,
     );
     kernel.attach(host);
     self
@@ -240,7 +247,7 @@ impl KernelManager {
     Ok(())
   }
 
-  /// Whether an app that asks for this could be launched.
+  /// Whether an app that asks for this could be launched, and what it would be permitted.
   ///
   /// # Errors
   /// When the operator does not allow it, or it makes no sense.
@@ -248,13 +255,14 @@ impl KernelManager {
     test,
     expect(dead_code, reason = "the instances of the tests have no process")
   )]
-  pub fn check_app(&self, kernel: &CreateKernel) -> Result<(), KernelError> {
+  pub fn check_app(&self, kernel: &CreateKernel) -> Result<HostPermissions, KernelError> {
     self.check_type(KernelType {
       mode: Mode::Worker,
       language: kernel.language,
     })?;
     let folders = OwnFolders::scratch(self.scratch_root.clone());
-    kernel.approve(&self.settings, &folders).map(|_| ())
+    let approved = kernel.approve(&self.settings, &folders)?;
+    Ok(approved.host.permissions)
   }
 
   /// Starts the main program of an app in a process of its own, which also runs cells.
@@ -283,13 +291,14 @@ impl KernelManager {
         Pool::new(HostSpec::V8(program), 0, false)
       }
       Language::Python => {
-        approved.host.mounts = app.folders.mounts();
+        approved.show(&app.folders.read);
         self.pools.of(kind.language, &approved.python).await?
       }
       Language::CPython => self.pools.of(kind.language, &approved.python).await?,
     };
     let host = configured_host(kind, &pool, &approved).await?;
-    let kernel = Kernel::new(id, kind, approved, (None, None), Owner::App(notices));
+    let owner = Owner::App(notices);
+    let kernel = Kernel::new(id, kind, approved, (None, None), owner, &self.logs);
     self
       .apps
       .lock()
@@ -424,7 +433,8 @@ async fn configured_host(
         )
       }
     };
-    match host.configure(approved.host.clone()).await {
+    let roots = approved.open_mounts()?;
+    match host.configure(approved.host.clone(), roots).await {
       Ok(()) => return Ok(host),
       Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
       // A blank host may have died while it waited; a new one has no excuse.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 use super::KernelError;
 use super::Language;
 use super::Mode;
+use super::mounts::MountSource;
 use crate::protocol::HostConfig;
 use crate::protocol::HostPermissions;
 use crate::protocol::MainProgram;
@@ -166,10 +168,42 @@ impl Grant {
 #[derive(Debug, Clone)]
 pub struct Approved {
   pub host: HostConfig,
+  /// The directories of the mounts of `host`, in their order.
+  pub mounts: Vec<MountSource>,
   /// The interpreter, were the kernel one of CPython.
   pub python: PathBuf,
   pub memory_bytes: u64,
   pub output_bytes: u64,
+}
+
+impl Approved {
+  /// Opens the directories that are mounted; anew for each process, for they may have been replaced.
+  ///
+  /// # Errors
+  /// When one is no directory any more.
+  pub fn open_mounts(&self) -> Result<Vec<OwnedFd>, KernelError> {
+    let opened = self.mounts.iter().zip(&self.host.mounts);
+    opened
+      .map(|(source, mount)| {
+        source.open().map_err(|_| {
+          KernelError::Conflict(format!(
+            "filesystem.root: the folder that was mounted at `{}` is not there any more",
+            mount.mount_point.display()
+          ))
+        })
+      })
+      .collect()
+  }
+
+  /// Shows these folders, under their own names.
+  pub fn show(&mut self, folders: &[PathBuf]) {
+    for folder in folders.iter().filter(|path| path.is_dir()) {
+      self.mounts.push(MountSource::folder(folder.clone()));
+      self.host.mounts.push(MountConfig {
+        mount_point: folder.clone(),
+      });
+    }
+  }
 }
 
 /// The folders that are a kernel's own, whatever it asks for.
@@ -188,16 +222,6 @@ impl OwnFolders {
       write: vec![folder.clone()],
       working: folder,
     }
-  }
-
-  /// The folders, where only what is mounted can be seen, under their own names.
-  pub fn mounts(&self) -> Vec<MountConfig> {
-    let folders = self.read.iter().filter(|path| path.is_dir());
-    let mount = |path: &PathBuf| MountConfig {
-      root: path.clone(),
-      mount_point: path.clone(),
-    };
-    folders.map(mount).collect()
   }
 }
 
@@ -249,9 +273,12 @@ impl CreateKernel {
       1024,
       settings.kernel_max_output_bytes,
     )?;
-    let mounts = match &self.filesystem {
-      Some(filesystem) if filesystem.enabled => vec![filesystem.approve(settings)?],
-      _ => Vec::new(),
+    let (sources, mounts) = match &self.filesystem {
+      Some(filesystem) if filesystem.enabled => {
+        let (source, mount) = filesystem.approve(settings, self.namespace.as_deref())?;
+        (vec![source], vec![mount])
+      }
+      _ => (Vec::new(), Vec::new()),
     };
     let permissions =
       self
@@ -259,6 +286,7 @@ impl CreateKernel {
         .approve(&settings.kernel_permissions_max, folders, &mounts)?;
     Ok(Approved {
       python: self.approve_python(settings)?,
+      mounts: sources,
       host: HostConfig {
         env: self.env.clone(),
         scratch: folders.working.clone(),
@@ -312,29 +340,20 @@ fn limit(name: &str, wanted: Option<u64>, least: u64, most: u64) -> Result<u64, 
 }
 
 impl Filesystem {
-  fn approve(&self, settings: &KernelArgs) -> Result<MountConfig, KernelError> {
-    let root = self
-      .root
-      .canonicalize()
-      .ok()
-      .filter(|p| p.is_dir())
-      .ok_or_else(|| {
-        KernelError::Invalid(format!(
-          "filesystem.root: `{}` is not a directory",
-          self.root.display()
-        ))
-      })?;
-    if !settings
-      .kernel_mount_roots
-      .iter()
-      .any(|allowed| root.starts_with(allowed))
-    {
-      return Err(KernelError::Forbidden(format!(
-        "filesystem.root: `{}` is not inside a folder that kernels may mount; the operator names \
-         those with KERNEL_MOUNT_ROOTS",
+  fn approve(
+    &self,
+    settings: &KernelArgs,
+    namespace: Option<&str>,
+  ) -> Result<(MountSource, MountConfig), KernelError> {
+    let source = MountSource::find(&settings.kernel_mount_roots, namespace, &self.root);
+    // One answer, whether it exists or not.
+    let source = source.ok_or_else(|| {
+      KernelError::Forbidden(format!(
+        "filesystem.root: `{}` is not a folder that this kernel may mount: write its absolute path, \
+         without symlinks, inside one of those that the operator names with KERNEL_MOUNT_ROOTS",
         self.root.display()
-      )));
-    }
+      ))
+    })?;
     let plain = |c: std::path::Component<'_>| {
       matches!(
         c,
@@ -350,10 +369,8 @@ impl Filesystem {
         self.mount_point.display()
       )));
     }
-    Ok(MountConfig {
-      root,
-      mount_point: self.mount_point.clone(),
-    })
+    let mount_point = self.mount_point.clone();
+    Ok((source, MountConfig { mount_point }))
   }
 }
 

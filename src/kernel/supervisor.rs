@@ -13,6 +13,11 @@ use crate::protocol::ErrorReport;
 use crate::protocol::KernelEvent;
 
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often hosts are asked for a sign of life, and how long they may owe one.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(60);
+/// Characters of a stalled cell that its event shows.
+const STALLED_CODE: usize = 1000;
 
 /// Ends the kernel once it was idle for its `inactivity_timeout`. Ends with the kernel.
 pub async fn watch_for_inactivity(manager: Arc<KernelManager>, kernel: Weak<Kernel>) {
@@ -53,7 +58,7 @@ pub async fn watch_for_stall(kernel: Arc<Kernel>, execution: Arc<Execution>, lim
     execution_id: execution.id.to_string(),
     max_execution_time: limit_ms,
     actual_runtime: runtime_ms,
-    code: execution.code.clone(),
+    code: execution.code().chars().take(STALLED_CODE).collect(),
   });
   execution.append(KernelEvent::ExecuteError(ErrorReport::new(
     "ExecutionStalledError",
@@ -89,6 +94,21 @@ pub async fn watch_memory(manager: Weak<KernelManager>) {
           limit >> 20
         ));
       }
+    }
+  }
+}
+
+/// Kills kernel processes that have stopped reading what they are sent: the server would hold it for
+/// as long as they live.
+pub async fn watch_health(manager: Weak<KernelManager>) {
+  let mut interval = tokio::time::interval(PING_INTERVAL);
+  loop {
+    interval.tick().await;
+    let Some(manager) = manager.upgrade() else {
+      return;
+    };
+    for kernel in manager.processes() {
+      kernel.check_health(PING_TIMEOUT);
     }
   }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,10 +15,13 @@ use deno_error::JsErrorBox;
 use deno_runtime::WorkerLogLevel;
 use deno_runtime::deno_os::ProcessEnvGuard;
 use deno_runtime::deno_permissions::PermissionCheckError;
+use deno_runtime::deno_permissions::PermissionState;
 use deno_runtime::deno_permissions::PermissionsContainer;
 use kernel_host::sink::ProcessOwner;
 use kernel_host::sink::SharedSink;
+use rustix::fs::OFlags;
 
+use super::vm;
 use crate::protocol::KernelEvent;
 use crate::protocol::StreamName;
 
@@ -87,7 +91,15 @@ pub struct RunningCell(pub u32);
 
 deno_core::extension!(
   kernel,
-  ops = [op_kernel_cell, op_kernel_emit, op_kernel_input],
+  ops = [
+    op_kernel_cell,
+    op_kernel_emit,
+    op_kernel_input,
+    op_kernel_may_adopt,
+    vm::op_kernel_vm_original_function,
+    vm::op_kernel_vm_original_script,
+    vm::op_kernel_vm_originals
+  ],
   esm_entry_point = "ext:kernel/kernel.js",
   options = { sink: SharedSink, env: KernelEnv },
   middleware = |op| match op.name {
@@ -98,6 +110,12 @@ deno_core::extension!(
     "op_get_env_no_permission_check" => op_kernel_get_env_unchecked(),
     "op_set_env" => op_kernel_set_env(),
     "op_delete_env" => op_kernel_delete_env(),
+    "op_kill" => op_kernel_kill(),
+    "op_node_process_kill" => op_kernel_node_kill(),
+    "op_node_udp_open" => op_kernel_udp_open(),
+    "op_node_fd_set_blocking" => op_kernel_fd_set_blocking(),
+    "op_vm_compile_function" => vm::op_kernel_vm_compile_function(),
+    "op_vm_create_script" => vm::op_kernel_vm_create_script(),
     _ => op,
   },
   state = |state, options| {
@@ -138,6 +156,99 @@ pub fn extension(sink: SharedSink, env: KernelEnv, owner: ProcessOwner) -> deno_
   extension
 }
 
+/// Whether `node:net` may take a descriptor by its number: one of the three that programs know, or, for
+/// a kernel that may start programs, those of its children. Any other is the engine's own.
+#[op2(fast)]
+fn op_kernel_may_adopt(state: &mut OpState, #[smi] fd: i32) -> bool {
+  let may_run = || {
+    let run = state.borrow::<PermissionsContainer>().query_run(None);
+    matches!(
+      run,
+      Ok(PermissionState::Granted | PermissionState::GrantedPartial)
+    )
+  };
+  (0..=2).contains(&fd) || may_run()
+}
+
+/// Descriptors of sockets come from nowhere: no kernel receives any.
+#[op2(fast)]
+fn op_kernel_udp_open(#[smi] fd: i32) -> Result<(), JsErrorBox> {
+  Err(not_adopted(fd))
+}
+
+#[op2(fast)]
+fn op_kernel_fd_set_blocking(#[smi] fd: i32, blocking: bool) -> i32 {
+  let set = || -> rustix::io::Result<()> {
+    if !(0..=2).contains(&fd) {
+      return Err(rustix::io::Errno::BADF);
+    }
+    // SAFETY: the three standard descriptors are open for as long as the process lives.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut flags = rustix::fs::fcntl_getfl(fd)?;
+    flags.set(OFlags::NONBLOCK, !blocking);
+    rustix::fs::fcntl_setfl(fd, flags)
+  };
+  set().map_or_else(|error| -error.raw_os_error(), |()| 0)
+}
+
+fn not_adopted(fd: i32) -> JsErrorBox {
+  JsErrorBox::new(
+    "NotCapable",
+    format!("Descriptor {fd} is not one of this program's own"),
+  )
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Signal {
+  Name(String),
+  Number(i32),
+}
+
+/// Signals need `run`, those to the kernel itself too: one that is stopped reads nothing, and the
+/// server would hold what it is sent.
+#[op2(stack_trace)]
+fn op_kernel_kill(
+  state: &mut OpState,
+  #[smi] pid: i32,
+  #[serde] signal: Signal,
+  #[string] api_name: String,
+) -> Result<(), JsErrorBox> {
+  let permissions = state.borrow_mut::<PermissionsContainer>();
+  permissions
+    .check_run_all(&api_name)
+    .map_err(JsErrorBox::from_err)?;
+  let signal = match signal {
+    Signal::Number(number) => number,
+    Signal::Name(name) => deno_signals::signal_str_to_int(&name)
+      .map_err(|_| JsErrorBox::type_error(format!("Invalid signal: {name}")))?,
+  };
+  send_signal(pid, signal).map_err(JsErrorBox::from_err)
+}
+
+#[op2(fast, stack_trace)]
+#[smi]
+fn op_kernel_node_kill(
+  state: &mut OpState,
+  #[smi] pid: i32,
+  #[smi] signal: i32,
+) -> Result<i32, PermissionCheckError> {
+  let permissions = state.borrow_mut::<PermissionsContainer>();
+  permissions.check_run_all("process.kill")?;
+  Ok(match send_signal(pid, signal) {
+    Ok(()) => 0,
+    Err(error) => -error.raw_os_error().unwrap_or(libc::EINVAL),
+  })
+}
+
+fn send_signal(pid: i32, signal: i32) -> std::io::Result<()> {
+  // SAFETY: takes any numbers.
+  match unsafe { libc::kill(pid, signal) } {
+    0 => Ok(()),
+    _ => Err(std::io::Error::last_os_error()),
+  }
+}
+
 /// Stands for operations on the whole process.
 #[op2(fast)]
 fn op_kernel_not_here() -> Result<(), JsErrorBox> {
@@ -159,9 +270,7 @@ fn op_kernel_emit(
   #[string] kind: &str,
   #[string] data: &str,
 ) -> Result<(), JsErrorBox> {
-  let event = serde_json::from_str::<serde_json::Value>(data)
-    .and_then(|data| serde_json::from_value(serde_json::json!({"type": kind, "data": data})))
-    .map_err(|e| JsErrorBox::type_error(format!("not a {kind} event: {e}")))?;
+  let event = KernelEvent::from_parts(kind, data).map_err(JsErrorBox::type_error)?;
   state.borrow::<SharedSink>().emit(event);
   Ok(())
 }

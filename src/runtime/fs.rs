@@ -1,4 +1,4 @@
-//! The file system a TypeScript or JavaScript kernel sees: the host's, with its own current
+//! The file system a kernel in V8 sees: the host's, with its own current
 //! directory, and with host directories mounted at paths of its own.
 //!
 //! A path that lies at or under a mount point, once made absolute and normalised as text, is
@@ -7,6 +7,10 @@
 //! (`openat2` with `RESOLVE_IN_ROOT`), so there is nothing to race against. What it finds is kept
 //! open and handed to Deno's own [`RealFs`] as a path below `/proc/self/fd`. Every other path goes
 //! to [`RealFs`] as it is.
+//!
+//! Permissions are checked for another name of what is mounted, one that nothing can have on the
+//! host: much of Deno opens the path that was checked by itself (databases, sockets, WASI), and must
+//! not find there what the host has under the mount point's name.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -16,6 +20,7 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
@@ -48,10 +53,10 @@ type ChmodMode = u32;
 type ChmodMode = i32;
 
 /// A host directory, and where a kernel sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Mount {
-  /// The directory on the host.
-  pub root: PathBuf,
+  /// The directory on the host, opened by the server.
+  pub root: OwnedFd,
   /// The absolute path at which the kernel sees it. Nothing has to exist there on the host.
   pub mount_point: PathBuf,
 }
@@ -75,12 +80,21 @@ struct State {
 }
 
 impl State {
-  fn mount_of(&self, path: &Path) -> Option<&Arc<Mounted>> {
-    self
-      .mounts
-      .iter()
-      .find(|mount| path.starts_with(&mount.point))
+  /// The mount that a path is in, and the rest of the path.
+  fn mount_of<'a>(&self, path: &'a Path) -> Option<(&Arc<Mounted>, &'a Path)> {
+    self.mounts.iter().find_map(|mount| {
+      let inner = path.strip_prefix(&mount.point);
+      let inner = inner.or_else(|_| path.strip_prefix(&mount.checked));
+      inner.ok().map(|inner| (mount, inner))
+    })
   }
+}
+
+/// What permissions know the content of a mount by. No system call takes so long a path, so that
+/// nothing on the host can have it.
+fn checked_name(number: usize) -> PathBuf {
+  const LONGER_THAN_ANY_PATH: usize = 4096;
+  format!("/{:~<LONGER_THAN_ANY_PATH$}", format!("mount-{number}-")).into()
 }
 
 impl KernelFs {
@@ -98,18 +112,22 @@ impl KernelFs {
   pub fn configure(&self, cwd: PathBuf, mounts: Vec<Mount>) -> io::Result<()> {
     let cwd = absolute(&cwd)?;
     let mut opened: Vec<Arc<Mounted>> = Vec::with_capacity(mounts.len());
-    for Mount { root, mount_point } in mounts {
+    for (number, Mount { root, mount_point }) in mounts.into_iter().enumerate() {
       let point = absolute(&mount_point)?;
       if opened.iter().any(|mount| mount.point == point) {
         return Err(invalid(format!("two mounts at '{}'", point.display())));
       }
-      let root = host::Root::open(&root).map_err(|error| {
+      let root = host::Root::new(root).map_err(|error| {
         io::Error::new(
           error.kind(),
-          format!("cannot mount '{}': {error}", root.display()),
+          format!("cannot mount at '{}': {error}", point.display()),
         )
       })?;
-      opened.push(Arc::new(Mounted { point, root }));
+      opened.push(Arc::new(Mounted {
+        point,
+        checked: checked_name(number),
+        root,
+      }));
     }
     opened.sort_by_key(|mount| std::cmp::Reverse(mount.point.components().count()));
 
@@ -126,6 +144,27 @@ impl KernelFs {
       mounts: opened,
     };
     Ok(())
+  }
+
+  /// What permissions are to be checked for instead of this path; `None` when it is in no mount.
+  pub fn checked_path(&self, path: &Path) -> Option<PathBuf> {
+    match self.locate(&CheckedPath::unsafe_new(Cow::Borrowed(path))) {
+      Ok(Place::Inside(Inside { mount, inner })) => Some(join(&mount.checked, &inner)),
+      _ => None,
+    }
+  }
+
+  /// The path without symlinks, as permissions know it.
+  ///
+  /// # Errors
+  /// When there is no such file.
+  pub fn checked_real_path(&self, path: &Path) -> FsResult<PathBuf> {
+    match self.locate(&CheckedPath::unsafe_new(Cow::Borrowed(path)))? {
+      Place::Outside(path) => RealFs.realpath_sync(&path.as_checked_path()),
+      Place::Inside(Inside { mount, inner }) => {
+        Ok(join(&mount.checked, &mount.root.real_path(&inner)?))
+      }
+    }
   }
 
   /// Which file system serves a path, and as what.
@@ -145,11 +184,8 @@ impl KernelFs {
       through_mount |= state.mount_of(left).is_some();
     });
     Ok(match state.mount_of(&normal) {
-      Some(mount) => Place::Inside(Inside {
-        inner: normal
-          .strip_prefix(&mount.point)
-          .unwrap_or(&normal)
-          .to_path_buf(),
+      Some((mount, inner)) => Place::Inside(Inside {
+        inner: inner.to_path_buf(),
         mount: mount.clone(),
       }),
       // The host knows nothing of a mount point that `..` leads out of.
@@ -164,18 +200,24 @@ impl KernelFs {
 #[derive(Debug)]
 struct Mounted {
   point: PathBuf,
+  /// What permissions know it by.
+  checked: PathBuf,
   root: host::Root,
 }
 
 impl Mounted {
   /// The path the kernel sees for one relative to the root.
   fn shown(&self, inner: &Path) -> PathBuf {
-    // Joined with nothing it would end in a slash.
-    if inner.as_os_str().is_empty() {
-      self.point.clone()
-    } else {
-      self.point.join(inner)
-    }
+    join(&self.point, inner)
+  }
+}
+
+/// A path below another; joined with nothing it would end in a slash.
+fn join(path: &Path, inner: &Path) -> PathBuf {
+  if inner.as_os_str().is_empty() {
+    path.to_path_buf()
+  } else {
+    path.join(inner)
   }
 }
 
@@ -764,7 +806,6 @@ fn same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 }
 
 /// Resolving a path within a directory, by the kernel.
-#[cfg(target_os = "linux")]
 mod host {
   use std::fs::File;
   use std::io;
@@ -790,9 +831,8 @@ mod host {
   pub struct Root(OwnedFd);
 
   impl Root {
-    pub fn open(path: &Path) -> io::Result<Self> {
-      let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-      let root = Self(rustix::fs::open(path, flags, Mode::empty())?);
+    pub fn new(root: OwnedFd) -> io::Result<Self> {
+      let root = Self(root);
       // Some sandboxes have no openat2: say so now.
       root.resolve(Path::new(""), OFlags::PATH, Mode::empty())?;
       Ok(root)
@@ -889,80 +929,7 @@ mod host {
   }
 }
 
-/// Resolving a path within a directory where the kernel does not offer it: by looking before each
-/// call. A symlink that leads out of the directory is refused, also one made in between as long
-/// as nobody else is that fast.
-#[cfg(not(target_os = "linux"))]
-mod host {
-  use std::borrow::Cow;
-  use std::fs::File;
-  use std::io;
-  use std::path::Path;
-  use std::path::PathBuf;
-
-  use deno_runtime::deno_fs::OpenOptions;
-  use deno_runtime::deno_fs::open_options_for_checked_path;
-  use deno_runtime::deno_permissions::CheckedPath;
-
-  pub type Held = ();
-
-  #[derive(Debug)]
-  pub struct Root(PathBuf);
-
-  impl Root {
-    pub fn open(path: &Path) -> io::Result<Self> {
-      let root = path.canonicalize()?;
-      if !root.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-      }
-      Ok(Self(root))
-    }
-
-    pub fn follow(&self, inner: &Path) -> io::Result<(PathBuf, Held)> {
-      let path = self.0.join(inner).canonicalize()?;
-      if !path.starts_with(&self.0) {
-        return Err(io::ErrorKind::PermissionDenied.into());
-      }
-      Ok((path, ()))
-    }
-
-    pub fn entry(&self, inner: &Path) -> io::Result<(PathBuf, Held)> {
-      let Some((parent, name)) = inner.parent().zip(inner.file_name()) else {
-        return self.follow(inner);
-      };
-      Ok((self.follow(parent)?.0.join(name), ()))
-    }
-
-    pub fn real_path(&self, inner: &Path) -> io::Result<PathBuf> {
-      let (path, ()) = self.follow(inner)?;
-      Ok(
-        path
-          .strip_prefix(&self.0)
-          .map_err(io::Error::other)?
-          .to_path_buf(),
-      )
-    }
-
-    pub fn open_file(&self, inner: &Path, options: OpenOptions) -> io::Result<File> {
-      let (path, ()) = match self.follow(inner) {
-        // No link is followed to a file that must be new.
-        _ if options.create_new => self.entry(inner)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-          let entry = self.entry(inner)?;
-          if entry.0.is_symlink() {
-            return Err(error);
-          }
-          entry
-        }
-        found => found?,
-      };
-      let checked = CheckedPath::unsafe_new(Cow::Borrowed(&path));
-      open_options_for_checked_path(options, &checked).open(&path)
-    }
-  }
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
   use std::fs;
   use std::os::unix::fs::PermissionsExt;
@@ -999,7 +966,7 @@ mod tests {
 
     fn mount(&self, root: &str, mount_point: &str) -> Mount {
       Mount {
-        root: self.host.path().join(root),
+        root: OwnedFd::from(StdFile::open(self.host.path().join(root)).unwrap()),
         mount_point: mount_point.into(),
       }
     }

@@ -13,6 +13,7 @@ mod python;
 mod safe_point;
 mod stack;
 mod sys;
+mod vm;
 mod web_worker;
 mod worker;
 

@@ -1,22 +1,45 @@
 //! From the merged permission lists of a kernel to Deno's own container.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 
+use deno_runtime::deno_permissions::AllowRunDescriptorParseResult;
+use deno_runtime::deno_permissions::DenyRunDescriptor;
+use deno_runtime::deno_permissions::EnvDescriptor;
+use deno_runtime::deno_permissions::EnvDescriptorParseError;
+use deno_runtime::deno_permissions::FfiDescriptor;
 use deno_runtime::deno_permissions::Host;
 use deno_runtime::deno_permissions::ImportDescriptor;
 use deno_runtime::deno_permissions::NetDescriptor;
+use deno_runtime::deno_permissions::NetDescriptorParseError;
+use deno_runtime::deno_permissions::PathDescriptor;
+use deno_runtime::deno_permissions::PathQueryDescriptor;
+use deno_runtime::deno_permissions::PathResolveError;
 use deno_runtime::deno_permissions::PermissionDescriptorParser;
 use deno_runtime::deno_permissions::Permissions;
 use deno_runtime::deno_permissions::PermissionsContainer;
 use deno_runtime::deno_permissions::PermissionsOptions;
+use deno_runtime::deno_permissions::ReadDescriptor;
+use deno_runtime::deno_permissions::RunDescriptorParseError;
+use deno_runtime::deno_permissions::RunQueryDescriptor;
+use deno_runtime::deno_permissions::SpecialFilePathQueryDescriptor;
+use deno_runtime::deno_permissions::SysDescriptor;
+use deno_runtime::deno_permissions::SysDescriptorParseError;
+use deno_runtime::deno_permissions::WriteDescriptor;
 use deno_runtime::permissions::RuntimePermissionDescriptorParser;
+use fqdn::FQDN;
 
 use super::sys::KernelSys;
 use crate::protocol::HostPermissions;
 
 fn parser(sys: KernelSys) -> Arc<dyn PermissionDescriptorParser> {
-  Arc::new(RuntimePermissionDescriptorParser::new(sys))
+  Arc::new(Parser {
+    deno: RuntimePermissionDescriptorParser::new(sys.clone()),
+    sys,
+  })
 }
 
 /// What a blank runtime may do: nothing.
@@ -24,32 +47,144 @@ pub fn none(sys: KernelSys) -> PermissionsContainer {
   PermissionsContainer::new(parser(sys), Permissions::none_without_prompt())
 }
 
-/// This machine, private and link-local ranges (RFC 1122, 1918, 3927, 4193, 4291, 6052, 6598).
-/// Deno's textual descriptors cannot name an IPv6 range, so these are built here.
+/// Deno's own parser, but for paths in mounts: those are known by names that the host cannot have.
+#[derive(Debug)]
+struct Parser {
+  deno: RuntimePermissionDescriptorParser<KernelSys>,
+  sys: KernelSys,
+}
+
+impl Parser {
+  fn path(&self, text: &str) -> Result<PathDescriptor, PathResolveError> {
+    let query = self.parse_path_query(Cow::Borrowed(Path::new(text)))?;
+    Ok(query.into_descriptor())
+  }
+}
+
+impl PermissionDescriptorParser for Parser {
+  fn parse_read_descriptor(&self, text: &str) -> Result<ReadDescriptor, PathResolveError> {
+    self.path(text).map(ReadDescriptor)
+  }
+
+  fn parse_write_descriptor(&self, text: &str) -> Result<WriteDescriptor, PathResolveError> {
+    self.path(text).map(WriteDescriptor)
+  }
+
+  fn parse_net_descriptor(&self, text: &str) -> Result<NetDescriptor, NetDescriptorParseError> {
+    self.deno.parse_net_descriptor(text)
+  }
+
+  fn parse_import_descriptor(
+    &self,
+    text: &str,
+  ) -> Result<ImportDescriptor, NetDescriptorParseError> {
+    self.deno.parse_import_descriptor(text)
+  }
+
+  fn parse_env_descriptor(&self, text: &str) -> Result<EnvDescriptor, EnvDescriptorParseError> {
+    self.deno.parse_env_descriptor(text)
+  }
+
+  fn parse_sys_descriptor(&self, text: &str) -> Result<SysDescriptor, SysDescriptorParseError> {
+    self.deno.parse_sys_descriptor(text)
+  }
+
+  fn parse_allow_run_descriptor(
+    &self,
+    text: &str,
+  ) -> Result<AllowRunDescriptorParseResult, RunDescriptorParseError> {
+    self.deno.parse_allow_run_descriptor(text)
+  }
+
+  fn parse_deny_run_descriptor(&self, text: &str) -> Result<DenyRunDescriptor, PathResolveError> {
+    self.deno.parse_deny_run_descriptor(text)
+  }
+
+  fn parse_ffi_descriptor(&self, text: &str) -> Result<FfiDescriptor, PathResolveError> {
+    self.path(text).map(FfiDescriptor)
+  }
+
+  fn parse_path_query<'a>(
+    &self,
+    path: Cow<'a, Path>,
+  ) -> Result<PathQueryDescriptor<'a>, PathResolveError> {
+    match self.sys.fs.checked_path(&path) {
+      Some(checked) => {
+        let shown = path.to_string_lossy().into_owned();
+        Ok(PathQueryDescriptor::new_known_absolute(Cow::Owned(checked)).with_requested(shown))
+      }
+      None => self.deno.parse_path_query(path),
+    }
+  }
+
+  fn parse_special_file_descriptor<'a>(
+    &self,
+    path: PathQueryDescriptor<'a>,
+  ) -> Result<SpecialFilePathQueryDescriptor<'a>, PathResolveError> {
+    self.deno.parse_special_file_descriptor(path)
+  }
+
+  fn parse_net_query(&self, text: &str) -> Result<NetDescriptor, NetDescriptorParseError> {
+    self.deno.parse_net_query(text)
+  }
+
+  fn parse_run_query<'a>(
+    &self,
+    requested: &'a str,
+  ) -> Result<RunQueryDescriptor<'a>, RunDescriptorParseError> {
+    self.deno.parse_run_query(requested)
+  }
+}
+
+/// What is not the public internet: this machine, private and link-local networks, and what is
+/// reserved, translated to one of these or to many hosts at once (RFC 6890 and the registries it
+/// began; RFC 6052, 8215, 3056, 3879, 1112).
+const NOT_PUBLIC: &[&str] = &[
+  "0.0.0.0/8",
+  "10.0.0.0/8",
+  "100.64.0.0/10",
+  "169.254.0.0/16",
+  "172.16.0.0/12",
+  "192.0.0.0/24",
+  "192.88.99.0/24",
+  "192.168.0.0/16",
+  "198.18.0.0/15",
+  "224.0.0.0/4",
+  "240.0.0.0/4",
+  // The unspecified and the loopback address, and IPv4 addresses in IPv6 ones.
+  "::/96",
+  "64:ff9b::/96",
+  "64:ff9b:1::/48",
+  "2002::/16",
+  "fc00::/7",
+  "fe80::/10",
+  "fec0::/10",
+  "ff00::/8",
+];
+
+/// Addresses of this machine's own interfaces, as they are now.
+fn own_addresses() -> Vec<IpAddr> {
+  match netif::up() {
+    Ok(interfaces) => interfaces.map(|interface| *interface.address()).collect(),
+    Err(_) => Vec::new(),
+  }
+}
+
+/// [`NOT_PUBLIC`], and what leads to this machine by another name or address, except the one address
+/// that is the app's own.
 fn local_networks(except: Option<Ipv4Addr>) -> Vec<NetDescriptor> {
-  const RANGES: &[&str] = &[
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "::/128",
-    "::1/128",
-    "64:ff9b::/96",
-    "fc00::/7",
-    "fe80::/10",
-  ];
   let loopback = match except {
     None => vec!["127.0.0.0/8".to_owned()],
     Some(own) => loopback_without(own),
   };
-  let ranges = RANGES
-    .iter()
-    .map(|range| (*range).to_owned())
-    .chain(loopback)
-    .filter_map(|range| range.parse().ok().map(Host::IpSubnet));
-  let mut networks: Vec<_> = ranges.map(|range| NetDescriptor(range, None)).collect();
+  let ranges = NOT_PUBLIC.iter().map(|range| (*range).to_owned());
+  let ranges = ranges.chain(loopback).filter_map(|range| range.parse().ok());
+  let ranges = ranges.map(Host::IpSubnet);
+  let own = own_addresses().into_iter().map(Host::Ip);
+  let mut networks: Vec<_> = ranges
+    .chain(own)
+    .map(|host| NetDescriptor(host, None))
+    .collect();
   networks.extend(NetDescriptor::parse_for_list("localhost"));
   networks
 }
@@ -65,6 +200,17 @@ fn loopback_without(own: Ipv4Addr) -> Vec<String> {
     .collect()
 }
 
+/// Every host by name or address. Deno's own "everything" is more: the sockets of this machine without
+/// an address (abstract Unix sockets, vsock), which no list of files or networks covers.
+fn every_host() -> Vec<NetDescriptor> {
+  let names = Host::FqdnWithSubdomainWildcard(FQDN::default());
+  let addresses = ["0.0.0.0/0", "::/0"].iter().filter_map(|range| range.parse().ok());
+  std::iter::once(names)
+    .chain(addresses.map(Host::IpSubnet))
+    .map(|host| NetDescriptor(host, None))
+    .collect()
+}
+
 /// # Errors
 /// When an entry is not what its list takes; the message names it.
 pub fn container(
@@ -72,17 +218,10 @@ pub fn container(
   permissions: &HostPermissions,
 ) -> Result<PermissionsContainer, String> {
   let parser = parser(sys);
-  let mut p = permissions.clone();
-  let own = p.own_address.map(|address| address.to_string());
-  match (&mut p.net, own) {
-    (Some(allowed), Some(own)) if !allowed.is_empty() => allowed.push(own),
-    (net @ None, Some(own)) => *net = Some(vec![own]),
-    _ => {}
-  }
+  let p = permissions.clone();
   let options = PermissionsOptions {
     allow_read: p.read,
     allow_write: p.write,
-    allow_net: p.net,
     allow_env: p.env,
     allow_run: p.run,
     allow_ffi: p.ffi,
@@ -93,17 +232,21 @@ pub fn container(
   };
   let mut permissions =
     Permissions::from_options(&*parser, &options).map_err(|e| format!("permissions: {e}"))?;
-  if p.deny_local_net
-    && let Some(allowed) = &options.allow_net
-  {
-    let allowed = allowed
+  if p.net.is_some() || p.own_address.is_some() {
+    let listed = p
+      .net
       .iter()
+      .flatten()
       .map(|host| NetDescriptor::parse_for_list(host));
-    let allowed = allowed
+    let listed = listed
       .collect::<Result<Vec<_>, _>>()
       .map_err(|e| format!("permissions.net: {e}"))?;
-    let denied = local_networks(p.own_address);
-    permissions.net = Permissions::new_unary(Some(allowed), Some(denied), false);
+    let everything = p.net.as_ref().is_some_and(Vec::is_empty);
+    let mut allowed = if everything { every_host() } else { listed };
+    let own = p.own_address.map(|own| NetDescriptor(Host::Ip(own.into()), None));
+    allowed.extend(own);
+    let denied = p.deny_local_net.then(|| local_networks(p.own_address));
+    permissions.net = Permissions::new_unary(Some(allowed), denied, false);
   }
   if p.deny_local_import
     && let Some(allowed) = &options.allow_import
@@ -126,37 +269,88 @@ pub fn container(
 mod tests {
   use super::*;
 
-  #[test]
-  fn every_local_range_is_understood() {
-    assert_eq!(local_networks(None).len(), 13);
-    let own = Ipv4Addr::new(127, 77, 1, 2);
-    assert_eq!(local_networks(Some(own)).len(), 12 + 24);
+  fn net(deny_local_net: bool) -> PermissionsContainer {
+    with_own_address(Some(Vec::new()), deny_local_net, None)
   }
 
-  #[test]
-  fn an_app_reaches_its_own_address_and_no_other_of_this_machine() {
+  fn with_own_address(
+    net: Option<Vec<String>>,
+    deny_local_net: bool,
+    own_address: Option<Ipv4Addr>,
+  ) -> PermissionsContainer {
     let sys = KernelSys {
       fs: Arc::default(),
       env: crate::runtime::extension::KernelEnv::new(kernel_host::sink::ProcessOwner::Kernel),
     };
-    let own = Ipv4Addr::new(127, 77, 1, 2);
     let permissions = HostPermissions {
-      net: Some(Vec::new()),
-      deny_local_net: true,
-      own_address: Some(own),
+      net,
+      deny_local_net,
+      own_address,
       ..Default::default()
     };
-    let mut container = container(sys, &permissions).expect("valid");
-    let mut may = |host: &str| container.check_net(&(host, Some(80)), "test").is_ok();
-    assert!(may("127.77.1.2"));
-    for other in [
-      "127.77.1.3",
-      "127.77.0.2",
-      "127.0.0.1",
-      "127.255.255.255",
-      "10.0.0.1",
-    ] {
-      assert!(!may(other), "{other}");
+    container(sys, &permissions).expect("valid")
+  }
+
+  #[test]
+  fn every_range_is_understood() {
+    let own = own_addresses().len();
+    assert!(own > 0);
+    assert_eq!(local_networks(None).len(), NOT_PUBLIC.len() + own + 2);
+    let address = Ipv4Addr::new(127, 77, 1, 2);
+    assert_eq!(local_networks(Some(address)).len(), NOT_PUBLIC.len() + own + 1 + 24);
+    assert_eq!(every_host().len(), 3);
+  }
+
+  #[test]
+  fn the_public_network_is_that_and_nothing_more() {
+    let mut public = net(true);
+    let mut may = |host: &str| public.check_net(&(host, Some(80)), "test").is_ok();
+    for host in ["example.com", "deep.sub.example.org", "host", "93.184.216.34", "2606:4700::1111"] {
+      assert!(may(host), "{host}");
     }
+    let own = own_addresses().into_iter().map(|address| address.to_string());
+    let closed = [
+      "localhost",
+      "127.0.0.1",
+      "10.0.0.1",
+      "192.0.0.8",
+      "198.18.0.1",
+      "224.0.0.1",
+      "255.255.255.255",
+      "::1",
+      "::ffff:127.0.0.1",
+      "64:ff9b:1::7f00:1",
+      "2002:7f00:1::",
+      "fec0::1",
+      "ff02::1",
+    ];
+    for host in own.chain(closed.map(str::to_owned)) {
+      assert!(!may(&host), "{host}");
+    }
+  }
+
+  #[test]
+  fn an_app_reaches_its_own_address_and_no_other_of_this_machine() {
+    let own = Ipv4Addr::new(127, 77, 1, 2);
+    for net in [Some(Vec::new()), Some(vec!["example.com".to_owned()]), None] {
+      let mut container = with_own_address(net, true, Some(own));
+      let mut may = |host: &str| container.check_net(&(host, Some(80)), "test").is_ok();
+      assert!(may("127.77.1.2"));
+      for other in ["127.77.1.3", "127.77.0.2", "127.0.0.1", "127.255.255.255", "10.0.0.1"] {
+        assert!(!may(other), "{other}");
+      }
+    }
+  }
+
+  #[test]
+  fn no_everything_reaches_sockets_without_an_address() {
+    for mut container in [net(true), net(false)] {
+      assert!(container.check_net_vsock(2, 1024, "test").is_err());
+      let names = ["\0abstract", "/run/docker.sock"].map(Path::new);
+      for name in names {
+        assert!(container.check_net_unix_socket(name, None).is_err());
+      }
+    }
+    assert!(net(false).check_net(&("127.0.0.1", Some(80)), "test").is_ok());
   }
 }

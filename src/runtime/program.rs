@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use deno_core::OpState;
 use deno_core::ResourceId;
@@ -14,6 +15,8 @@ use deno_runtime::deno_net::resolve_addr::resolve_addr_sync;
 use deno_runtime::deno_net::tcp::TcpListener;
 use deno_runtime::deno_os::ExitCode;
 use deno_runtime::deno_permissions::PermissionsContainer;
+use kernel_host::gate::Gate;
+use kernel_host::gate::Guarding;
 use kernel_host::sink::SharedSink;
 
 use crate::protocol::KernelEvent;
@@ -26,8 +29,8 @@ const DEFAULT_PORT: u16 = 8000;
 struct Listening {
   behind_engine: bool,
   own_address: Option<Ipv4Addr>,
-  /// Whether the engine has told a server of this program where to listen.
-  told: bool,
+  /// What only the engine gets through, to a server on an address of this machine.
+  gate: Arc<Gate>,
   /// Set while `Deno.serve` begins to listen and its options name no address.
   anywhere: bool,
 }
@@ -39,7 +42,7 @@ deno_core::extension!(
     op_program_node_address,
     op_program_node_listening
   ],
-  options = { behind_engine: bool },
+  options = { behind_engine: bool, gate: Arc<Gate> },
   middleware = |op| match op.name {
     "op_net_listen_tcp" => op_program_listen_tcp(),
     "op_exit" => op_program_exit(),
@@ -49,14 +52,14 @@ deno_core::extension!(
     state.put(Listening {
       behind_engine: options.behind_engine,
       own_address: None,
-      told: false,
+      gate: options.gate,
       anywhere: false,
     });
   },
 );
 
-pub fn extension(behind_engine: bool) -> deno_core::Extension {
-  program::init(behind_engine)
+pub fn extension(behind_engine: bool, gate: Arc<Gate>) -> deno_core::Extension {
+  program::init(behind_engine, gate)
 }
 
 /// Sets where servers listen that may nowhere else.
@@ -71,8 +74,8 @@ fn op_program_any_address(state: &mut OpState, anywhere: bool) {
   state.borrow_mut::<Listening>().anywhere = anywhere;
 }
 
-/// Listens where the script says, when it says so and may; otherwise on a port of this machine that
-/// the engine learns of and forwards requests to. The script sees the address it asked for.
+/// Listens where the script says, when it says so and may; otherwise on a port of this machine where
+/// only the engine gets in, which forwards requests. The script sees the address it asked for.
 #[op2(stack_trace)]
 fn op_program_listen_tcp(
   state: &mut OpState,
@@ -92,6 +95,7 @@ fn op_program_listen_tcp(
   };
   let (listener, shown) = match granted {
     Some(address) => {
+      let port = address.port();
       let bound = if load_balanced {
         TcpListener::bind_load_balanced(address, backlog)
       } else {
@@ -99,12 +103,16 @@ fn op_program_listen_tcp(
       };
       let listener = bound.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AddrInUse {
-          sink.program(ProgramEvent::PortTaken { port: wanted.port });
+          sink.program(ProgramEvent::PortTaken { port });
         }
         JsErrorBox::from_err(error)
       })?;
-      let shown = listener.local_addr().map_err(JsErrorBox::from_err)?.into();
-      (listener, shown)
+      let bound = listener.local_addr().map_err(JsErrorBox::from_err)?;
+      sink.program(ProgramEvent::Listening {
+        port: bound.port(),
+        permitted: true,
+      });
+      (listener, bound.into())
     }
     None => {
       let own_address = state.borrow::<Listening>().own_address;
@@ -118,11 +126,8 @@ fn op_program_listen_tcp(
           port = wanted.port,
         )));
       }
-      if std::mem::replace(&mut state.borrow_mut::<Listening>().told, true) {
-        sink.emit(KernelEvent::stderr(
-          "The engine forwards requests to the first server of an app; this one is another.\n",
-        ));
-      }
+      let bound = listener.local_addr().map_err(JsErrorBox::from_err)?;
+      guard(state, bound)?;
       let port = match wanted.port {
         0 => DEFAULT_PORT,
         port => port,
@@ -130,11 +135,6 @@ fn op_program_listen_tcp(
       (listener, IpAddr { port, ..wanted })
     }
   };
-  let address = listener.local_addr().map_err(JsErrorBox::from_err)?;
-  sink.program(ProgramEvent::Listening {
-    address: reachable(address),
-    port: granted.map(|address| address.port()),
-  });
   let id = state
     .resource_table
     .add(NetworkListenerResource::new(listener));
@@ -158,22 +158,42 @@ fn op_program_node_address(
   }
 }
 
-/// A server of `node:net` accepts connections.
+/// A server of `node:net` accepts connections, on a port of the app's own address or on one that it was
+/// granted.
 #[op2(fast)]
 fn op_program_node_listening(
   state: &mut OpState,
-  #[string] address: &str,
   #[smi] port: u32,
   own: bool,
-) {
+) -> Result<(), JsErrorBox> {
   let port = u16::try_from(port).unwrap_or_default();
-  let ip = address.parse().unwrap_or(Ipv4Addr::LOCALHOST.into());
-  state
-    .borrow::<SharedSink>()
-    .program(ProgramEvent::Listening {
-      address: reachable(SocketAddr::new(ip, port)),
-      port: (!own).then_some(port),
-    });
+  match state.borrow::<Listening>().own_address {
+    Some(address) if own => guard(state, (address, port).into()),
+    _ => {
+      let sink = state.borrow::<SharedSink>();
+      sink.program(ProgramEvent::Listening {
+        port,
+        permitted: true,
+      });
+      Ok(())
+    }
+  }
+}
+
+/// Lets only the engine in to a listener on the app's own address, and tells it of the first.
+fn guard(state: &OpState, address: SocketAddr) -> Result<(), JsErrorBox> {
+  let sink = state.borrow::<SharedSink>();
+  let guarding = state.borrow::<Listening>().gate.guard(address);
+  match guarding.map_err(JsErrorBox::from_err)? {
+    Guarding::Behind => sink.program(ProgramEvent::Listening {
+      port: address.port(),
+      permitted: false,
+    }),
+    Guarding::Closed => sink.emit(KernelEvent::stderr(
+      "The engine forwards requests to the first server of an app; this one is another.\n",
+    )),
+  }
+  Ok(())
 }
 
 fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Result<SocketAddr, JsErrorBox> {
@@ -190,14 +210,6 @@ fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Result<SocketAddr, J
     .check_net_resolved(&address.ip(), address.port(), API)
     .map_err(JsErrorBox::from_err)?;
   Ok(address)
-}
-
-/// Where a listener of all addresses is reached from this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-  if address.ip().is_unspecified() {
-    address.set_ip(Ipv4Addr::LOCALHOST.into());
-  }
-  address
 }
 
 /// `Deno.exit`, `process.exit`.

@@ -1,7 +1,6 @@
 //! The system as permission checks see it: the kernel's own working directory, environment and
 //! mounts, so that a check speaks of the same file as the operation that follows it.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
@@ -11,7 +10,6 @@ use std::sync::Arc;
 
 use deno_runtime::deno_fs::FileSystem;
 use deno_runtime::deno_io::fs::FsError;
-use deno_runtime::deno_permissions::CheckedPath;
 use sys_traits::BaseEnvVar;
 use sys_traits::BaseFsCanonicalize;
 use sys_traits::BaseFsMetadata;
@@ -37,8 +35,10 @@ impl EnvCurrentDir for KernelSys {
 
 impl BaseFsCanonicalize for KernelSys {
   fn base_fs_canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-    let path = CheckedPath::unsafe_new(Cow::Borrowed(path));
-    self.fs.realpath_sync(&path).map_err(FsError::into_io_error)
+    self
+      .fs
+      .checked_real_path(path)
+      .map_err(FsError::into_io_error)
   }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ impl JsWorker {
     modules: &ModuleCache,
     main: &MainProgram,
   ) -> std::io::Result<Self> {
-    let program = vec![program::extension(main.behind_engine)];
+    let program = vec![program::extension(main.behind_engine, options.gate.clone())];
     Self::boot_as(options, modules, Some(main), program)
   }
 
@@ -199,19 +200,20 @@ impl JsWorker {
     exited.then(|| self.worker.exit_code())
   }
 
-  /// Applies what a kernel was created with. Once, before any user code.
+  /// Applies what a kernel was created with. Once, before any user code. `roots` are the mounts'
+  /// directories, in their order.
   ///
   /// # Errors
   /// When a permission entry or a mount is unusable; the message names it.
-  pub fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
-    let mounts = config
-      .mounts
-      .iter()
-      .map(|m| Mount {
-        root: m.root.clone(),
-        mount_point: m.mount_point.clone(),
-      })
-      .collect();
+  pub fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {
+    if roots.len() != config.mounts.len() {
+      return Err("filesystem: a mount came without its directory".into());
+    }
+    let mounts = config.mounts.iter().zip(roots).map(|(mount, root)| Mount {
+      root,
+      mount_point: mount.mount_point.clone(),
+    });
+    let mounts = mounts.collect();
     self
       .services
       .local

@@ -148,12 +148,12 @@ impl Language for CPython {
     self.interrupter.clone()
   }
 
-  async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
+  async fn configure(&mut self, config: &HostConfig, _: Vec<OwnedFd>) -> Result<(), String> {
     if let Some(mount) = config.mounts.first() {
       return Err(format!(
-        "a worker-cpython kernel sees the host's own folders: use `{}` under its own path instead \
-         of mounting it",
-        mount.root.display()
+        "a worker-cpython kernel sees the host's own folders: use the folder for `{}` under its own \
+         path instead of mounting it",
+        mount.mount_point.display()
       ));
     }
     Python::attach(|py| {
@@ -282,11 +282,7 @@ struct KernelHost {
 impl KernelHost {
   /// Sends an event; `data` is the JSON text of what clients see under that name.
   fn emit(&self, py: Python<'_>, kind: &str, data: &str) -> PyResult<()> {
-    if !kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-      return Err(PyValueError::new_err(format!("{kind:?} is not an event")));
-    }
-    let event = serde_json::from_str(&format!(r#"{{"type":"{kind}","data":{data}}}"#))
-      .map_err(|e| PyValueError::new_err(format!("not the data of a {kind} event: {e}")))?;
+    let event = KernelEvent::from_parts(kind, data).map_err(PyValueError::new_err)?;
     py.detach(|| self.sink.emit(event));
     Ok(())
   }

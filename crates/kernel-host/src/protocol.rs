@@ -9,19 +9,29 @@ use std::fmt;
 use std::io;
 use std::io::Read;
 use std::net::Ipv4Addr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Map;
-use serde_json::Value;
+use serde::de::Error;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// Largest frame either side accepts, in bytes. A cell or an event larger than this is refused
-/// before it is buffered.
-pub const MAX_FRAME_BYTES: usize = 256 << 20;
+use crate::json::JsonText;
+
+/// Largest frame a host reads, in bytes: what the server sends is bounded by the bodies it takes.
+pub const MAX_REQUEST_BYTES: usize = 256 << 20;
+/// Largest frame the server reads, in bytes. A host that sends a longer one breaks the protocol, and
+/// ends for it before the frame is buffered.
+pub const MAX_REPLY_BYTES: usize = 8 << 20;
+/// Most JSON text of one event or answer, in bytes; the rest of a frame is its framing.
+pub const MAX_JSON_BYTES: usize = MAX_REPLY_BYTES - (64 << 10);
+/// Most lines of one traceback.
+pub const MAX_TRACEBACK_LINES: usize = 1000;
 
 /// Identifies one execution; HTTP shows it bare as `session_id` and as `exec-<uuid>` on events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,7 +69,8 @@ impl fmt::Debug for ExecutionId {
 /// What the server asks of a host.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-  /// Turns a blank host into a kernel. Answered by [`Reply::Configured`], once.
+  /// Turns a blank host into a kernel. Answered by [`Reply::Configured`], once. With it come the
+  /// descriptors of the mounts' roots, in their order.
   Configure(Box<HostConfig>),
   /// Runs a cell. Answered by [`Reply::Started`], events and [`Reply::Done`]. The server sends the
   /// next one only after `Done`.
@@ -76,6 +87,11 @@ pub enum Request {
   Ask { id: u64, question: Question },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
   InputReply { value: Option<String> },
+  /// Lets a connection from this port of 127.0.0.1 in to the server of the main program, and no other.
+  /// Answered by [`Reply::Admitted`]. The port is the asker's for as long as that takes.
+  Admit { port: u16 },
+  /// Asks for a sign of life, [`Reply::Alive`].
+  Ping,
   /// Ends the host. Closing the socket does the same.
   Shutdown,
 }
@@ -111,7 +127,13 @@ pub enum Reply {
   },
   Answer {
     id: u64,
-    answer: Value,
+    answer: JsonText,
+  },
+  Alive,
+  /// Whether the connection from this port would get through: the program has a server.
+  Admitted {
+    port: u16,
+    admitted: bool,
   },
   /// What becomes of the main program. Its output are events of no execution.
   Program(ProgramEvent),
@@ -139,11 +161,9 @@ pub struct MainProgram {
 pub enum ProgramEvent {
   /// Its modules are loaded, and it runs.
   Started,
-  /// It accepts connections there. `port` is the one it named, when it was given that.
-  Listening {
-    address: SocketAddr,
-    port: Option<u16>,
-  },
+  /// It accepts connections on a port: one that it was permitted to open, or one of its own address,
+  /// where it admits the server's connections only. A claim: the server finds out for itself.
+  Listening { port: u16, permitted: bool },
   /// It named a port that somebody else has.
   PortTaken { port: u16 },
   /// It has nothing left to do. The host stays, for cells, unless the program ended that too.
@@ -173,10 +193,10 @@ pub struct HostConfig {
   pub max_heap_bytes: usize,
 }
 
-/// A host directory shown to kernel code under another path.
+/// A host directory shown to kernel code under another path. The server opens it and sends the
+/// descriptor, so that nothing of its path is resolved again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountConfig {
-  pub root: PathBuf,
   pub mount_point: PathBuf,
 }
 
@@ -207,27 +227,23 @@ pub enum StreamName {
   Stderr,
 }
 
-/// MIME type to value; JSON types carry JSON, binary types base64 text.
-pub type MimeBundle = Map<String, Value>;
-
-/// One output event, in the shape clients see it: `{"type": …, "data": …}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One output event, in the shape clients see it: `{"type": …, "data": …}`. What a kernel displays stays
+/// text: the server never builds a tree of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 pub enum KernelEvent {
   Stream {
     name: StreamName,
     text: String,
   },
-  DisplayData(Display),
-  UpdateDisplayData(Display),
+  /// `{"data": {MIME type: value}, "metadata": {…}}`, and `transient` if there is any.
+  DisplayData(JsonText),
+  UpdateDisplayData(JsonText),
   ClearOutput {
     wait: bool,
   },
-  ExecuteResult {
-    execution_count: u64,
-    data: MimeBundle,
-    metadata: Map<String, Value>,
-  },
+  /// The same with `execution_count`.
+  ExecuteResult(JsonText),
   ExecuteError(ErrorReport),
   InputRequest {
     prompt: String,
@@ -235,20 +251,37 @@ pub enum KernelEvent {
   },
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Display {
-  pub data: MimeBundle,
-  #[serde(default)]
-  pub metadata: Map<String, Value>,
-  #[serde(default, skip_serializing_if = "Map::is_empty")]
-  pub transient: Map<String, Value>,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
   pub ename: String,
   pub evalue: String,
+  #[serde(deserialize_with = "few_lines")]
   pub traceback: Vec<String>,
+}
+
+/// Reads a traceback, refusing one of more lines than honest hosts send: each would cost the server far
+/// more than the byte it takes in a frame.
+fn few_lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+  struct Lines;
+  impl<'de> Visitor<'de> for Lines {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+      write!(f, "at most {MAX_TRACEBACK_LINES} lines")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut lines: A) -> Result<Self::Value, A::Error> {
+      let mut traceback = Vec::new();
+      while let Some(line) = lines.next_element()? {
+        if traceback.len() == MAX_TRACEBACK_LINES {
+          return Err(A::Error::invalid_length(MAX_TRACEBACK_LINES + 1, &self));
+        }
+        traceback.push(line);
+      }
+      Ok(traceback)
+    }
+  }
+  deserializer.deserialize_seq(Lines)
 }
 
 impl ErrorReport {
@@ -260,6 +293,14 @@ impl ErrorReport {
       evalue,
     }
   }
+
+  /// What matters most of it, in few bytes.
+  #[must_use]
+  pub fn essence(&self) -> Self {
+    const MOST: usize = 1000;
+    let start = |text: &str| text[..text.floor_char_boundary(MOST)].to_owned();
+    Self::new(&start(&self.ename), start(&self.evalue))
+  }
 }
 
 impl KernelEvent {
@@ -270,41 +311,70 @@ impl KernelEvent {
     }
   }
 
-  /// Roughly what the event weighs in a log, in bytes.
+  /// Makes an event of what a language says: the name of its type, and the JSON of its `data`.
+  ///
+  /// # Errors
+  /// When there is no such event, or the data is not what it takes.
+  pub fn from_parts(kind: &str, data: &str) -> Result<Self, String> {
+    let wrong = |e: serde_json::Error| format!("not a {kind} event: {e}");
+    match kind {
+      "display_data" => Ok(Self::DisplayData(bundle(data).map_err(wrong)?)),
+      "update_display_data" => Ok(Self::UpdateDisplayData(bundle(data).map_err(wrong)?)),
+      "execute_result" => Ok(Self::ExecuteResult(bundle(data).map_err(wrong)?)),
+      "stream" | "clear_output" | "execute_error" | "input_request" => {
+        serde_json::from_str(&format!(r#"{{"type":"{kind}","data":{data}}}"#)).map_err(wrong)
+      }
+      _ => Err(format!("{kind:?} is not an event")),
+    }
+  }
+
+  /// What the event takes of memory in a log, in bytes: its texts, and what holds each of them.
   pub fn weight(&self) -> usize {
-    const OVERHEAD: usize = 64;
-    let bundle = |data: &MimeBundle| {
-      data
-        .iter()
-        .map(|(k, v)| k.len() + value_weight(v))
-        .sum::<usize>()
-    };
-    OVERHEAD
+    /// An allocation of its own, its place in a list, and the bookkeeping of both.
+    const HOLDER: usize = 48;
+    let texts = |texts: &[&String]| -> usize { texts.iter().map(|t| t.len() + HOLDER).sum() };
+    size_of::<Self>()
+      + HOLDER
       + match self {
-        Self::Stream { text, .. } => text.len(),
-        Self::DisplayData(d) | Self::UpdateDisplayData(d) => bundle(&d.data),
-        Self::ExecuteResult { data, .. } => bundle(data),
+        Self::Stream { text, .. } => texts(&[text]),
+        Self::DisplayData(json) | Self::UpdateDisplayData(json) | Self::ExecuteResult(json) => {
+          json.as_str().len() + HOLDER
+        }
         Self::ExecuteError(e) => {
-          e.ename.len() + e.evalue.len() + e.traceback.iter().map(String::len).sum::<usize>()
+          let lines: Vec<&String> = e.traceback.iter().collect();
+          texts(&[&e.ename, &e.evalue]) + texts(&lines) + e.traceback.len() * size_of::<String>()
         }
         Self::ClearOutput { .. } => 0,
-        Self::InputRequest { prompt, .. } => prompt.len(),
+        Self::InputRequest { prompt, .. } => texts(&[prompt]),
       }
   }
 }
 
-fn value_weight(value: &Value) -> usize {
-  match value {
-    Value::String(s) => s.len(),
-    Value::Array(a) => a.iter().map(value_weight).sum::<usize>() + 8,
-    Value::Object(o) => {
-      o.iter()
-        .map(|(k, v)| k.len() + value_weight(v))
-        .sum::<usize>()
-        + 8
-    }
-    Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+/// The members of a display or result that clients know, in their usual shape.
+#[derive(Serialize, Deserialize)]
+struct Bundle<'a> {
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  execution_count: Option<u64>,
+  #[serde(borrow)]
+  data: &'a RawValue,
+  #[serde(borrow, default)]
+  metadata: Option<&'a RawValue>,
+  #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+  transient: Option<&'a RawValue>,
+}
+
+fn bundle(text: &str) -> Result<JsonText, serde_json::Error> {
+  let empty: &RawValue = serde_json::from_str("{}")?;
+  let mut bundle: Bundle<'_> = serde_json::from_str(text)?;
+  let is_object = |value: &&RawValue| value.get().starts_with('{');
+  if !is_object(&bundle.data) {
+    return Err(serde_json::Error::custom("`data` must be an object"));
   }
+  bundle.metadata = bundle.metadata.filter(is_object).or(Some(empty));
+  bundle.transient = bundle
+    .transient
+    .filter(|value| is_object(value) && value.get() != "{}");
+  JsonText::of(&bundle)
 }
 
 /// Encodes a message as one frame, length included.
@@ -329,7 +399,7 @@ pub fn read_frame<T: DeserializeOwned>(socket: &mut impl Read) -> io::Result<Opt
     other => other?,
   }
   let length = u32::from_be_bytes(length) as usize;
-  if length > MAX_FRAME_BYTES {
+  if length > MAX_REQUEST_BYTES {
     return Err(io::Error::new(
       io::ErrorKind::InvalidData,
       format!("frame of {length} bytes"),
@@ -349,14 +419,8 @@ mod tests {
   #[test]
   fn a_frame_survives_the_round_trip() {
     let id = ExecutionId::random();
-    let event = KernelEvent::DisplayData(Display {
-      data: json!({"text/html": "<b>é</b>", "application/json": {"a": [1, null, 2.5]}})
-        .as_object()
-        .cloned()
-        .unwrap_or_default(),
-      metadata: Map::new(),
-      transient: Map::new(),
-    });
+    let data = r#"{"data":{"text/html":"<b>é</b>","application/json":{"a":[1,null,2.5]}},"metadata":{}}"#;
+    let event = KernelEvent::from_parts("display_data", data).expect("an event");
     let frame = encode(&Reply::Event {
       execution_id: Some(id),
       event: event.clone(),
@@ -384,6 +448,52 @@ mod tests {
       serde_json::to_value(&stream).expect("serialises"),
       json!({"type": "stream", "data": {"name": "stdout", "text": "hi\n"}})
     );
+    let result = r#"{"execution_count": 3, "data": {"text/plain": "1"}, "transient": {}, "more": 1}"#;
+    let result = KernelEvent::from_parts("execute_result", result).expect("an event");
+    assert_eq!(
+      serde_json::to_value(&result).expect("serialises"),
+      json!({"type": "execute_result", "data": {"execution_count": 3, "data": {"text/plain": "1"}, "metadata": {}}})
+    );
+  }
+
+  #[test]
+  fn what_is_no_event_is_named() {
+    for (kind, data) in [
+      ("display_data", "{}"),
+      ("display_data", r#"{"data": []}"#),
+      ("display_data", r#"{"data": {"a": nonsense}}"#),
+      ("stream", r#"{"name": "stdout"}"#),
+      ("stream", r#"{"name": "stdout", "text": "x"}} , {"#),
+      ("started", "{}"),
+    ] {
+      let error = KernelEvent::from_parts(kind, data).expect_err(data);
+      assert!(error.contains(kind), "{error}");
+    }
+  }
+
+  #[test]
+  fn a_traceback_of_a_million_lines_is_refused() {
+    let report = ErrorReport {
+      traceback: vec![String::new(); 1_000_000],
+      ..ErrorReport::new("Error", "x")
+    };
+    let frame = encode(&Reply::Event {
+      execution_id: None,
+      event: KernelEvent::ExecuteError(report),
+    });
+    assert!(decode::<Reply>(&frame[4..]).is_err());
+  }
+
+  #[test]
+  fn json_that_is_none_is_refused() {
+    #[derive(Serialize)]
+    enum Forged<'a> {
+      Answer { id: u64, answer: &'a str },
+    }
+    let decoded = |answer| decode::<Reply>(&encode(&Forged::Answer { id: 1, answer })[4..]);
+    assert!(decoded("{}").is_ok());
+    assert!(decoded("{}\n{}").is_err());
+    assert!(decoded("{").is_err());
   }
 
   #[test]

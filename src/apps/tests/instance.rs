@@ -19,6 +19,7 @@ use crate::apps::Upstream;
 use crate::apps::artifacts::Artifacts;
 use crate::kernel::Execution;
 use crate::kernel::KernelManager;
+use crate::log_budget::LogBudget;
 
 /// Longer than anything an app waits for; paused clocks get there at once.
 const EVER: Duration = Duration::from_secs(3600);
@@ -52,8 +53,12 @@ pub struct Launcher(mpsc::UnboundedSender<Process>);
 
 impl Launcher {
   /// As the engine makes one; nobody plays its processes.
-  pub fn new(_: Arc<KernelManager>, _: PathBuf, _: Option<Arc<Artifacts>>) -> Self {
+  pub fn new(_: Arc<KernelManager>, _: PathBuf, _: Option<Arc<Artifacts>>, _: u16) -> Self {
     Self(mpsc::unbounded_channel().0)
+  }
+
+  pub fn new_log(&self) -> AppLog {
+    AppLog::new(&LogBudget::new(64 << 20, 64 << 20))
   }
 
   pub fn check(&self, _: &Manifest) -> Result<(), AppError> {
@@ -99,7 +104,7 @@ pub struct Process {
   pub number: u64,
   pub spec: Arc<AppSpec>,
   pub log: Arc<AppLog>,
-  events: mpsc::UnboundedSender<InstanceEvent>,
+  events: mpsc::Sender<InstanceEvent>,
   launched: Option<oneshot::Sender<Result<Arc<Instance>, AppError>>>,
   asked: watch::Sender<Option<Duration>>,
   stubborn: Arc<AtomicBool>,
@@ -108,7 +113,7 @@ pub struct Process {
 impl Process {
   pub fn send(&self, event: InstanceEvent) {
     // The supervisor may have lost interest.
-    let _ = self.events.send(event);
+    let _ = self.events.try_send(event);
   }
 
   fn answer(&mut self, result: Result<Arc<Instance>, AppError>) {
@@ -137,7 +142,7 @@ impl Process {
 
   pub fn path(&self) -> Upstream {
     let port = 20_000 + u16::try_from(self.number).expect("small");
-    Upstream(([127, 0, 0, 1], port).into())
+    Upstream::open(([127, 0, 0, 1], port).into())
   }
 
   pub fn listens(&self) {
@@ -149,7 +154,7 @@ impl Process {
   }
 
   pub fn listens_on(&self, port: u16) {
-    let upstream = Upstream(([127, 0, 0, 1], port).into());
+    let upstream = Upstream::open(([127, 0, 0, 1], port).into());
     self.send(InstanceEvent::Listening {
       upstream,
       port: Some(port),
@@ -197,7 +202,7 @@ impl Process {
 
 pub struct Instance {
   pid: u32,
-  events: mpsc::UnboundedSender<InstanceEvent>,
+  events: mpsc::Sender<InstanceEvent>,
   asked: watch::Sender<Option<Duration>>,
   stubborn: Arc<AtomicBool>,
 }
@@ -206,7 +211,7 @@ impl Instance {
   pub async fn launch(
     launch: Launch,
     launcher: &Launcher,
-    events: mpsc::UnboundedSender<InstanceEvent>,
+    events: mpsc::Sender<InstanceEvent>,
   ) -> Result<Arc<Self>, AppError> {
     let (launched, waits) = oneshot::channel();
     let process = Process {
@@ -236,7 +241,7 @@ impl Instance {
     let reason = "was stopped".to_owned();
     let _ = self
       .events
-      .send(InstanceEvent::Ended { reason, code: None });
+      .try_send(InstanceEvent::Ended { reason, code: None });
   }
 
   pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::pin::pin;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
@@ -203,8 +204,8 @@ impl Language for Pyodide {
     self.interrupter.clone()
   }
 
-  async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
-    self.js.configure(config)?;
+  async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {
+    self.js.configure(config, roots)?;
     let env = self.v8_value(&json!(config.env));
     let cwd = self.v8_value(&json!(WORKING_DIRECTORY));
     let mount_points: Vec<_> = config.mounts.iter().map(|m| &m.mount_point).collect();

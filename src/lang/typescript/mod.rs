@@ -11,6 +11,7 @@ mod transpile;
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -274,8 +275,8 @@ impl Language for TypeScript {
     self.interrupter.clone()
   }
 
-  async fn configure(&mut self, config: &HostConfig) -> Result<(), String> {
-    self.js.configure(config)?;
+  async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {
+    self.js.configure(config, roots)?;
     let env = json!({ "value": config.env });
     self
       .call_host("configure", &[env])

@@ -9,6 +9,7 @@ mod outbox;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -16,17 +17,22 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use serde_json::Value;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 pub use self::capture::Capture;
 pub use self::outbox::Ending;
 use self::outbox::Outbox;
+use crate::gate::Gate;
+use crate::json::JsonText;
 use crate::lang::Cell;
 use crate::lang::Interrupt;
 use crate::lang::Language;
 use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::HostConfig;
+use crate::protocol::MAX_JSON_BYTES;
 use crate::protocol::MainProgram;
 use crate::protocol::ProgramEvent;
 use crate::protocol::Question;
@@ -35,13 +41,14 @@ use crate::protocol::Request;
 use crate::sink::EventSink;
 use crate::sink::ProcessOwner;
 use crate::sink::SharedSink;
+use crate::wire::DescriptorReader;
 
 /// How long a kernel has nothing to do before it gives memory back.
 const QUIET: Duration = Duration::from_millis(400);
 
 /// Work for the thread that owns the language, in the order it arrived.
 enum Job {
-  Configure(Box<HostConfig>),
+  Configure(Box<HostConfig>, Vec<OwnedFd>),
   Execute {
     execution_id: ExecutionId,
     code: String,
@@ -60,6 +67,8 @@ pub struct Surroundings {
   pub stdout: File,
   pub stderr: File,
   pub owner: ProcessOwner,
+  /// What lets the server in to the server of a main program.
+  pub gate: Arc<Gate>,
 }
 
 /// The half that reads requests.
@@ -68,6 +77,7 @@ pub struct Control {
   outbox: Arc<Outbox>,
   jobs: mpsc::UnboundedSender<Job>,
   interrupt: SharedInterrupt,
+  gate: Arc<Gate>,
   ending: Ending,
 }
 
@@ -76,6 +86,7 @@ pub struct Owner {
   outbox: Arc<Outbox>,
   queue: mpsc::UnboundedReceiver<Job>,
   interrupt: SharedInterrupt,
+  gate: Arc<Gate>,
   stdout: File,
   stderr: File,
 }
@@ -166,17 +177,20 @@ pub fn halves(
   outbox::pump_captured_output(&outbox)?;
   let (jobs, queue) = mpsc::unbounded_channel();
   let interrupt = SharedInterrupt::default();
+  let gate = Arc::<Gate>::default();
   let control = Control {
     socket,
     outbox: outbox.clone(),
     jobs,
     interrupt: interrupt.clone(),
+    gate: gate.clone(),
     ending,
   };
   let owner = Owner {
     outbox,
     queue,
     interrupt,
+    gate,
     stdout: capture.stdout,
     stderr: capture.stderr,
   };
@@ -187,9 +201,11 @@ impl Control {
   /// Reads requests until the server closes the socket, then ends the host: the process, or, on
   /// threads, the language at its next step.
   pub fn run(self) {
-    while let Ok(Some(request)) = protocol::read_frame::<Request>(&mut &*self.socket) {
+    let mut reader = DescriptorReader::new(&self.socket);
+    while let Ok(Some(request)) = protocol::read_frame::<Request>(&mut reader) {
+      let descriptors = reader.take_descriptors();
       let job = match request {
-        Request::Configure(config) => Job::Configure(config),
+        Request::Configure(config) => Job::Configure(config, descriptors),
         Request::Execute { execution_id, code } => Job::Execute { execution_id, code },
         Request::Run(program) => Job::Run(program),
         Request::Ask { id, question } => Job::Ask { id, question },
@@ -199,6 +215,15 @@ impl Control {
         }
         Request::Interrupt { execution_id } => {
           stop(&self.interrupt, &self.outbox, execution_id);
+          continue;
+        }
+        Request::Admit { port } => {
+          let admitted = self.gate.admit(port);
+          self.outbox.send(&Reply::Admitted { port, admitted });
+          continue;
+        }
+        Request::Ping => {
+          self.outbox.send(&Reply::Alive);
           continue;
         }
         Request::Shutdown => break,
@@ -278,6 +303,7 @@ impl Owner {
         stdout: self.stdout,
         stderr: self.stderr,
         owner: outbox.process_owner(),
+        gate: self.gate,
       })
       .await?;
       let _ = self.interrupt.set(language.interrupter());
@@ -318,8 +344,8 @@ impl Owner {
 impl Outbox {
   async fn work_off(&self, job: Job, language: &mut impl Language) {
     match job {
-      Job::Configure(config) => {
-        let error = language.configure(&config).await.err();
+      Job::Configure(config, roots) => {
+        let error = language.configure(&config, roots).await.err();
         self.send(&Reply::Configured { error });
       }
       Job::Execute { execution_id, code } => {
@@ -332,11 +358,28 @@ impl Outbox {
       }
       Job::Run(program) => language.run_program(program).await,
       Job::Ask { id, question } => {
-        let answer = language.answer(question).await;
+        let answer = bounded(&language.answer(question).await);
         self.send(&Reply::Answer { id, answer });
       }
     }
   }
+}
+
+/// The JSON of an answer, or of an error where that is too long to be sent.
+fn bounded(answer: &Value) -> JsonText {
+  let text = answer.to_string();
+  let text = if text.len() > MAX_JSON_BYTES {
+    json!({
+      "status": "error",
+      "ename": "TooLarge",
+      "evalue": format!("the answer is larger than {MAX_JSON_BYTES} bytes"),
+      "traceback": [],
+    })
+    .to_string()
+  } else {
+    text
+  };
+  JsonText::new(text).expect("a value is JSON")
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -18,6 +18,9 @@ use super::fork;
 use crate::protocol;
 use crate::protocol::ExecutionId;
 use crate::protocol::KernelEvent;
+use crate::protocol::MAX_JSON_BYTES;
+use crate::protocol::MAX_REPLY_BYTES;
+use crate::protocol::MAX_TRACEBACK_LINES;
 use crate::protocol::ProgramEvent;
 use crate::protocol::Reply;
 use crate::sink::EventSink;
@@ -25,8 +28,8 @@ use crate::sink::ProcessOwner;
 
 /// Longest text one stream event carries, in bytes; longer output becomes several events.
 const MAX_STREAM_TEXT: usize = 1 << 20;
-/// Heaviest other event, in bytes.
-const MAX_EVENT_BYTES: usize = 64 << 20;
+/// Longest text of an error or a prompt, in bytes.
+const MAX_TEXT: usize = 256 << 10;
 /// Exit code of a host that ends because it cannot go on (`EX_SOFTWARE`).
 const FATAL_EXIT_CODE: i32 = 70;
 
@@ -156,11 +159,15 @@ impl Channel {
           rest = tail;
         }
       }
-      event if event.weight() > MAX_EVENT_BYTES => {
+      KernelEvent::DisplayData(json)
+      | KernelEvent::UpdateDisplayData(json)
+      | KernelEvent::ExecuteResult(json)
+        if json.as_str().len() > MAX_JSON_BYTES =>
+      {
         let event = KernelEvent::stderr(format!(
           "[an output of {} MiB was dropped: the limit is {} MiB]\n",
-          event.weight() >> 20,
-          MAX_EVENT_BYTES >> 20
+          json.as_str().len() >> 20,
+          MAX_REPLY_BYTES >> 20
         ));
         self.write(&Reply::Event {
           execution_id,
@@ -169,7 +176,7 @@ impl Channel {
       }
       event => self.write(&Reply::Event {
         execution_id,
-        event,
+        event: shortened(event),
       }),
     }
   }
@@ -182,6 +189,36 @@ impl Channel {
     for event in texts {
       self.event(event);
     }
+  }
+}
+
+/// Cuts the texts that a program chooses to what the server takes.
+fn shortened(mut event: KernelEvent) -> KernelEvent {
+  match &mut event {
+    KernelEvent::ExecuteError(report) => {
+      cut(&mut report.ename);
+      cut(&mut report.evalue);
+      report.traceback.truncate(MAX_TRACEBACK_LINES);
+      let mut left = 4 * MAX_TEXT;
+      for line in &mut report.traceback {
+        cut_to(line, MAX_TEXT.min(left));
+        left = left.saturating_sub(line.len());
+      }
+    }
+    KernelEvent::InputRequest { prompt, .. } => cut(prompt),
+    _ => {}
+  }
+  event
+}
+
+fn cut(text: &mut String) {
+  cut_to(text, MAX_TEXT);
+}
+
+fn cut_to(text: &mut String, most: usize) {
+  if text.len() > most {
+    text.truncate(text.floor_char_boundary(most));
+    text.push('…');
   }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod cpython;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,11 +26,11 @@ pub trait Language {
   /// Stops what runs, from another thread.
   fn interrupter(&self) -> Arc<dyn Interrupt>;
 
-  /// Applies what the kernel was created with.
+  /// Applies what the kernel was created with. `roots` are the mounts' directories, in their order.
   ///
   /// # Errors
   /// A sentence for the client that asked for the kernel.
-  async fn configure(&mut self, config: &HostConfig) -> Result<(), String>;
+  async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String>;
 
   /// Runs a cell to its end. Output and errors leave as events.
   async fn execute(&mut self, cell: Cell) -> Outcome;

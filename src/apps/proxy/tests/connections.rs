@@ -224,7 +224,7 @@ async fn clients_of_instances_that_nobody_forgot_do_not_pile_up() {
   let proxy = Proxy::new();
   for port in 1..=2 * MAX_UPSTREAMS {
     let port = u16::try_from(port).expect("a port");
-    let _client = proxy.client(&Upstream(([127, 0, 0, 1], port).into()));
+    let _client = proxy.client(&Upstream::open(([127, 0, 0, 1], port).into()));
     assert!(proxy.clients().len() <= MAX_UPSTREAMS);
   }
 }
@@ -237,7 +237,7 @@ async fn an_exchange_outlives_that_its_client_makes_room_for_others() {
     app.read_head().await;
     for port in 1..=MAX_UPSTREAMS {
       let port = u16::try_from(port).expect("a port");
-      let _client = front.proxy.client(&Upstream(([127, 0, 0, 1], port).into()));
+      let _client = front.proxy.client(&Upstream::open(([127, 0, 0, 1], port).into()));
     }
     let upstream = front.route().upstream;
     assert!(!front.proxy.clients().contains_key(&upstream));
@@ -268,7 +268,7 @@ impl Instance {
       let _ = stopping.await;
     });
     Self {
-      upstream: Upstream(address),
+      upstream: Upstream::open(address),
       stop,
       stopped: tokio::spawn(server.into_future()),
     }

@@ -190,7 +190,7 @@ pub async fn serve(app: Router) -> Upstream {
   let listener = TcpListener::bind(ANY_PORT).await.expect("a port");
   let address = listener.local_addr().expect("an address");
   tokio::spawn(async move { axum::serve(listener, app).await });
-  Upstream(address)
+  Upstream::open(address)
 }
 
 /// A port that is taken, but that nobody listens on while the socket is there.
@@ -198,7 +198,7 @@ pub fn deaf() -> (TcpSocket, Upstream) {
   let socket = TcpSocket::new_v4().expect("a socket");
   socket.bind(ANY_PORT.into()).expect("a port");
   let address = socket.local_addr().expect("an address");
-  (socket, Upstream(address))
+  (socket, Upstream::open(address))
 }
 
 /// A socket that a test answers on by hand.
@@ -208,7 +208,7 @@ impl Listener {
   pub async fn with_front() -> (Self, Front) {
     let listener = TcpListener::bind(ANY_PORT).await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    (Self(listener), Front::of(Upstream(address)).await)
+    (Self(listener), Front::of(Upstream::open(address)).await)
   }
 
   pub async fn accept(&self) -> Wire {

@@ -1,0 +1,177 @@
+//! Where an app listens, as the system tells it: what its processes say of that is a claim, and where
+//! the engine connects to is nothing that an app may choose.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+
+use crate::protocol::HostPermissions;
+
+/// Whether these permissions let an app listen on a port of this machine.
+pub fn may_listen(permissions: &HostPermissions, port: u16) -> bool {
+  let Some(net) = &permissions.net else {
+    return false;
+  };
+  !permissions.deny_local_net && (net.is_empty() || net.iter().any(|entry| grants(entry, port)))
+}
+
+/// Whether an entry of the permission `net` names a port of this machine.
+fn grants(entry: &str, port: u16) -> bool {
+  let (host, granted) = match entry.rsplit_once(':') {
+    Some((host, number)) if !host.contains(':') || host.ends_with(']') => {
+      (host, number.parse::<u16>().ok())
+    }
+    _ => (entry, Some(port)),
+  };
+  let host = host.trim_start_matches('[').trim_end_matches(']');
+  let is_here = host.eq_ignore_ascii_case("localhost")
+    || host
+      .parse::<IpAddr>()
+      .is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+  is_here && granted == Some(port)
+}
+
+/// Where a process, or one that it has started, accepts connections on this port.
+pub fn listening(pid: u32, port: u16) -> Option<SocketAddr> {
+  let mut candidates = listeners(pid, port);
+  if candidates.is_empty() {
+    return None;
+  }
+  let owned = sockets_of(&family_of(pid));
+  candidates.retain(|(_, inode)| owned.contains(inode));
+  let mut addresses: Vec<IpAddr> = candidates
+    .into_iter()
+    .map(|(ip, _)| match ip {
+      // One that accepts IPv6 everywhere accepts IPv4 too, unless it says that it does not.
+      IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+      IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+      ip => ip,
+    })
+    .collect();
+  addresses.sort_by_key(|ip| (!ip.is_loopback(), ip.is_ipv6()));
+  let ip = *addresses.first()?;
+  Some(SocketAddr::new(ip, port))
+}
+
+/// The addresses that something listens at on this port, in the network that the process sees, each
+/// with the inode of its socket.
+fn listeners(pid: u32, port: u16) -> Vec<(IpAddr, u64)> {
+  let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}"));
+  let tables = ["tcp", "tcp6"].map(|name| table(name).unwrap_or_default());
+  let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+  lines.filter_map(|line| listener(line, port)).collect()
+}
+
+/// Reads a line of `/proc/net/tcp` or `tcp6` (proc(5)): the address is hexadecimal, each four bytes of
+/// it in the machine's own order.
+fn listener(line: &str, port: u16) -> Option<(IpAddr, u64)> {
+  const LISTEN: &str = "0A";
+  let mut fields = line.split_ascii_whitespace().skip(1);
+  let (ip, local_port) = fields.next()?.split_once(':')?;
+  let state = fields.nth(1)?;
+  if state != LISTEN || u16::from_str_radix(local_port, 16) != Ok(port) {
+    return None;
+  }
+  let inode = fields.nth(5)?.parse().ok()?;
+  let words = (0..ip.len()).step_by(8).map(|at| {
+    let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+    Some(word.to_ne_bytes())
+  });
+  let bytes = words.collect::<Option<Vec<_>>>()?.concat();
+  let ip = match bytes.len() {
+    4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+    16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+    _ => return None,
+  };
+  Some((ip, inode))
+}
+
+/// A process and all that descend from it.
+fn family_of(pid: u32) -> Vec<u32> {
+  let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+  let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+  let parents: HashMap<u32, u32> = processes
+    .filter_map(|process| Some((process, parent_of(process)?)))
+    .collect();
+  let descends = |process: u32| {
+    std::iter::successors(Some(process), |process| parents.get(process).copied())
+      // Longer than any line of processes: a number may have come round meanwhile.
+      .take(1000)
+      .any(|ancestor| ancestor == pid)
+  };
+  parents.keys().copied().filter(|process| descends(*process)).collect()
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+  let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+  // The name of the program, in brackets, may hold anything.
+  let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+  fields.nth(1)?.parse().ok()
+}
+
+/// The inodes of the sockets that these processes have open.
+fn sockets_of(processes: &[u32]) -> HashSet<u64> {
+  let descriptors = processes.iter().flat_map(|process| {
+    let entries = fs::read_dir(format!("/proc/{process}/fd"));
+    entries.into_iter().flatten().flatten()
+  });
+  descriptors
+    .filter_map(|entry| {
+      let target = fs::read_link(entry.path()).ok()?;
+      let inode = target.to_str()?.strip_prefix("socket:[")?;
+      inode.strip_suffix(']')?.parse().ok()
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+  use std::net::TcpListener;
+
+  use super::*;
+
+  fn permissions(net: Option<&[&str]>, deny_local_net: bool) -> HostPermissions {
+    HostPermissions {
+      net: net.map(|net| net.iter().map(|entry| (*entry).to_owned()).collect()),
+      deny_local_net,
+      ..Default::default()
+    }
+  }
+
+  #[test]
+  fn a_port_needs_the_permission_for_it() {
+    let may = |net, deny| may_listen(&permissions(net, deny), 3000);
+    assert!(may(Some(&[]), false));
+    assert!(!may(Some(&[]), true) && !may(None, false));
+    for entry in ["127.0.0.1:3000", "localhost", "0.0.0.0:3000", "[::]:3000", "::1", "127.0.0.1"] {
+      assert!(may(Some(&["example.com", entry]), false), "{entry}");
+      assert!(!may(Some(&[entry]), true), "{entry}");
+    }
+    for entry in ["127.0.0.1:3001", "example.com:3000", "[::1]:80", "10.0.0.1:3000", "3000"] {
+      assert!(!may(Some(&[entry]), false), "{entry}");
+    }
+  }
+
+  #[test]
+  fn a_listener_is_found_where_it_is_and_only_as_its_owners() {
+    let me = std::process::id();
+    for (bound, expected) in [
+      ("127.0.0.1:0", "127.0.0.1"),
+      ("127.8.8.8:0", "127.8.8.8"),
+      ("0.0.0.0:0", "127.0.0.1"),
+    ] {
+      let listener = TcpListener::bind(bound).expect("listens");
+      let port = listener.local_addr().expect("is bound").port();
+      let expected = SocketAddr::new(expected.parse().expect("an address"), port);
+      assert_eq!(listening(me, port), Some(expected));
+      // That of another process.
+      assert_eq!(listening(1, port).filter(|_| me != 1), None);
+      drop(listener);
+      assert_eq!(listening(me, port), None);
+    }
+  }
+}
