@@ -142,8 +142,9 @@ impl KernelManager {
       .is_ok_and(|current| Arc::ptr_eq(&current, kernel))
   }
 
-  pub fn stats(&self) -> ManagerStats {
-    let kernels = self.all();
+  /// Counts kernels, or those of a namespace.
+  pub fn stats(&self, namespace: Option<&str>) -> ManagerStats {
+    let kernels = self.list(namespace);
     let with = |status| kernels.iter().filter(|k| k.status() == status).count();
     ManagerStats {
       total: kernels.len(),

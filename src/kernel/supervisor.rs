@@ -12,6 +12,8 @@ use super::handle::recovery_report;
 use crate::protocol::ErrorReport;
 use crate::protocol::KernelEvent;
 
+/// Characters of a stalled cell that are announced.
+const SHOWN_CODE: usize = 1000;
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Ends the kernel once it was idle for its `inactivity_timeout`. Ends with the kernel.
@@ -53,7 +55,7 @@ pub async fn watch_for_stall(kernel: Arc<Kernel>, execution: Arc<Execution>, lim
     execution_id: execution.id.to_string(),
     max_execution_time: limit_ms,
     actual_runtime: runtime_ms,
-    code: execution.code.clone(),
+    code: execution.code.chars().take(SHOWN_CODE).collect(),
   });
   execution.append(KernelEvent::ExecuteError(ErrorReport::new(
     "ExecutionStalledError",

@@ -4,6 +4,7 @@
 mod access;
 mod apps;
 mod bad_input;
+mod browser;
 mod cells;
 mod cli;
 mod cpython;
@@ -23,6 +24,7 @@ mod modules;
 mod mounts;
 mod namespaces;
 mod openapi;
+mod origins;
 mod output;
 mod permissions;
 mod pool;
