@@ -289,32 +289,26 @@ impl Guest {
   fn due(&self, times: &Times, head: Instant, leaving: Option<Instant>) -> Due {
     let now = Instant::now();
     let seen = self.look();
+    // Looked at now and then: nobody tells when a request begins or ends.
+    let soon = now + times.idle.min(times.write) / 4;
     if seen.running > 0 {
-      // Looked at now and then: nobody tells when a request ends.
-      let often = times.idle.min(times.write) / 4;
-      return match seen.unread {
-        true if now >= seen.since + times.write => Due::Drop,
-        _ => Due::At(now + often),
+      return match seen.unread && now >= seen.since + times.write {
+        true => Due::Drop,
+        false => Due::At(soon),
       };
     }
     // A client that does not take it is the business of the wire.
     if seen.blocked {
-      return Due::At(now + times.idle / 4);
+      return Due::At(soon);
     }
-    if let Some(leaving) = leaving {
-      let end = leaving.max(seen.since) + times.closing;
-      return if now >= end { Due::Drop } else { Due::At(end) };
-    }
-    if !seen.asked {
-      return if now >= head {
-        Due::Drop
-      } else {
-        Due::At(head)
-      };
-    }
-    match seen.since + times.idle {
-      end if now >= end => Due::Finish,
-      end => Due::At(end),
+    let (end, then) = match leaving {
+      Some(leaving) => (leaving.max(seen.since) + times.closing, Due::Drop),
+      None if !seen.asked => (head, Due::Drop),
+      None => (seen.since + times.idle, Due::Finish),
+    };
+    match now >= end {
+      true => then,
+      false => Due::At(end.min(soon)),
     }
   }
 }
