@@ -407,10 +407,9 @@ async fn configured_host(
   tokio::fs::create_dir_all(&approved.host.scratch)
     .await
     .map_err(|e| {
-      KernelError::Host(format!(
-        "the kernel's folder {} cannot be made: {e}",
-        approved.host.scratch.display()
-      ))
+      // Where it is, is not for those who ask.
+      tracing::error!("{}: {e}", approved.host.scratch.display());
+      KernelError::Host(format!("the kernel's folder cannot be made: {e}"))
     })?;
   let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
   let mut waiting = pooled;
