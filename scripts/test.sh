@@ -9,7 +9,8 @@
 # npm packages take their archives from the folder NPM_TEST_PACKAGES, else from one that is filled
 # with the packages of tests/npm-packages.txt. A Hypha server for the tests is run by the interpreter
 # HYPHA_TEST_PYTHON (the packages of tests/hypha/requirements.txt installed), else by an environment
-# that is made of a Python 3.11 to 3.13.
+# that is made of a Python 3.11 to 3.13. Tests in a browser use the Chromium BROWSER_TEST_CHROMIUM and the
+# packages in BROWSER_TEST_NODE_MODULES, else Debian's and one that is fetched.
 #
 # All other arguments go to `cargo test` as they are, for instance:
 #   scripts/test.sh --fast interrupt -- --nocapture
@@ -115,6 +116,37 @@ npm_packages_for_tests() {
   mv "$work" "$NPM_TEST_PACKAGES" 2>/dev/null || [[ -d $NPM_TEST_PACKAGES ]]
 }
 
+# What drives the browser; it fetches none by itself.
+PLAYWRIGHT=playwright-core@1.64.1
+PLAYWRIGHT_SHA256=3af03703c967c95037454f2283f709d53ce804a4776d4219d319f5bbcc2a0185
+
+chromium_for_tests() {
+  if ! has chromium && can_apt; then apt_install chromium; fi
+  need chromium 'Debian: sudo apt-get install chromium. Or name another Chromium with BROWSER_TEST_CHROMIUM.'
+  BROWSER_TEST_CHROMIUM=$(command -v chromium)
+}
+
+node_modules_for_tests() {
+  local file work
+  need npm 'Debian, Ubuntu: sudo apt-get install npm.'
+  BROWSER_TEST_NODE_MODULES=$CACHE_DIR/browser-tests/${PLAYWRIGHT_SHA256:0:16}
+  if [[ -d $BROWSER_TEST_NODE_MODULES ]]; then return; fi
+  step "npm: fetching $PLAYWRIGHT"
+  mkdir -p "$CACHE_DIR/browser-tests"
+  work=$(mktemp -d "$CACHE_DIR/browser-tests/.work.XXXXXX")
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$work'" EXIT
+  file=$work/$(cd "$work" && npm pack "$PLAYWRIGHT" --silent 2>/dev/null </dev/null | tail -n 1)
+  [[ -f $file ]] || die "npm could not fetch $PLAYWRIGHT: is the registry within reach (npm ping)?"
+  [[ $(sha256_of "$file") == "$PLAYWRIGHT_SHA256" ]] ||
+    die "$PLAYWRIGHT is not the file it should be (sha256 $PLAYWRIGHT_SHA256)"
+  tar -C "$work" -xzf "$file"
+  rm "$file"
+  mv "$work/package" "$work/playwright-core"
+  # Another run may have been faster.
+  mv "$work" "$BROWSER_TEST_NODE_MODULES" 2>/dev/null || [[ -d $BROWSER_TEST_NODE_MODULES ]]
+}
+
 "$ROOT/scripts/setup.sh"
 if [[ $fast == false ]]; then check_style; fi
 [[ -n ${CPYTHON_EXECUTABLE:-} ]] || cpython_for_tests
@@ -123,5 +155,9 @@ export CPYTHON_EXECUTABLE
 export HYPHA_TEST_PYTHON
 [[ -n ${NPM_TEST_PACKAGES:-} ]] || npm_packages_for_tests
 export NPM_TEST_PACKAGES
+[[ -n ${BROWSER_TEST_CHROMIUM:-} ]] || chromium_for_tests
+export BROWSER_TEST_CHROMIUM
+[[ -n ${BROWSER_TEST_NODE_MODULES:-} ]] || node_modules_for_tests
+export BROWSER_TEST_NODE_MODULES
 step 'cargo test'
 cargo_here test --locked --workspace "$@"

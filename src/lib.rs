@@ -3,13 +3,16 @@
 //! `docs/architecture.md` tells which room holds what.
 
 mod apps;
+mod authority;
 pub mod cli;
+mod descriptors;
 mod engine;
 mod host;
 mod http;
 mod kernel;
 mod lang;
 mod log_budget;
+mod memory;
 mod outbound;
 mod runtime;
 mod secret;

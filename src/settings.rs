@@ -13,6 +13,8 @@ use clap::Args;
 
 use crate::apps::artifacts::Artifacts;
 use crate::apps::artifacts::HyphaConfig;
+use crate::authority::Hosts;
+use crate::authority::Origins;
 use crate::kernel::KernelType;
 use crate::kernel::Language;
 use crate::kernel::Mode;
@@ -59,6 +61,32 @@ pub struct ServeArgs {
     hide_env_values = true
   )]
   pub tokens: Option<Tokens>,
+
+  /// Names that this server goes by, as host or host:port, separated by commas. The address it listens
+  /// on and localhost need not be named.
+  #[arg(
+    long,
+    env = "ENGINE_HOSTS",
+    value_name = "LIST",
+    default_value = "",
+    hide_default_value = true
+  )]
+  pub hosts: Hosts,
+
+  /// Origins whose pages may use this server, as scheme://host[:port], separated by commas. Its own
+  /// need not be named.
+  #[arg(
+    long,
+    env = "ENGINE_ORIGINS",
+    value_name = "LIST",
+    default_value = "",
+    hide_default_value = true
+  )]
+  pub origins: Origins,
+
+  /// Most connections at one time; fewer where the system lets the server open fewer files.
+  #[arg(long, env = "ENGINE_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+  pub max_connections: u32,
 
   /// Largest request body, in bytes.
   #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 16 * MIB as usize, value_name = "BYTES")]
@@ -125,7 +153,7 @@ pub struct AppArgs {
   #[arg(long, env = "APPS_MAX_COUNT", value_name = "N", default_value_t = 100)]
   pub apps_max_count: usize,
 
-  /// Pass requests on to apps without asking for a token.
+  /// Pass requests on to apps without asking for a token, also those of pages of other origins.
   #[arg(long, env = "APPS_PUBLIC", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
   pub apps_public: bool,
 }
@@ -358,6 +386,11 @@ pub struct Settings {
   pub port: u16,
   pub data_dir: PathBuf,
   pub access: Access,
+  /// What it is called, besides its address.
+  pub hosts: Hosts,
+  /// Whose pages may use it, besides its own.
+  pub origins: Origins,
+  pub max_connections: u32,
   pub max_body_bytes: usize,
   pub apps: AppArgs,
   pub vectors: VectorArgs,
@@ -420,6 +453,9 @@ impl Settings {
       port: args.positional_port.unwrap_or(args.port),
       data_dir,
       access,
+      hosts: args.hosts,
+      origins: args.origins,
+      max_connections: args.max_connections,
       max_body_bytes: args.max_body_bytes,
       apps,
       vectors: args.vectors,

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use crate::descriptors;
 use crate::engine::Engine;
 use crate::http;
+use crate::memory;
 use crate::settings::Access;
 use crate::settings::ServeArgs;
 use crate::settings::Settings;
@@ -51,6 +53,16 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     })?;
   let address = listener.local_addr()?;
   let data_dir = settings.data_dir.display().to_string();
+  let limit = descriptors::raise_limit();
+  let wanted = settings.max_connections as usize;
+  let connections = descriptors::connections(wanted, limit, settings.kernels.kernel_max_count);
+  if connections < wanted {
+    tracing::info!(
+      "at most {connections} connections at one time, not {wanted}: this process may open {} files",
+      limit.unwrap_or_default()
+    );
+  }
+  memory::set_up();
   let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();
   let engine = Engine::start(settings).map_err(|e| ServeError::DataDir(data_dir, e))?;
   engine.vectors.take_over().await;
@@ -59,7 +71,14 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
   if open_to_others {
     tracing::warn!("anybody who can reach {address} can run code here: --no-auth was given");
   }
-  http::serve(listener, engine.clone(), stop_signal(), DRAIN_TIMEOUT).await;
+  http::serve(
+    listener,
+    engine.clone(),
+    connections,
+    stop_signal(),
+    DRAIN_TIMEOUT,
+  )
+  .await;
   tracing::info!("stopping");
   engine.shut_down().await;
   Ok(())

@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::IntoResponse;
 
 use super::AppState;
+use super::error;
 use super::error::ApiError;
 use super::gateway;
 use crate::kernel::KernelId;
@@ -20,6 +21,7 @@ use crate::settings::Access;
 use crate::settings::Scope;
 use crate::vectordb::IndexId;
 use crate::vectordb::Requester;
+use crate::vectordb::VectorError;
 
 /// Checks the bearer token and leaves what it may see with the request.
 pub async fn guard(
@@ -35,8 +37,13 @@ pub async fn guard(
       None => return token_needed(),
     },
   };
+  let outsider = scope != Scope::Everything;
   request.extensions_mut().insert(Visible(scope));
-  next.run(request).await
+  let response = next.run(request).await;
+  if outsider {
+    return error::for_outsiders(response);
+  }
+  response
 }
 
 /// Lets those with a token use apps, whatever namespace it is for; all, where apps are public.
@@ -134,12 +141,16 @@ impl Visible {
     }
   }
 
-  /// The index that a path names, which must be the caller's own; what lies outside is not found, so
-  /// that nobody learns what exists.
-  pub fn own_index(&self, id: &str) -> Result<IndexId, ApiError> {
+  /// The index that a path names, which must be the caller's own. Others are `missing`, as those that
+  /// do not exist, so that nobody learns what does.
+  pub fn own_index(
+    &self,
+    id: &str,
+    missing: impl Fn(&IndexId) -> VectorError,
+  ) -> Result<IndexId, ApiError> {
     match self.index(id) {
       (id, Requester::Namespace(own)) if id.namespace() != Some(own.as_str()) => {
-        Err(ApiError::not_found(format!("Vector index {id} not found")))
+        Err(missing(&id).into())
       }
       (id, _) => Ok(id),
     }

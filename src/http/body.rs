@@ -19,8 +19,8 @@ const PREALLOCATED: u64 = 16 << 20;
 /// A body that takes a while to parse, in bytes.
 const LONG: usize = 256 << 10;
 /// How much of a body that is too large is read before the answer, and for how long.
-const DRAIN_BYTES: usize = 256 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(10);
+const DRAIN_BYTES: usize = 16 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 pub struct JsonBody<T>(pub T);
 

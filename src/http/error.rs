@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::origin;
 use crate::apps::AppError;
 use crate::kernel::KernelError;
 use crate::vectordb::VectorError;
@@ -25,16 +26,32 @@ pub struct ErrorBody {
 pub struct ApiError {
   status: StatusCode,
   message: String,
+  /// What those are told who do not run the server, when that is something else.
+  public: Option<String>,
 }
+
+/// The message of an answer for those who do not run the server.
+#[derive(Clone)]
+struct ForOutsiders(String);
 
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
+  /// What outsiders are told when files of the vector database cannot be used.
+  pub const OUTSIDERS_STORAGE: &str = "The files of the vector database cannot be used as they should: the server's log tells its operator why";
+
   pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
     Self {
       status,
       message: message.into(),
+      public: None,
     }
+  }
+
+  /// Tells callers of a namespace something else, without what is the operator's.
+  fn with_public(mut self, public: Option<impl Into<String>>) -> Self {
+    self.public = public.map(Into::into);
+    self
   }
 
   pub fn bad_request(message: impl Into<String>) -> Self {
@@ -52,13 +69,23 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
   fn into_response(self) -> Response<Body> {
-    (
-      self.status,
-      Json(ErrorBody {
-        error: self.message,
-      }),
-    )
-      .into_response()
+    let body = ErrorBody {
+      error: self.message,
+    };
+    let mut response = (self.status, Json(body)).into_response();
+    if let Some(public) = self.public {
+      response.extensions_mut().insert(ForOutsiders(public));
+    }
+    origin::protect(response.headers_mut());
+    response
+  }
+}
+
+/// An answer as callers see it who do not run the server.
+pub fn for_outsiders(mut response: Response<Body>) -> Response<Body> {
+  match response.extensions_mut().remove() {
+    Some(ForOutsiders(message)) => ApiError::new(response.status(), message).into_response(),
+    None => response,
   }
 }
 
@@ -107,13 +134,21 @@ impl From<VectorError> for ApiError {
       VectorError::Exists(_) | VectorError::Conflict(_) => StatusCode::CONFLICT,
       VectorError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
       VectorError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-      VectorError::Provider(_) => StatusCode::BAD_GATEWAY,
+      VectorError::Provider(failure) => {
+        tracing::warn!("{failure}");
+        StatusCode::BAD_GATEWAY
+      }
       VectorError::Corrupt(message) | VectorError::Storage(message) => {
         tracing::error!("{message}");
         StatusCode::INTERNAL_SERVER_ERROR
       }
     };
-    Self::new(status, error.to_string())
+    let public = match &error {
+      VectorError::Provider(failure) => failure.public(),
+      VectorError::Corrupt(_) | VectorError::Storage(_) => Some(Self::OUTSIDERS_STORAGE),
+      _ => None,
+    };
+    Self::new(status, error.to_string()).with_public(public)
   }
 }
 

@@ -22,6 +22,7 @@ use super::access;
 use super::error::ApiError;
 use super::error::ApiResult;
 use super::path::Path;
+use super::patience;
 use crate::apps::AppId;
 use crate::apps::proxy::EngineToken;
 use crate::apps::proxy::ProxyError;
@@ -36,6 +37,10 @@ pub fn router(engine: &AppState) -> Router<AppState> {
     .route("/apps/{id}", any(add_slash))
     .route("/apps/{id}/", any(forward))
     .route("/apps/{id}/{*path}", any(forward))
+    .layer(middleware::from_fn_with_state(
+      patience::APPS,
+      patience::for_bodies,
+    ))
     .layer(middleware::from_fn_with_state(
       engine.clone(),
       access::guard_apps,

@@ -33,6 +33,8 @@ use crate::kernel::CreateKernel;
 use crate::kernel::Filesystem;
 use crate::kernel::Interrupted;
 use crate::kernel::Kernel;
+use crate::kernel::KernelError;
+use crate::kernel::KernelId;
 use crate::kernel::Language;
 use crate::kernel::Limits;
 use crate::kernel::Mode;
@@ -221,7 +223,9 @@ pub async fn delete(
   query: Result<Query<DeleteQuery>, QueryRejection>,
 ) -> ApiResult<StatusCode> {
   let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-  let id = visible.kernel_id(&id)?;
+  // Told as of one that does not exist.
+  let unknown = |_| KernelError::UnknownId(KernelId::addressed(&id));
+  let id = visible.kernel_id(&id).map_err(unknown)?;
   let forced = ErrorReport::new(
     "KernelForcedTermination",
     "The kernel was terminated by force",

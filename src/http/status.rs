@@ -51,12 +51,16 @@ pub struct PoolCounts {
   total: usize,
 }
 
-/// Tells what runs.
+/// Tells what runs; of a namespace, to those who see no more.
 #[utoipa::path(get, path = "/api/status", tag = "engine", responses((status = 200, body = EngineStatus)))]
-pub async fn status(State(engine): State<AppState>) -> Json<EngineStatus> {
-  let stats = engine.kernels.stats();
+pub async fn status(
+  State(engine): State<AppState>,
+  visible: Visible,
+) -> ApiResult<Json<EngineStatus>> {
+  let namespace = visible.namespace(None)?;
+  let stats = engine.kernels.stats(namespace.as_deref());
   let settings = &engine.settings.kernels;
-  Json(EngineStatus {
+  Ok(Json(EngineStatus {
     status: "ok",
     version: env!("CARGO_PKG_VERSION"),
     uptime_seconds: engine.started.elapsed().as_secs(),
@@ -77,7 +81,7 @@ pub async fn status(State(engine): State<AppState>) -> Json<EngineStatus> {
       .iter()
       .map(ToString::to_string)
       .collect(),
-  })
+  }))
 }
 
 #[derive(Serialize, ToSchema)]

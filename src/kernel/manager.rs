@@ -148,8 +148,9 @@ impl KernelManager {
       .is_ok_and(|current| Arc::ptr_eq(&current, kernel))
   }
 
-  pub fn stats(&self) -> ManagerStats {
-    let kernels = self.all();
+  /// Counts kernels, or those of a namespace.
+  pub fn stats(&self, namespace: Option<&str>) -> ManagerStats {
+    let kernels = self.list(namespace);
     let with = |status| kernels.iter().filter(|k| k.status() == status).count();
     ManagerStats {
       total: kernels.len(),
@@ -415,10 +416,9 @@ async fn configured_host(
   tokio::fs::create_dir_all(&approved.host.scratch)
     .await
     .map_err(|e| {
-      KernelError::Host(format!(
-        "the kernel's folder {} cannot be made: {e}",
-        approved.host.scratch.display()
-      ))
+      // Where it is, is not for those who ask.
+      tracing::error!("{}: {e}", approved.host.scratch.display());
+      KernelError::Host(format!("the kernel's folder cannot be made: {e}"))
     })?;
   let pooled = (kind.mode == Mode::Worker).then(|| pool.take()).flatten();
   let mut waiting = pooled;

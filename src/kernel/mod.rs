@@ -35,6 +35,7 @@ pub use self::options::LaunchApp;
 pub use self::options::Limits;
 pub use self::options::OwnFolders;
 pub use self::options::PermissionRequest;
+pub use self::supervisor::resident_bytes;
 
 /// A kernel's full id: `name`, or `namespace:name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

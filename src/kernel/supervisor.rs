@@ -12,12 +12,12 @@ use super::handle::recovery_report;
 use crate::protocol::ErrorReport;
 use crate::protocol::KernelEvent;
 
+/// Characters of a stalled cell that are announced.
+const SHOWN_CODE: usize = 1000;
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often hosts are asked for a sign of life, and how long they may owe one.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
-/// Characters of a stalled cell that its event shows.
-const STALLED_CODE: usize = 1000;
 
 /// Ends the kernel once it was idle for its `inactivity_timeout`. Ends with the kernel.
 pub async fn watch_for_inactivity(manager: Arc<KernelManager>, kernel: Weak<Kernel>) {
@@ -58,7 +58,7 @@ pub async fn watch_for_stall(kernel: Arc<Kernel>, execution: Arc<Execution>, lim
     execution_id: execution.id.to_string(),
     max_execution_time: limit_ms,
     actual_runtime: runtime_ms,
-    code: execution.code().chars().take(STALLED_CODE).collect(),
+    code: execution.code().chars().take(SHOWN_CODE).collect(),
   });
   execution.append(KernelEvent::ExecuteError(ErrorReport::new(
     "ExecutionStalledError",

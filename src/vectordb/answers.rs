@@ -132,8 +132,10 @@ pub struct MonitoringStats {
   pub default_timeout: InactivityTimeout,
   /// Indices that will be off-loaded when nobody uses them.
   pub active_timers: usize,
-  #[schema(value_type = String)]
-  pub offload_directory: PathBuf,
+  /// Told the operator only.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  #[schema(value_type = Option<String>)]
+  pub offload_directory: Option<PathBuf>,
 }
 
 /// A provider of the registry; without its secrets.

@@ -16,7 +16,6 @@ use super::IndexId;
 use super::VectorDb;
 use super::VectorError;
 use super::VectorEventKind;
-use super::lifecycle::not_found;
 use super::loaded::Loaded;
 use super::tasks::blocking;
 use super::tasks::whole;
@@ -37,9 +36,7 @@ impl VectorDb {
   /// # Errors
   /// When it is not open.
   pub fn ping(&self, id: &IndexId) -> Result<(), VectorError> {
-    let loaded = self.find(id).ok_or_else(|| {
-      VectorError::NotFound("Failed to ping vector index or index not found".into())
-    })?;
+    let loaded = self.find(id).ok_or_else(|| VectorError::not_pinged(id))?;
     loaded.touch();
     Ok(())
   }
@@ -101,7 +98,7 @@ impl VectorDb {
     let (db, id) = (self.clone(), id.clone());
     whole(async move {
       let _gate = db.gate(&id.folder()).await;
-      let loaded = db.find(&id).ok_or_else(|| not_found(&id))?;
+      let loaded = db.find(&id).ok_or_else(|| VectorError::no_index(&id))?;
       let mut file = match reason {
         Reason::Asked | Reason::Ending => loaded.file.write().await,
         Reason::Idle => match loaded.file.try_write() {
@@ -161,7 +158,7 @@ impl VectorDb {
         db.gone(&loaded, file);
         closed?;
       }
-      db.remove(&id, not_found(&id)).await
+      db.remove(&id, VectorError::no_index(&id)).await
     })
     .await
   }
@@ -175,7 +172,7 @@ impl VectorDb {
     let (db, id) = (self.clone(), id.clone());
     whole(async move {
       let _gate = db.gate(&id.folder()).await;
-      let missing = VectorError::NotFound(format!("Offloaded index {id} not found"));
+      let missing = VectorError::not_offloaded(&id);
       match db.find(&id) {
         Some(loaded) if loaded.saved().is_some() => {
           loaded.set_saved(None);

@@ -1,5 +1,9 @@
 //! What can go wrong with vectors.
 
+use std::fmt;
+
+use super::IndexId;
+
 /// Nothing has changed when one is returned, unless it says so. Each names the document, the field,
 /// the index or the provider that it is about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +32,64 @@ pub enum VectorError {
   Corrupt(String),
   /// An embedding provider is down, slow, or answered what is no embedding.
   #[error("{0}")]
-  Provider(String),
+  Provider(ProviderFailure),
   /// The disk does not do what it should.
   #[error("{0}")]
   Storage(String),
+}
+
+/// Why texts were not embedded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderFailure {
+  message: String,
+  public: Option<String>,
+}
+
+impl ProviderFailure {
+  /// One whose message has addresses and answers of the operator's network; others are told `public`.
+  pub fn internal(message: String, public: String) -> Self {
+    Self {
+      message,
+      public: Some(public),
+    }
+  }
+
+  /// What those are told who do not run the server, when that is something else.
+  pub fn public(&self) -> Option<&str> {
+    self.public.as_deref()
+  }
+}
+
+impl From<String> for ProviderFailure {
+  fn from(message: String) -> Self {
+    Self {
+      message,
+      public: None,
+    }
+  }
+}
+
+impl fmt::Display for ProviderFailure {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&self.message)
+  }
+}
+
+/// How each operation says that there is no such index. What others may not know of is told so too.
+impl VectorError {
+  pub fn no_index(id: &IndexId) -> Self {
+    Self::NotFound(format!("Vector database instance {id} not found"))
+  }
+
+  pub fn not_open(_: &IndexId) -> Self {
+    Self::NotFound("Vector index not found".into())
+  }
+
+  pub fn not_pinged(_: &IndexId) -> Self {
+    Self::NotFound("Failed to ping vector index or index not found".into())
+  }
+
+  pub fn not_offloaded(id: &IndexId) -> Self {
+    Self::NotFound(format!("Offloaded index {id} not found"))
+  }
 }

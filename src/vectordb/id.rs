@@ -28,7 +28,7 @@ impl IndexId {
   }
 
   /// # Errors
-  /// When the namespace has a colon, or it all is too long.
+  /// When the namespace has a colon, or it all is too long or has characters that are not shown.
   pub fn new(namespace: Option<&str>, id: &str) -> Result<Self, VectorError> {
     let full = match namespace {
       Some(namespace) if namespace.contains(':') => {
@@ -39,6 +39,11 @@ impl IndexId {
       Some(namespace) => format!("{namespace}:{id}"),
       None => id.to_owned(),
     };
+    if full.chars().any(char::is_control) {
+      return Err(VectorError::Invalid(
+        "id: it has a control character, such as the end of a line".into(),
+      ));
+    }
     if full.is_empty() || full.len() > MAX_LENGTH {
       return Err(VectorError::Invalid(format!(
         "id: with its namespace it must have 1 to {MAX_LENGTH} bytes"
@@ -117,6 +122,10 @@ mod tests {
     assert_eq!(IndexId::new(None, "a:b").expect("an id").as_str(), "a:b");
     IndexId::new(Some("w:a"), "b").expect_err("a colon");
     IndexId::new(None, "").expect_err("empty");
+    for odd in ["a\nb", "a\u{0}", "\u{1b}[2J", "a\u{85}"] {
+      IndexId::new(None, odd).expect_err("a control character");
+      IndexId::new(Some(odd), "b").expect_err("a control character");
+    }
     IndexId::new(None, &"x".repeat(5000)).expect_err("too long");
   }
 }

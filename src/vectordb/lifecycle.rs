@@ -69,7 +69,7 @@ impl VectorDb {
     .await?;
     let options = self.options.clone();
     let lease = loaded.lease().await;
-    let lease = lease.ok_or_else(|| not_found(&loaded.id))?;
+    let lease = lease.ok_or_else(|| VectorError::no_index(&loaded.id))?;
     blocking(move || Ok(lease.info(&options))).await
   }
 
@@ -157,20 +157,25 @@ impl VectorDb {
     }
   }
 
-  /// Nobody gets an index opened that they may not use.
+  /// Nobody gets an index opened that they may not use, nor learns of it.
   async fn check_closed(
     &self,
     id: &IndexId,
     requester: &Requester,
     operation: Operation,
   ) -> Result<(), VectorError> {
-    if *requester == Requester::Trusted {
+    let Requester::Namespace(asking) = requester else {
       return Ok(());
-    }
+    };
     let (store, known) = (self.store.clone(), id.clone());
-    match blocking(move || Ok(store.card(&known))).await? {
-      Some(card) => requester.check(id, card.namespace.as_deref(), card.permission, operation),
-      None => Ok(()),
+    match blocking(move || store.owner(&known)).await {
+      Ok(Some(owner)) => {
+        let namespace = owner.namespace.as_deref();
+        requester.check(id, namespace, owner.permission, operation)
+      }
+      // Its file tells its owner what is wrong with it, once it is opened.
+      Err(_) if id.namespace() != Some(asking) => Err(VectorError::no_index(id)),
+      Ok(None) | Err(_) => Ok(()),
     }
   }
 
@@ -182,7 +187,7 @@ impl VectorDb {
     self.check_not_ending()?;
     let (store, known) = (self.store.clone(), id.clone());
     if !blocking(move || Ok(store.exists(&known))).await? {
-      return Err(not_found(id));
+      return Err(VectorError::no_index(id));
     }
     let place = self.reserve(id).map_err(|error| match error {
       VectorError::LimitReached(why) => VectorError::LimitReached(format!(
@@ -217,8 +222,4 @@ impl VectorDb {
       false => Ok(()),
     }
   }
-}
-
-pub(super) fn not_found(id: &IndexId) -> VectorError {
-  VectorError::NotFound(format!("Vector database instance {id} not found"))
 }

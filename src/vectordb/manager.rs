@@ -166,7 +166,7 @@ impl VectorDb {
         enabled: self.options.activity_monitoring,
         default_timeout: self.options.default_timeout,
         active_timers: list.iter().filter(timed).count(),
-        offload_directory: self.folder().to_owned(),
+        offload_directory: namespace.is_none().then(|| self.folder().to_owned()),
       },
     })
   }
@@ -257,7 +257,7 @@ impl VectorDb {
       Some(loaded) => loaded.lease().await,
       None => None,
     };
-    lease.ok_or_else(|| VectorError::NotFound("Vector index not found".into()))
+    lease.ok_or_else(|| VectorError::not_open(id))
   }
 
   pub(super) fn reserve(self: &Arc<Self>, id: &IndexId) -> Result<Reservation, VectorError> {

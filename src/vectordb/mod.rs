@@ -45,6 +45,7 @@ pub use self::answers::ProviderTrial;
 pub use self::answers::ProviderUsage;
 pub use self::answers::Removed;
 pub use self::answers::SkippedDocument;
+pub use self::error::ProviderFailure;
 pub use self::error::VectorError;
 pub use self::events::VectorEvent;
 pub use self::events::VectorEventKind;

@@ -75,7 +75,8 @@ impl fmt::Display for Operation {
 
 impl Requester {
   /// # Errors
-  /// When the requester may not do this with an index of that namespace and permission.
+  /// When the requester may not do this with an index of that namespace and permission; there is none
+  /// for those who may not even read it.
   pub(super) fn check(
     &self,
     id: &IndexId,
@@ -86,23 +87,23 @@ impl Requester {
     let Self::Namespace(requester) = self else {
       return Ok(());
     };
-    let allowed = match namespace {
+    let may = |operation| match namespace {
       _ if requester.is_empty() => false,
       None => false,
       Some(owner) => owner == requester || permission.allows(operation),
     };
-    if allowed {
+    if may(operation) {
       return Ok(());
+    }
+    if !may(Operation::Read) {
+      // Nobody learns what others have to themselves.
+      return Err(VectorError::no_index(id));
     }
     Err(VectorError::Forbidden(format!(
       "Access denied: Cannot {operation} on vector index {id}. It belongs to workspace {} with \
        permission {permission}, and workspace {} asks",
       namespace.unwrap_or("(none)"),
-      if requester.is_empty() {
-        "(none)"
-      } else {
-        requester
-      },
+      requester,
     )))
   }
 
@@ -151,7 +152,7 @@ mod tests {
   }
 
   #[test]
-  fn a_denial_names_both_workspaces_and_the_permission() {
+  fn a_denial_names_both_workspaces_and_the_permission_and_hides_what_is_private() {
     let other = Requester::Namespace("v".into());
     let id = IndexId::full("w:i");
     let error = other.check(&id, Some("w"), Permission::PublicRead, Operation::Add);
@@ -165,6 +166,8 @@ mod tests {
       "{message}"
     );
     assert!(message.contains("public_read"), "{message}");
+    let hidden = other.check(&id, Some("w"), Permission::Private, Operation::Read);
+    assert_eq!(hidden, Err(VectorError::no_index(&id)));
     let trusted = Requester::Trusted;
     assert!(
       trusted

@@ -165,7 +165,7 @@ impl VectorDb {
     let lease = self
       .open_lease(id)
       .await
-      .map_err(|_| super::lifecycle::not_found(id))?;
+      .map_err(|_| VectorError::no_index(id))?;
     let provider = self.named(name)?;
     let name = name.to_owned();
     let change = lease.describe(move |about, index| {
@@ -185,11 +185,14 @@ impl VectorDb {
     match name {
       Some(name) => self.named(name),
       None if self.options.default_model == MOCK_MODEL => Ok(self.registry.builtin()),
-      None => Err(VectorError::Provider(format!(
-        "No embedding provider available: index {} names none, and the default model {} is not \
-         part of the server; give the index a provider, or documents and queries vectors",
-        about.id, self.options.default_model
-      ))),
+      None => Err(VectorError::Provider(
+        format!(
+          "No embedding provider available: index {} names none, and the default model {} is not \
+           part of the server; give the index a provider, or documents and queries vectors",
+          about.id, self.options.default_model
+        )
+        .into(),
+      )),
     }
   }
 

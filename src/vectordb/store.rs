@@ -53,6 +53,13 @@ pub(super) struct Card {
   pub embedding_dimension: Option<usize>,
 }
 
+/// Who may use an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+  pub namespace: Option<String>,
+  pub permission: Permission,
+}
+
 impl Card {
   pub fn of(index: &Index, about: &About, offloaded_at: DateTime<Utc>) -> Self {
     Self {
@@ -215,8 +222,27 @@ impl Store {
     Ok(())
   }
 
-  pub fn card(&self, id: &IndexId) -> Option<Card> {
-    read_card(&self.folder(id)).filter(|card| card.id == *id)
+  /// Whose an index is. It need not be opened for that; `None` when there is none.
+  ///
+  /// # Errors
+  /// When it has no card, and its file cannot be read.
+  pub fn owner(&self, id: &IndexId) -> Result<Option<Owner>, VectorError> {
+    if let Some(card) = read_card(&self.folder(id)).filter(|card| card.id == *id) {
+      return Ok(Some(Owner {
+        namespace: card.namespace,
+        permission: card.permission,
+      }));
+    }
+    let path = self.file(id);
+    if !path.is_file() {
+      return Ok(None);
+    }
+    let about: About = serde_json::from_value(Index::read_about(&path)?)
+      .map_err(|e| VectorError::Corrupt(format!("{}: {e}", path.display())))?;
+    Ok(Some(Owner {
+      namespace: about.namespace,
+      permission: about.permission,
+    }))
   }
 
   /// Removes a closed index.

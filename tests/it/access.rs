@@ -66,6 +66,69 @@ async fn a_token_for_a_namespace_sees_only_that() {
 }
 
 #[tokio::test]
+async fn a_token_for_a_namespace_counts_its_own_kernels() {
+  let server = guarded();
+  let all = server.client().with_token("all");
+  let lab = server.client().with_token("lab-token");
+  let _own = lab.create(json!({"id": "own"})).await;
+  let _other = all.create(json!({"id": "other"})).await;
+  let total = async |client: &crate::support::Client| {
+    let status = client.get("/api/status").await.ok();
+    status["kernels"]["total"].clone()
+  };
+  assert_eq!(total(&lab).await, 1);
+  assert_eq!(total(&all).await, 2);
+}
+
+#[tokio::test]
+async fn a_kernel_of_others_is_missing_on_every_route() {
+  let server = guarded();
+  let all = server.client().with_token("all");
+  let lab = server.client().with_token("lab-token");
+  let there = all
+    .create(json!({"id": "there", "namespace": "elsewhere"}))
+    .await;
+  let session = there.submit("1").await;
+  let asks = async |id: &str| -> Vec<String> {
+    let path = |rest: &str| format!("/api/kernels/{id}{rest}");
+    let code = json!({"code": "1"});
+    let mut answers = Vec::new();
+    for rest in [
+      "/execute",
+      "/execute/stream",
+      "/execute/submit",
+      "/complete",
+    ] {
+      answers.push(lab.post(&path(rest), &code).await);
+    }
+    for rest in ["/inspect", "/is-complete"] {
+      answers.push(lab.post(&path(rest), &code).await);
+    }
+    answers.push(
+      lab
+        .post(&path("/input-reply"), &json!({"value": "x"}))
+        .await,
+    );
+    for rest in ["/ping", "/restart", "/interrupt"] {
+      answers.push(lab.post_empty(&path(rest)).await);
+    }
+    answers.push(lab.get(&path("/info")).await);
+    answers.push(lab.get(&path(&format!("/execute/result/{session}"))).await);
+    answers.push(lab.get(&path(&format!("/execute/stream/{session}"))).await);
+    answers.push(lab.delete(&path("")).await);
+    let shown = answers.iter().map(|answer| {
+      assert_eq!(answer.status, 404, "{}", answer.text);
+      answer.text.replace(id, "ID")
+    });
+    shown.collect()
+  };
+  let foreign = asks("elsewhere:there").await;
+  assert_eq!(foreign, asks("elsewhere:nothing").await);
+  assert_eq!(foreign, asks("lab:nothing").await);
+  assert_eq!(there.execute("1").await.result(), Some("1"));
+}
+
+#[tokio::test]
 async fn tokens_are_not_logged() {
   let server = guarded();
   server.client().with_token("all").typescript().await;

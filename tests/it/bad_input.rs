@@ -642,42 +642,10 @@ async fn a_wrong_method_is_refused_with_json() {
 }
 
 #[tokio::test]
-async fn options_gets_the_headers_browsers_ask_for() {
-  let client = client();
-  for path in ["/api/kernels", "/api/kernels/x/execute", "/nothing"] {
-    let request = client
-      .request(Method::OPTIONS, path)
-      .header("Origin", "http://elsewhere.example")
-      .header("Access-Control-Request-Method", "POST")
-      .header(
-        "Access-Control-Request-Headers",
-        "content-type,authorization",
-      );
-    let answer = client.read(request).await;
-    assert_eq!((answer.status, answer.text.as_str()), (200, ""), "{path}");
-    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    let methods = answer
-      .header("access-control-allow-methods")
-      .expect("methods")
-      .to_owned();
-    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
-      assert!(methods.contains(method), "{methods}");
-    }
-    let headers = answer
-      .header("access-control-allow-headers")
-      .expect("headers")
-      .to_lowercase();
-    for header in ["content-type", "authorization", "x-namespace"] {
-      assert!(headers.contains(header), "{headers}");
-    }
-  }
-}
-
-#[tokio::test]
 async fn a_plain_options_request_answers_too() {
   let answer = client()
     .read(client().request(Method::OPTIONS, "/api/kernels"))
     .await;
   assert_eq!((answer.status, answer.text.as_str()), (200, ""));
-  assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+  assert_eq!(answer.header("access-control-allow-origin"), None);
 }

@@ -4,8 +4,10 @@
 mod access;
 mod apps;
 mod bad_input;
+mod browser;
 mod cells;
 mod cli;
+mod connections;
 mod cpython;
 mod engine_events;
 mod environment;
@@ -23,6 +25,7 @@ mod modules;
 mod mounts;
 mod namespaces;
 mod openapi;
+mod origins;
 mod output;
 mod permissions;
 mod pool;

@@ -164,7 +164,7 @@ async fn a_client_that_sends_half_a_request_holds_nobody_up() {
     let mut connection =
       std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
     connection
-      .write_all(b"POST /api/kernels HTTP/1.1\r\nHost: x\r\nContent-Le")
+      .write_all(b"POST /api/kernels HTTP/1.1\r\nHost: localhost\r\nContent-Le")
       .expect("is sent");
     connections.push(connection);
   }
@@ -183,7 +183,7 @@ async fn a_client_that_leaves_while_its_kernel_is_made_leaves_nothing_half_done(
       std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
     write!(
       connection,
-      "POST /api/kernels HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+      "POST /api/kernels HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
       body.len()
     )
     .expect("is sent");
@@ -214,7 +214,7 @@ async fn a_client_that_leaves_while_its_kernel_is_deleted_leaves_nothing_half_do
       std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
     write!(
       connection,
-      "DELETE {} HTTP/1.1\r\nHost: x\r\n\r\n",
+      "DELETE {} HTTP/1.1\r\nHost: localhost\r\n\r\n",
       kernel.path("")
     )
     .expect("is sent");

@@ -52,6 +52,19 @@ async fn a_stalled_cell_is_reported_and_stopped_and_the_kernel_goes_on() {
 }
 
 #[tokio::test]
+async fn the_start_of_a_stalled_cell_is_announced() {
+  let client = shared_server().client();
+  let mut watch = client.events().await;
+  let kernel = client.create(json!({"maxExecutionTime": 500})).await;
+  let code = format!("while (true) {{}} // {}", "é".repeat(5000));
+  kernel.execute(&code).await;
+  let event = event_of(&mut watch, &kernel.id, "execution_stalled").await;
+  let told = event["data"]["code"].as_str().expect("a text");
+  assert_eq!(told.chars().count(), 1000);
+  assert!(code.starts_with(told));
+}
+
+#[tokio::test]
 async fn a_cell_within_its_time_is_left_alone() {
   let client = shared_server().client();
   let kernel = client.create(json!({"maxExecutionTime": 60_000})).await;

@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::json;
 use tokio_util::io::ReaderStream;
 use tokio_util::io::StreamReader;
 use utoipa::IntoParams;
@@ -43,7 +44,9 @@ use crate::vectordb::IndexInfo;
 use crate::vectordb::Metric;
 use crate::vectordb::OffloadedIndex;
 use crate::vectordb::Permission;
+use crate::vectordb::VectorError;
 use crate::vectordb::VectorEvent;
+use crate::vectordb::VectorEventKind;
 
 /// Where indices are that name no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -191,7 +194,7 @@ pub async fn info(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<IndexDetails>> {
-  let id = visible.own_index(&id)?;
+  let id = visible.own_index(&id, VectorError::not_open)?;
   let index = engine.vectors.info(&id).await?;
   let size = engine.vectors.index_stats(&id).await?;
   Ok(Json(IndexDetails {
@@ -209,7 +212,10 @@ pub async fn delete(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<Done>> {
-  engine.vectors.delete(&visible.own_index(&id)?).await?;
+  engine
+    .vectors
+    .delete(&visible.own_index(&id, VectorError::no_index)?)
+    .await?;
   Ok(done(format!("Index {id} deleted successfully")))
 }
 
@@ -221,7 +227,9 @@ pub async fn ping(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<DoneAt>> {
-  engine.vectors.ping(&visible.own_index(&id)?)?;
+  engine
+    .vectors
+    .ping(&visible.own_index(&id, VectorError::not_pinged)?)?;
   Ok(done_now("Vector index activity timer reset"))
 }
 
@@ -254,7 +262,7 @@ pub async fn set_timeout(
     .timeout
     .and_then(|value| serde_json::from_value(value).ok())
     .ok_or_else(|| ApiError::bad_request("Invalid timeout value"))?;
-  let id = visible.own_index(&id)?;
+  let id = visible.own_index(&id, VectorError::not_open)?;
   engine.vectors.set_timeout(&id, timeout).await?;
   let timeout = timeout.as_millis();
   let Json(done) = done_now(format!("Inactivity timeout set to {timeout}ms"));
@@ -269,7 +277,10 @@ pub async fn offload(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<DoneAt>> {
-  engine.vectors.offload(&visible.own_index(&id)?).await?;
+  engine
+    .vectors
+    .offload(&visible.own_index(&id, VectorError::no_index)?)
+    .await?;
   Ok(done_now("Vector index offloaded successfully"))
 }
 
@@ -281,7 +292,10 @@ pub async fn save(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<DoneAt>> {
-  engine.vectors.save(&visible.own_index(&id)?).await?;
+  engine
+    .vectors
+    .save(&visible.own_index(&id, VectorError::not_open)?)
+    .await?;
   Ok(done_now("Vector index saved successfully"))
 }
 
@@ -293,7 +307,10 @@ pub async fn verify(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<DoneAt>> {
-  engine.vectors.verify(&visible.own_index(&id)?).await?;
+  engine
+    .vectors
+    .verify(&visible.own_index(&id, VectorError::not_open)?)
+    .await?;
   Ok(done_now("Vector index is whole"))
 }
 
@@ -314,7 +331,7 @@ pub async fn change_provider(
   Path(id): Path<String>,
   JsonBody(ProviderBody { provider }): JsonBody<ProviderBody>,
 ) -> ApiResult<Json<Done>> {
-  let index = visible.own_index(&id)?;
+  let index = visible.own_index(&id, VectorError::no_index)?;
   engine.vectors.change_provider(&index, &provider).await?;
   Ok(done(format!("Index {id} uses provider {provider} now")))
 }
@@ -349,7 +366,7 @@ pub async fn delete_offloaded(
   visible: Visible,
   Path(id): Path<String>,
 ) -> ApiResult<Json<Done>> {
-  let index = visible.own_index(&id)?;
+  let index = visible.own_index(&id, VectorError::not_offloaded)?;
   engine.vectors.delete_offloaded(&index).await?;
   Ok(done(format!(
     "Offloaded vector index {id} deleted successfully"
@@ -433,7 +450,13 @@ pub async fn events(State(engine): State<AppState>, visible: Visible) -> ApiResu
       timestamp: timestamp(event.time),
       instance_id: index.map(ToString::to_string),
       provider_id: event.kind.provider().map(str::to_owned),
-      data: event.kind.data(),
+      data: match &event.kind {
+        // It may name folders.
+        VectorEventKind::Error { .. } if namespace.is_some() => {
+          json!({ "message": ApiError::OUTSIDERS_STORAGE })
+        }
+        kind => kind.data(),
+      },
     })
   };
   Ok(stream::sse_of(engine.vectors.watch(), wire))

@@ -98,11 +98,13 @@ pub struct TestBody {
   provider: Option<String>,
 }
 
-/// Tries whether a provider embeds a text now.
+/// Tries whether a provider embeds a text now. For the operator: what it answers may tell of their
+/// network.
 #[utoipa::path(post, path = "/api/vectordb/providers/test", tag = "vector database", request_body = TestBody,
-  responses((status = 200, body = ProviderTrial), (status = 400, body = ErrorBody)))]
+  responses((status = 200, body = ProviderTrial), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
 pub async fn test(
   State(engine): State<AppState>,
+  _: Operator,
   JsonBody(body): JsonBody<TestBody>,
 ) -> ApiResult<Json<ProviderTrial>> {
   let name = body.provider.filter(|name| !name.is_empty());
@@ -221,13 +223,14 @@ pub struct ProviderDetails {
   dimension: usize,
   #[serde(skip_serializing_if = "Option::is_none")]
   model: Option<String>,
+  /// Told the operator only.
   #[serde(skip_serializing_if = "Option::is_none")]
   host: Option<String>,
   created: String,
   #[serde(skip_serializing_if = "Option::is_none")]
   last_used: Option<String>,
-  instances_using: usize,
   /// Open indices that the caller may see.
+  instances_using: usize,
   instance_ids: Vec<String>,
   usage: UsageReport,
 }
@@ -246,17 +249,18 @@ pub async fn info(
     .instance_ids
     .iter()
     .filter(|id| namespace.is_none() || id.namespace() == namespace.as_deref());
+  let seen: Vec<String> = seen.map(ToString::to_string).collect();
   Ok(Json(ProviderDetails {
-    instance_ids: seen.map(ToString::to_string).collect(),
+    instances_using: seen.len(),
+    instance_ids: seen,
     id: provider.id,
     name: provider.name,
     kind: provider.kind,
     dimension: provider.dimension,
     model: provider.model,
-    host: provider.host,
+    host: provider.host.filter(|_| namespace.is_none()),
     created: timestamp(provider.created),
     last_used: provider.last_used.map(timestamp),
-    instances_using: provider.instances_using,
     usage: provider.usage,
   }))
 }

@@ -15,6 +15,7 @@ use super::EmbeddingCache;
 use super::ProviderKind;
 use super::cache::Key;
 use super::usage::Usage;
+use crate::vectordb::ProviderFailure;
 use crate::vectordb::VectorError;
 
 /// How texts are put together.
@@ -90,11 +91,14 @@ impl Batcher<'_> {
     let limit = self.limits.total;
     match tokio::time::timeout(limit, self.embed_all(texts)).await {
       Ok(outcome) => outcome,
-      Err(_) => Err(VectorError::Provider(format!(
-        "Embedding provider {}: {} took longer than {limit:?}",
-        self.name,
-        several(texts)
-      ))),
+      Err(_) => Err(VectorError::Provider(
+        format!(
+          "Embedding provider {}: {} took longer than {limit:?}",
+          self.name,
+          several(texts)
+        )
+        .into(),
+      )),
     }
   }
 
@@ -181,10 +185,12 @@ impl Batcher<'_> {
 
   fn named(&self, batch: &[Wanted<'_>], error: &VectorError) -> VectorError {
     let texts: Vec<Text> = batch.iter().map(|one| one.text).collect();
-    VectorError::Provider(format!(
-      "{error} (embedding provider {}, {})",
-      self.name,
-      several(&texts)
+    let (name, texts) = (self.name, several(&texts));
+    VectorError::Provider(ProviderFailure::internal(
+      format!("{error} (embedding provider {name}, {texts})"),
+      format!(
+        "Embedding provider {name} could not embed {texts}: the server's log tells its operator why"
+      ),
     ))
   }
 
@@ -196,33 +202,45 @@ impl Batcher<'_> {
     let name = self.name;
     if vectors.len() != batch.len() {
       let texts: Vec<Text> = batch.iter().map(|one| one.text).collect();
-      return Err(VectorError::Provider(format!(
-        "Embedding provider {name} answered {} embeddings for {} texts ({})",
-        vectors.len(),
-        batch.len(),
-        several(&texts)
-      )));
+      return Err(VectorError::Provider(
+        format!(
+          "Embedding provider {name} answered {} embeddings for {} texts ({})",
+          vectors.len(),
+          batch.len(),
+          several(&texts)
+        )
+        .into(),
+      ));
     }
     let dimension = self.embedder.dimension();
     for (one, vector) in batch.iter().zip(&vectors) {
       let label = one.text.label;
       if vector.len() != dimension {
-        return Err(VectorError::Provider(format!(
-          "Embedding provider {name} answered an embedding of dimension {} for {label}, but is \
+        return Err(VectorError::Provider(
+          format!(
+            "Embedding provider {name} answered an embedding of dimension {} for {label}, but is \
            configured with dimension {dimension}: update the provider",
-          vector.len()
-        )));
+            vector.len()
+          )
+          .into(),
+        ));
       }
       if let Some(place) = vector.iter().position(|number| !number.is_finite()) {
-        return Err(VectorError::Provider(format!(
-          "Embedding provider {name} answered an embedding for {label} whose number {place} is \
+        return Err(VectorError::Provider(
+          format!(
+            "Embedding provider {name} answered an embedding for {label} whose number {place} is \
            not finite"
-        )));
+          )
+          .into(),
+        ));
       }
       if vector.iter().all(|number| *number == 0.0) {
-        return Err(VectorError::Provider(format!(
-          "Embedding provider {name} answered an embedding of nothing but zeros for {label}"
-        )));
+        return Err(VectorError::Provider(
+          format!(
+            "Embedding provider {name} answered an embedding of nothing but zeros for {label}"
+          )
+          .into(),
+        ));
       }
     }
     Ok(vectors)

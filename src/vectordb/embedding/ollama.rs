@@ -52,9 +52,7 @@ impl Embedder for Ollama {
   async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, VectorError> {
     let body = json!({"model": self.model, "input": texts});
     let answer: Answer = self.endpoint.ask(&body).await.map_err(|reason| {
-      VectorError::Provider(format!(
-        "Failed to generate embedding with Ollama: {reason}"
-      ))
+      VectorError::Provider(format!("Failed to generate embedding with Ollama: {reason}").into())
     })?;
     Ok(answer.embeddings)
   }

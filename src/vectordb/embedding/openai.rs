@@ -59,9 +59,7 @@ impl Embedder for OpenAi {
 
   async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, VectorError> {
     let failed = |reason: String| {
-      VectorError::Provider(format!(
-        "Failed to generate embedding with OpenAI: {reason}"
-      ))
+      VectorError::Provider(format!("Failed to generate embedding with OpenAI: {reason}").into())
     };
     let body = json!({"model": self.model, "input": texts});
     let answer: Answer = self.endpoint.ask(&body).await.map_err(failed)?;

@@ -88,6 +88,14 @@ impl Index {
     Self::open(path, memory)
   }
 
+  /// What was kept with the index of a file, which is not opened for more.
+  ///
+  /// # Errors
+  /// When it is no index, is damaged or cannot be read.
+  pub fn read_about(path: &Path) -> Result<Value, VectorError> {
+    Ok(schema::open(path)?.1.about)
+  }
+
   /// The copy of its vectors that is searched first takes its bytes from `memory`.
   ///
   /// # Errors

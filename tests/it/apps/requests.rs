@@ -7,6 +7,7 @@ use serde_json::json;
 use super::app;
 use super::apps_server;
 use crate::support::App;
+use crate::support::Server;
 use crate::support::unique;
 
 /// Answers with what it was asked.
@@ -118,12 +119,16 @@ async fn head_reaches_the_app_and_has_no_body() {
 
 #[tokio::test]
 async fn preflight_requests_are_the_apps_to_answer() {
-  let app = app(
-    "Deno.serve((request) => new Response(null, {
-       status: 204, headers: { 'access-control-allow-origin': 'https://own.example', 'x-seen': request.method },
-     }));",
-  )
-  .await;
+  let server = Server::builder()
+    .env("ENGINE_ORIGINS", "https://own.example")
+    .start();
+  let script = "Deno.serve((request) => new Response(null, {
+    status: 204, headers: { 'access-control-allow-origin': 'https://own.example', 'x-seen': request.method },
+  }));";
+  let app = server
+    .client()
+    .post_app(json!({"startup_script": script}))
+    .await;
   app.ready().await;
   let request = app
     .client

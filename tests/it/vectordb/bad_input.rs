@@ -92,6 +92,22 @@ async fn a_batch_that_is_too_large_is_refused_before_it_is_kept() {
 }
 
 #[tokio::test]
+async fn an_id_has_no_control_characters() {
+  let client = super::server().client();
+  let path = "/api/vectordb/indices";
+  for body in [
+    json!({"id": "a\nforged line"}),
+    json!({"id": "a\u{1b}[2J"}),
+    json!({"id": "a", "namespace": "b\r"}),
+  ] {
+    client
+      .post(path, &body)
+      .await
+      .refused(400, &["control character"]);
+  }
+}
+
+#[tokio::test]
 async fn what_does_not_exist_is_not_found() {
   let client = super::server().client();
   let id = "/api/vectordb/indices/default:nothing";

@@ -80,7 +80,7 @@ impl Setup {
 
   async fn refusal(&self) -> String {
     match self.embed(&["alpha"]).await.expect_err("it misbehaves") {
-      VectorError::Provider(message) => message,
+      VectorError::Provider(failure) => failure.to_string(),
       other => panic!("{other:?}"),
     }
   }
