@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use kernel_host::sandbox;
+use kernel_host::spawner;
+
 use crate::apps::AppManager;
 use crate::apps::Launcher;
 use crate::apps::artifacts::Artifacts;
@@ -84,7 +87,18 @@ impl Engine {
     self.apps.shut_down().await;
     self.kernels.shut_down().await;
     self.vectors.shut_down().await;
+    spawner::end_orphans().await;
   }
+}
+
+/// What a process does before it starts kernels: it keeps its memory to itself, and takes over what they
+/// leave running.
+///
+/// # Errors
+/// When the system refuses.
+pub async fn keep_watch() -> io::Result<()> {
+  sandbox::keep_secrets()?;
+  spawner::adopt_orphans().await
 }
 
 /// The manager of kernels that keep their files in `data_dir`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use crate::engine;
 use crate::engine::Engine;
 use crate::http;
 use crate::settings::Access;
@@ -52,6 +53,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
   let address = listener.local_addr()?;
   let data_dir = settings.data_dir.display().to_string();
   let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();
+  engine::keep_watch().await?;
   let engine = Engine::start(settings).map_err(|e| ServeError::DataDir(data_dir, e))?;
   engine.vectors.take_over().await;
   engine.load_apps().await;

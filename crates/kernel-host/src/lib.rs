@@ -3,6 +3,8 @@
 
 pub mod host;
 pub mod lang;
+mod orphans;
 pub mod protocol;
+pub mod sandbox;
 pub mod sink;
 pub mod spawner;
