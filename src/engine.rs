@@ -1,12 +1,15 @@
 //! What a face holds: the settings and the managers. Knows the order of starting and stopping.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use kernel_host::sandbox;
+use kernel_host::sandbox::Confinement;
 use kernel_host::spawner;
 
 use crate::apps::AppManager;
@@ -56,6 +59,7 @@ impl Engine {
     let certificates = settings.kernels.deno_cert.clone();
     let options = settings.vectors.options(&settings.data_dir, certificates);
     let vectors = VectorDb::open(options).map_err(io::Error::other)?;
+    keep_private(&settings)?;
     Ok(Arc::new(Self {
       settings,
       kernels,
@@ -106,22 +110,81 @@ pub async fn keep_watch() -> io::Result<()> {
 /// # Errors
 /// When the data directory cannot be used.
 pub fn kernels(settings: &KernelArgs, data_dir: &Path) -> io::Result<Arc<KernelManager>> {
+  let confinement = settings.confinement();
+  if !data_dir.exists() {
+    confinement.make_passable(data_dir)?;
+  }
+  confinement.check_way_to(data_dir)?;
+  check_readable(settings, &confinement)?;
   let scratch = data_dir.join("scratch");
-  std::fs::create_dir_all(&scratch)?;
+  confinement.make_passable(&scratch)?;
   remove_leftovers(&scratch);
   let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
-  std::fs::create_dir_all(&scratch)?;
+  confinement.make_passable(&scratch)?;
   let modules = ModuleCache {
     folder: std::path::absolute(data_dir.join("deno"))?,
     cached_only: settings.cached_only,
   };
+  confinement.take_over(&modules.folder)?;
   let python = python_files(settings, data_dir);
+  if let Ok(files) = &python {
+    confinement.make_passable(&data_dir.join("pyodide"))?;
+    confinement.take_over(&files.packages.cache)?;
+  }
   Ok(KernelManager::new(
     settings.clone(),
     scratch,
     modules,
     python,
   ))
+}
+
+/// Whether kernels can read what the operator named for them.
+fn check_readable(settings: &KernelArgs, confinement: &Confinement) -> io::Result<()> {
+  let named = [
+    ("DENO_CERT", &settings.deno_cert),
+    ("PYODIDE_PACKAGES_DIR", &settings.pyodide_packages_dir),
+  ];
+  for (name, path) in named {
+    if let Some(path) = path
+      && path.exists()
+      && !confinement.can_read(path)?
+    {
+      return Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+          "{name}: {} cannot read {}: let that user read it (chmod o+r, and o+x for the folders above)",
+          confinement.who(),
+          path.display()
+        ),
+      ));
+    }
+  }
+  Ok(())
+}
+
+/// Keeps the user of kernels, if there is one, from what is the server's alone: vectors, and the
+/// manifests of posted apps with their secrets.
+fn keep_private(settings: &Settings) -> io::Result<()> {
+  for folder in [
+    settings.data_dir.join("vectordb"),
+    settings.data_dir.join("apps").join("posted"),
+  ] {
+    if folder.is_dir() {
+      fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    }
+  }
+  let confinement = settings.kernels.confinement();
+  match &settings.vectors.vectordb_offload_directory {
+    Some(folder) if confinement.user.is_some() && confinement.can_read(folder)? => {
+      Err(io::Error::other(format!(
+        "VECTORDB_OFFLOAD_DIRECTORY: {} can read {}: make it the server's alone (chmod 700)",
+        confinement.who(),
+        folder.display()
+      )))
+    }
+    _ => Ok(()),
+  }
 }
 
 /// Pyodide's files, or why there are no Python kernels.
