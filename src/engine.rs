@@ -111,10 +111,10 @@ pub async fn keep_watch() -> io::Result<()> {
 /// When the data directory cannot be used.
 pub fn kernels(settings: &KernelArgs, data_dir: &Path) -> io::Result<Arc<KernelManager>> {
   let confinement = settings.confinement();
+  confinement.check_way_to(data_dir)?;
   if !data_dir.exists() {
     confinement.make_passable(data_dir)?;
   }
-  confinement.check_way_to(data_dir)?;
   check_readable(settings, &confinement)?;
   let scratch = data_dir.join("scratch");
   confinement.make_passable(&scratch)?;

@@ -26,6 +26,7 @@ mod openapi;
 mod output;
 mod permissions;
 mod pool;
+mod process_layers;
 mod python;
 mod shutdown;
 mod streaming;

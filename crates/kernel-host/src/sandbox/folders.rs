@@ -80,13 +80,14 @@ impl Confinement {
     )?)
   }
 
-  /// Makes a folder of the server that kernels must pass, but need not list.
+  /// Makes a folder of the server that kernels must pass, but need not list: what other kernels have
+  /// there is theirs.
   ///
   /// # Errors
   /// When it cannot be made.
   pub fn make_passable(&self, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    self.add_permissions(folder, 0o011)
+    self.set_mode(folder, 0o711)
   }
 
   /// Lets kernels read a file of the server's.
@@ -94,18 +95,15 @@ impl Confinement {
   /// # Errors
   /// When its mode cannot be changed.
   pub fn make_readable(&self, file: &Path) -> io::Result<()> {
-    self.add_permissions(file, 0o044)
+    self.set_mode(file, 0o644)
   }
 
-  fn add_permissions(&self, path: &Path, bits: u32) -> io::Result<()> {
-    if self.user.is_none() {
-      return Ok(());
+  /// Only where kernels are somebody else.
+  fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+    match self.user {
+      Some(_) => fs::set_permissions(path, Permissions::from_mode(mode)),
+      None => Ok(()),
     }
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & bits == bits {
-      return Ok(());
-    }
-    fs::set_permissions(path, Permissions::from_mode(mode | bits))
   }
 
   /// Whether kernels get to `folder`, which need not be there yet.
@@ -208,4 +206,72 @@ fn give_all(
     }
   }
   Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+  use std::os::unix::fs::MetadataExt;
+
+  use super::*;
+
+  fn confinement(user: &str) -> Confinement {
+    Confinement {
+      user: Some(user.parse().expect("a user")),
+      shared_files: false,
+    }
+  }
+
+  #[test]
+  fn what_earlier_kernels_kept_becomes_the_new_users_and_nothing_else_does() {
+    let place = tempfile::tempdir().expect("a folder");
+    let (cache, own) = (place.path().join("cache"), Confinement::default());
+    own.take_over(&cache).expect("is made");
+    assert_eq!(
+      fs::metadata(&cache).expect("is there").mode() & 0o777,
+      0o700
+    );
+    // Only root gives files away.
+    if !process::geteuid().is_root() {
+      return;
+    }
+    let other = place.path().join("other");
+    fs::write(&other, "not of the cache").expect("is written");
+    fs::create_dir(cache.join("deep")).expect("is made");
+    fs::write(cache.join("deep/file"), "").expect("is written");
+    fs::hard_link(cache.join("deep/file"), cache.join("again")).expect("is linked");
+    fs::hard_link(&other, cache.join("link")).expect("is linked");
+    std::os::unix::fs::symlink(&other, cache.join("symlink")).expect("is linked");
+    confinement("65534:65533")
+      .take_over(&cache)
+      .expect("is given");
+    let owner = |path: &Path| {
+      let metadata = fs::symlink_metadata(path).expect("is there");
+      (metadata.uid(), metadata.gid())
+    };
+    for name in ["", "deep", "deep/file", "again", "symlink"] {
+      assert_eq!(owner(&cache.join(name)), (65534, 65533), "{name}");
+    }
+    assert_eq!(owner(&other), (0, 0));
+    own.take_over(&cache).expect("is taken back");
+    assert_eq!(owner(&cache.join("deep/file")), (0, 0));
+  }
+
+  #[test]
+  fn a_folder_that_kernels_cannot_pass_is_named() {
+    if !process::geteuid().is_root() {
+      return;
+    }
+    let place = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(place.path(), Permissions::from_mode(0o700)).expect("is shut");
+    let (user, data) = (confinement("65534"), place.path().join("data/deep"));
+    let shut = user.check_way_to(&data).expect_err("is shut").to_string();
+    assert!(
+      shut.contains(&*place.path().to_string_lossy()) && shut.contains("--data-dir"),
+      "{shut}"
+    );
+    assert!(Confinement::default().check_way_to(&data).is_ok());
+    fs::set_permissions(place.path(), Permissions::from_mode(0o711)).expect("is opened");
+    assert!(user.check_way_to(&data).is_ok());
+    assert!(!user.can_read(place.path()).expect("is asked"));
+  }
 }
