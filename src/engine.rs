@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -11,6 +12,10 @@ use std::time::Instant;
 use kernel_host::sandbox;
 use kernel_host::sandbox::Confinement;
 use kernel_host::spawner;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use rustix::process::Pid;
+use uuid::Uuid;
 
 use crate::apps::AppManager;
 use crate::apps::Launcher;
@@ -26,6 +31,9 @@ use crate::runtime::PythonFiles;
 use crate::settings::KernelArgs;
 use crate::settings::Settings;
 use crate::vectordb::VectorDb;
+
+/// Extension of the file that a living server holds locked.
+const LOCK: &str = "lock";
 
 pub struct Engine {
   pub settings: Settings,
@@ -119,7 +127,7 @@ pub fn kernels(settings: &KernelArgs, data_dir: &Path) -> io::Result<Arc<KernelM
   let scratch = data_dir.join("scratch");
   confinement.make_passable(&scratch)?;
   remove_leftovers(&scratch);
-  let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
+  let scratch = locked_folder(&scratch.canonicalize()?)?;
   confinement.make_passable(&scratch)?;
   let modules = ModuleCache {
     folder: std::path::absolute(data_dir.join("deno"))?,
@@ -203,21 +211,48 @@ fn python_files(settings: &KernelArgs, data_dir: &Path) -> Result<PythonFiles, S
   })
 }
 
-/// Removes what servers that no longer live have left: their folders are named by process id.
+/// This server's folder below `scratch`. A lock beside it tells that the server lives: its process id would
+/// not, for in a container the next one has the same.
+fn locked_folder(scratch: &Path) -> io::Result<PathBuf> {
+  let folder = scratch.join(format!(
+    "{}-{}",
+    std::process::id(),
+    Uuid::new_v4().simple()
+  ));
+  // Nobody sees it before it is locked.
+  let unfinished = folder.with_extension("new");
+  let lock = fs::File::create(&unfinished)?;
+  rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+  fs::rename(&unfinished, folder.with_extension(LOCK))?;
+  // Held until the process has ended, however it does.
+  std::mem::forget(lock);
+  Ok(folder)
+}
+
+/// Removes what servers that no longer live have left.
 fn remove_leftovers(scratch: &Path) {
-  let Ok(folders) = std::fs::read_dir(scratch) else {
+  let Ok(entries) = fs::read_dir(scratch) else {
     return;
   };
-  for folder in folders.flatten() {
-    let pid = folder
-      .file_name()
-      .to_str()
-      .and_then(|name| name.parse::<i32>().ok());
-    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
+  for path in entries.flatten().map(|entry| entry.path()) {
+    if path.extension().is_some_and(|extension| extension == LOCK) {
+      let lock = fs::File::open(&path);
+      let is_left = lock.is_ok_and(|lock| {
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+      });
+      if is_left {
+        let _ = fs::remove_dir_all(path.with_extension(""));
+        let _ = fs::remove_file(&path);
+      }
       continue;
-    };
-    if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
-      let _ = std::fs::remove_dir_all(folder.path());
+    }
+    // Servers before the locks had nothing but their process id.
+    let name = path.file_name().and_then(|name| name.to_str());
+    let pid = name.and_then(|name| name.parse().ok());
+    if let Some(pid) = pid.and_then(Pid::from_raw)
+      && rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
+    {
+      let _ = fs::remove_dir_all(&path);
     }
   }
 }

@@ -404,6 +404,8 @@ impl KernelManager {
     });
     futures::future::join_all(ends).await;
     let _ = tokio::fs::remove_dir_all(&self.scratch_root).await;
+    // The lock of the server that stood beside it.
+    let _ = tokio::fs::remove_file(self.scratch_root.with_extension("lock")).await;
   }
 
   fn read(&self) -> RwLockReadGuard<'_, HashMap<KernelId, Entry>> {

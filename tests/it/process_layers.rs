@@ -496,7 +496,7 @@ async fn kernels_and_apps_run_as_a_user_of_their_own() {
        except PermissionError: return True\n  \
        return False\n\
      [denied(os.listdir, '{data}/vectordb'), denied(os.listdir, '{data}/apps/posted'),\n \
-      denied(os.listdir, '{data}/scratch/{server}'), denied(os.kill, {server}, 0),\n \
+      denied(os.listdir, '{data}/scratch'), denied(os.kill, {server}, 0),\n \
       denied(open, '{data}/new', 'w')]"
   );
   kernel

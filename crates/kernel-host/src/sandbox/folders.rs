@@ -178,7 +178,7 @@ const FOLDER: OFlags = OFlags::DIRECTORY
 fn give_all(
   folder: BorrowedFd<'_>,
   owner: KernelUser,
-  names: &mut HashMap<(u64, u64), u64>,
+  names: &mut HashMap<(u64, u64), u128>,
 ) -> io::Result<()> {
   for entry in Dir::read_from(folder)? {
     let entry = entry?;
@@ -200,7 +200,8 @@ fn give_all(
     }
     let seen = names.entry((stat.st_dev, stat.st_ino)).or_default();
     *seen += 1;
-    if *seen == u64::from(stat.st_nlink) {
+    // As wide as the count of no processor.
+    if *seen == u128::from(stat.st_nlink) {
       let (uid, gid) = (Some(owner.uid()), Some(owner.gid()));
       rustix::fs::chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     }
