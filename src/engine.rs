@@ -1,10 +1,21 @@
 //! What a face holds: the settings and the managers. Knows the order of starting and stopping.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+
+use kernel_host::sandbox;
+use kernel_host::sandbox::Confinement;
+use kernel_host::spawner;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use rustix::process::Pid;
+use uuid::Uuid;
 
 use crate::apps::AppManager;
 use crate::apps::Launcher;
@@ -20,6 +31,9 @@ use crate::runtime::PythonFiles;
 use crate::settings::KernelArgs;
 use crate::settings::Settings;
 use crate::vectordb::VectorDb;
+
+/// Extension of the file that a living server holds locked.
+const LOCK: &str = "lock";
 
 pub struct Engine {
   pub settings: Settings,
@@ -53,6 +67,7 @@ impl Engine {
     let certificates = settings.kernels.deno_cert.clone();
     let options = settings.vectors.options(&settings.data_dir, certificates);
     let vectors = VectorDb::open(options).map_err(io::Error::other)?;
+    keep_private(&settings)?;
     Ok(Arc::new(Self {
       settings,
       kernels,
@@ -84,7 +99,18 @@ impl Engine {
     self.apps.shut_down().await;
     self.kernels.shut_down().await;
     self.vectors.shut_down().await;
+    spawner::end_orphans().await;
   }
+}
+
+/// What a process does before it starts kernels: it keeps its memory to itself, and takes over what they
+/// leave running.
+///
+/// # Errors
+/// When the system refuses.
+pub async fn keep_watch() -> io::Result<()> {
+  sandbox::keep_secrets()?;
+  spawner::adopt_orphans().await
 }
 
 /// The manager of kernels that keep their files in `data_dir`.
@@ -92,22 +118,81 @@ impl Engine {
 /// # Errors
 /// When the data directory cannot be used.
 pub fn kernels(settings: &KernelArgs, data_dir: &Path) -> io::Result<Arc<KernelManager>> {
+  let confinement = settings.confinement();
+  confinement.check_way_to(data_dir)?;
+  if !data_dir.exists() {
+    confinement.make_passable(data_dir)?;
+  }
+  check_readable(settings, &confinement)?;
   let scratch = data_dir.join("scratch");
-  std::fs::create_dir_all(&scratch)?;
+  confinement.make_passable(&scratch)?;
   remove_leftovers(&scratch);
-  let scratch = scratch.canonicalize()?.join(std::process::id().to_string());
-  std::fs::create_dir_all(&scratch)?;
+  let scratch = locked_folder(&scratch.canonicalize()?)?;
+  confinement.make_passable(&scratch)?;
   let modules = ModuleCache {
     folder: std::path::absolute(data_dir.join("deno"))?,
     cached_only: settings.cached_only,
   };
+  confinement.take_over(&modules.folder)?;
   let python = python_files(settings, data_dir);
+  if let Ok(files) = &python {
+    confinement.make_passable(&data_dir.join("pyodide"))?;
+    confinement.take_over(&files.packages.cache)?;
+  }
   Ok(KernelManager::new(
     settings.clone(),
     scratch,
     modules,
     python,
   ))
+}
+
+/// Whether kernels can read what the operator named for them.
+fn check_readable(settings: &KernelArgs, confinement: &Confinement) -> io::Result<()> {
+  let named = [
+    ("DENO_CERT", &settings.deno_cert),
+    ("PYODIDE_PACKAGES_DIR", &settings.pyodide_packages_dir),
+  ];
+  for (name, path) in named {
+    if let Some(path) = path
+      && path.exists()
+      && !confinement.can_read(path)?
+    {
+      return Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+          "{name}: {} cannot read {}: let that user read it (chmod o+r, and o+x for the folders above)",
+          confinement.who(),
+          path.display()
+        ),
+      ));
+    }
+  }
+  Ok(())
+}
+
+/// Keeps the user of kernels, if there is one, from what is the server's alone: vectors, and the
+/// manifests of posted apps with their secrets.
+fn keep_private(settings: &Settings) -> io::Result<()> {
+  for folder in [
+    settings.data_dir.join("vectordb"),
+    settings.data_dir.join("apps").join("posted"),
+  ] {
+    if folder.is_dir() {
+      fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    }
+  }
+  let confinement = settings.kernels.confinement();
+  match &settings.vectors.vectordb_offload_directory {
+    Some(folder) if confinement.user.is_some() && confinement.can_read(folder)? => {
+      Err(io::Error::other(format!(
+        "VECTORDB_OFFLOAD_DIRECTORY: {} can read {}: make it the server's alone (chmod 700)",
+        confinement.who(),
+        folder.display()
+      )))
+    }
+    _ => Ok(()),
+  }
 }
 
 /// Pyodide's files, or why there are no Python kernels.
@@ -126,21 +211,48 @@ fn python_files(settings: &KernelArgs, data_dir: &Path) -> Result<PythonFiles, S
   })
 }
 
-/// Removes what servers that no longer live have left: their folders are named by process id.
+/// This server's folder below `scratch`. A lock beside it tells that the server lives: its process id would
+/// not, for in a container the next one has the same.
+fn locked_folder(scratch: &Path) -> io::Result<PathBuf> {
+  let folder = scratch.join(format!(
+    "{}-{}",
+    std::process::id(),
+    Uuid::new_v4().simple()
+  ));
+  // Nobody sees it before it is locked.
+  let unfinished = folder.with_extension("new");
+  let lock = fs::File::create(&unfinished)?;
+  rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+  fs::rename(&unfinished, folder.with_extension(LOCK))?;
+  // Held until the process has ended, however it does.
+  std::mem::forget(lock);
+  Ok(folder)
+}
+
+/// Removes what servers that no longer live have left.
 fn remove_leftovers(scratch: &Path) {
-  let Ok(folders) = std::fs::read_dir(scratch) else {
+  let Ok(entries) = fs::read_dir(scratch) else {
     return;
   };
-  for folder in folders.flatten() {
-    let pid = folder
-      .file_name()
-      .to_str()
-      .and_then(|name| name.parse::<i32>().ok());
-    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
+  for path in entries.flatten().map(|entry| entry.path()) {
+    if path.extension().is_some_and(|extension| extension == LOCK) {
+      let lock = fs::File::open(&path);
+      let is_left = lock.is_ok_and(|lock| {
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+      });
+      if is_left {
+        let _ = fs::remove_dir_all(path.with_extension(""));
+        let _ = fs::remove_file(&path);
+      }
       continue;
-    };
-    if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
-      let _ = std::fs::remove_dir_all(folder.path());
+    }
+    // Servers before the locks had nothing but their process id.
+    let name = path.file_name().and_then(|name| name.to_str());
+    let pid = name.and_then(|name| name.parse().ok());
+    if let Some(pid) = pid.and_then(Pid::from_raw)
+      && rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
+    {
+      let _ = fs::remove_dir_all(&path);
     }
   }
 }

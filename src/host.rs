@@ -17,6 +17,8 @@ use kernel_host::host::Surroundings;
 use kernel_host::lang::Language;
 use kernel_host::lang::cpython::start::CPythonHosts;
 use kernel_host::lang::cpython::start::HostProcess;
+use kernel_host::sandbox::Confinement;
+use kernel_host::sandbox::Role;
 use kernel_host::spawner;
 use serde::Deserialize;
 use serde::Serialize;
@@ -36,11 +38,15 @@ pub const HOST_COMMAND: &str = "kernel-host";
 #[derive(Clone)]
 pub enum HostSpec {
   /// This binary again.
-  V8(Program),
+  V8 {
+    program: Program,
+    confinement: Confinement,
+  },
   /// Python in a process of its own kind.
   CPython {
     hosts: Arc<CPythonHosts>,
     executable: PathBuf,
+    role: Role,
   },
 }
 
@@ -62,15 +68,37 @@ pub enum Program {
 const REGISTRY_VARIABLES: [&str; 2] = ["NPM_CONFIG_REGISTRY", "JSR_URL"];
 
 impl HostSpec {
+  /// The same for the main program of an app. What runs in V8 knows its program already.
+  pub fn for_program(mut self) -> Self {
+    if let Self::CPython { role, .. } = &mut self {
+      *role = Role::Program;
+    }
+    self
+  }
+
+  pub fn confinement(&self) -> &Confinement {
+    match self {
+      Self::V8 { confinement, .. } => confinement,
+      Self::CPython { hosts, .. } => hosts.confinement(),
+    }
+  }
+
   /// Starts a process that talks over `socket`.
   ///
   /// # Errors
   /// When it cannot be started, or its files cannot be put in place.
   pub async fn start(&self, socket: UnixStream) -> io::Result<HostProcess> {
-    let program = match self {
-      Self::V8(program) => program,
-      Self::CPython { hosts, executable } => {
-        let started = hosts.start(executable, socket.as_fd()).await;
+    let (program, confinement) = match self {
+      Self::V8 {
+        program,
+        confinement,
+      } => (program, confinement),
+      Self::CPython {
+        hosts,
+        executable,
+        role,
+      } => {
+        let started = hosts.start(executable, *role, socket.as_fd()).await;
         return started.map_err(io::Error::other);
       }
     };
@@ -82,6 +110,7 @@ impl HostSpec {
     command
       .arg(HOST_COMMAND)
       .arg(serde_json::to_string(program)?)
+      .arg(confinement.to_argument())
       // Nothing else of the server's environment is for kernels.
       .env_clear()
       .envs(registries)
@@ -90,7 +119,6 @@ impl HostSpec {
       .stdin(Stdio::from(OwnedFd::from(socket)))
       .stdout(Stdio::null())
       .stderr(Stdio::inherit())
-      .process_group(0)
       .kill_on_drop(true);
     spawner::spawn(command).await.map(HostProcess::Direct)
   }
@@ -101,7 +129,7 @@ impl HostSpec {
   /// When it cannot: CPython has one interpreter a process.
   pub async fn start_on_thread(&self, socket: UnixStream) -> io::Result<()> {
     match self {
-      Self::V8(program) => {
+      Self::V8 { program, .. } => {
         program.unpack().await?;
         match program.clone() {
           Program::JavaScript { modules, main } => {
@@ -157,11 +185,22 @@ fn boot_pyodide(files: PythonFiles, modules: ModuleCache) -> impl Boot<Pyodide> 
   async move |surroundings: Surroundings| Pyodide::boot(surroundings, files, &modules).await
 }
 
-/// The body of the hidden command, with its argument; the socket to the server is descriptor 0.
-/// `None` when the argument is not the server's.
+/// The body of the hidden command, with its arguments; the socket to the server is descriptor 0.
+/// `None` when the arguments are not the server's.
 pub fn run_command(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-  let program = args.into_iter().next()?;
-  match serde_json::from_str(program.to_str()?).ok()? {
+  let mut args = args.into_iter();
+  let program: Program = serde_json::from_str(args.next()?.to_str()?).ok()?;
+  let confinement = Confinement::from_argument(args.next()?.to_str()?)?;
+  let (role, passed) = match &program {
+    Program::JavaScript {
+      main: Some(main), ..
+    } => (Role::Program, main.stdin),
+    Program::JavaScript { main: None, .. } | Program::Pyodide { .. } => (Role::Kernel, None),
+  };
+  if let Err(error) = confinement.enter(role, passed.as_slice()) {
+    return Some(failed(&error));
+  }
+  match program {
     Program::JavaScript { modules, main } => Some(run_process(boot_typescript(modules, main))),
     Program::Pyodide { files, modules } => {
       crate::runtime::optimise_wasm_late();
@@ -172,8 +211,6 @@ pub fn run_command(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode>
 
 fn run_process<L: Language>(boot: impl Boot<L>) -> ExitCode {
   let run = || -> io::Result<()> {
-    host::die_with_parent()?;
-    host::dump_no_core()?;
     let socket = host::take_socket()?;
     let (control, owner) = host::halves(socket, host::capture_stdio()?, Ending::Process)?;
     crate::runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
@@ -182,12 +219,14 @@ fn run_process<L: Language>(boot: impl Boot<L>) -> ExitCode {
   };
   match run() {
     Ok(()) => ExitCode::SUCCESS,
-    Err(error) => {
-      use std::io::Write;
-      let _ = writeln!(io::stderr(), "kernel host: {error}");
-      ExitCode::FAILURE
-    }
+    Err(error) => failed(&error),
   }
+}
+
+fn failed(error: &io::Error) -> ExitCode {
+  use std::io::Write;
+  let _ = writeln!(io::stderr(), "kernel host: {error}");
+  ExitCode::FAILURE
 }
 
 fn run_on_thread<L: Language>(socket: UnixStream, boot: impl Boot<L>) -> io::Result<()> {

@@ -10,6 +10,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use kernel_host::sandbox::Confinement;
+use kernel_host::sandbox::KernelUser;
 
 use crate::apps::artifacts::Artifacts;
 use crate::apps::artifacts::HyphaConfig;
@@ -350,6 +352,15 @@ pub struct KernelArgs {
   #[arg(long, env = "LOGS_MEMORY_BYTES_PER_NAMESPACE", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..))]
   pub logs_memory_bytes_per_namespace: Option<u64>,
 
+  /// User that kernels run as, when the server runs as root: a name, uid or uid:gid [default: the
+  /// server's own, without privileges].
+  #[arg(long, env = "ENGINE_KERNEL_USER", value_name = "USER")]
+  pub kernel_user: Option<KernelUser>,
+
+  /// Whether files that kernels make are for others too: those of a program in the foreground are.
+  #[arg(skip)]
+  pub shared_files: bool,
+
   /// Import only modules that are in the cache.
   #[arg(long, env = "DENO_CACHED_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
   pub cached_only: bool,
@@ -420,6 +431,8 @@ pub enum SettingsError {
   Hypha(String),
   #[error("DENO_CERT: `{0}` is not a file")]
   Certificates(PathBuf),
+  #[error("ENGINE_KERNEL_USER: {0}")]
+  KernelUser(String),
 }
 
 impl Settings {
@@ -496,7 +509,18 @@ impl KernelArgs {
         .filter(|path| path.is_file())
         .ok_or_else(|| SettingsError::Certificates(path.clone()))?;
     }
-    Ok(())
+    self
+      .kernel_user
+      .map_or(Ok(()), KernelUser::check)
+      .map_err(SettingsError::KernelUser)
+  }
+
+  /// How the processes of kernels are confined.
+  pub fn confinement(&self) -> Confinement {
+    Confinement {
+      user: self.kernel_user,
+      shared_files: self.shared_files,
+    }
   }
 
   /// The budget of all logs.

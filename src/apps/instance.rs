@@ -168,7 +168,8 @@ impl Launcher {
         path.map_err(|e| AppError::Host(format!("the program cannot be read: {e}")))
       }
       Entry::Script(script) => {
-        let folder = self.folder.join("scripts").join(launch.app.as_str());
+        let scripts = self.folder.join("scripts");
+        let folder = scripts.join(launch.app.as_str());
         let extension = manifest::extension_of(launch.spec.manifest.lang);
         // One for each instance: two may run side by side.
         let path = folder.join(format!("main-{}.{extension}", launch.number));
@@ -176,8 +177,12 @@ impl Launcher {
           if launch.number == 1 {
             let _ = tokio::fs::remove_dir_all(&folder).await;
           }
-          tokio::fs::create_dir_all(&folder).await?;
+          let confinement = self.kernels.confinement();
+          for passed in [&self.folder, &scripts, &folder] {
+            confinement.make_passable(passed)?;
+          }
           tokio::fs::write(&path, script).await?;
+          confinement.make_readable(&path)?;
           tokio::fs::canonicalize(&path).await
         };
         let path = written.await;
@@ -211,8 +216,17 @@ impl Instance {
   ) -> Result<Arc<Self>, AppError> {
     let manifest = &launch.spec.manifest;
     let data = launcher.data_folder(&launch.app);
-    tokio::fs::create_dir_all(&data)
+    let confinement = launcher.kernels.confinement();
+    let (apps, own) = (launcher.folder.clone(), data.clone());
+    let made = tokio::task::spawn_blocking(move || {
+      for passed in [&apps, &apps.join("data")] {
+        confinement.make_passable(passed)?;
+      }
+      confinement.take_over(&own)
+    });
+    made
       .await
+      .unwrap_or_else(|e| Err(e.into()))
       .map_err(|e| AppError::Host(format!("the app's folder cannot be made: {e}")))?;
     let program = launcher.program(&launch).await?;
     let folder = match &launch.spec.folder {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -118,7 +119,11 @@ impl Store {
     }
     let new = self.unfinished("new", &manifest.id);
     remove_if_there(&new)?;
-    fs::create_dir_all(&new)?;
+    // Manifests hold secrets.
+    fs::DirBuilder::new()
+      .recursive(true)
+      .mode(0o700)
+      .create(&new)?;
     let script = manifest.startup_script.as_deref().unwrap_or_default();
     write_synced(&new.join(file), script.as_bytes())?;
     write_synced(&new.join(MANIFEST), &serde_json::to_vec_pretty(&stored)?)?;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use kernel_host::spawner;
 use rustix::process::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -139,11 +140,13 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
     KernelArgs::from_environment().map_err(|e| RunError::Settings(e.to_string()))?;
   settings.kernel_pool_enabled = false;
   settings.cached_only |= args.cached_only;
+  settings.shared_files = true;
   settings.kernel_permissions_max = PermissionRequest::everything();
   settings.allowed_kernel_types.0 = vec![KernelType {
     mode: Mode::Worker,
     language,
   }];
+  engine::keep_watch().await?;
   let kernels = engine::kernels(&settings, &data_dir.ok_or(RunError::NoDataDir)?)?;
   // Inherited by the program's process, the only one that is started here.
   let stdin = rustix::io::dup(io::stdin()).map_err(io::Error::from)?;
@@ -172,6 +175,7 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
   let kernel = kernels.launch(app, notices).await?;
   let code = follow(&kernel, &mut heard).await;
   kernels.shut_down().await;
+  spawner::end_orphans().await;
   Ok(code)
 }
 

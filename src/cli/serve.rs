@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::descriptors;
+use crate::engine;
 use crate::engine::Engine;
 use crate::http;
 use crate::memory;
@@ -64,6 +65,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
   }
   memory::set_up();
   let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();
+  engine::keep_watch().await?;
   let engine = Engine::start(settings).map_err(|e| ServeError::DataDir(data_dir, e))?;
   engine.vectors.take_over().await;
   engine.load_apps().await;

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use kernel_host::lang::cpython::start::CPythonHosts;
 use kernel_host::lang::cpython::start::Starting;
+use kernel_host::sandbox::Confinement;
+use kernel_host::sandbox::Role;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -146,6 +148,11 @@ impl KernelManager {
     self
       .get(&kernel.id)
       .is_ok_and(|current| Arc::ptr_eq(&current, kernel))
+  }
+
+  /// How the processes of kernels are confined.
+  pub fn confinement(&self) -> Confinement {
+    self.settings.confinement()
   }
 
   /// Counts kernels, or those of a namespace.
@@ -289,13 +296,24 @@ impl KernelManager {
           modules: self.modules.clone(),
           main: Some(app.program.clone()),
         };
-        Pool::new(HostSpec::V8(program), 0, false)
+        let confinement = self.confinement();
+        Pool::new(
+          HostSpec::V8 {
+            program,
+            confinement,
+          },
+          0,
+          false,
+        )
       }
       Language::Python => {
         approved.show(&app.folders.read);
         self.pools.of(kind.language, &approved.python).await?
       }
-      Language::CPython => self.pools.of(kind.language, &approved.python).await?,
+      Language::CPython => {
+        let pool = self.pools.of(kind.language, &approved.python).await?;
+        Pool::new(pool.spec().clone().for_program(), 0, false)
+      }
     };
     let host = configured_host(kind, &pool, &approved).await?;
     let owner = Owner::App(notices);
@@ -396,6 +414,8 @@ impl KernelManager {
     });
     futures::future::join_all(ends).await;
     let _ = tokio::fs::remove_dir_all(&self.scratch_root).await;
+    // The lock of the server that stood beside it.
+    let _ = tokio::fs::remove_file(self.scratch_root.with_extension("lock")).await;
   }
 
   fn read(&self) -> RwLockReadGuard<'_, HashMap<KernelId, Entry>> {
@@ -413,8 +433,13 @@ async fn configured_host(
   pool: &Arc<Pool>,
   approved: &Approved,
 ) -> Result<HostConnection, KernelError> {
-  tokio::fs::create_dir_all(&approved.host.scratch)
+  let (confinement, scratch) = (
+    pool.spec().confinement().clone(),
+    approved.host.scratch.clone(),
+  );
+  tokio::task::spawn_blocking(move || confinement.make_own(&scratch))
     .await
+    .unwrap_or_else(|e| Err(e.into()))
     .map_err(|e| {
       // Where it is, is not for those who ask.
       tracing::error!("{}: {e}", approved.host.scratch.display());
@@ -466,7 +491,7 @@ impl Pools {
       Language::Python => python,
       Language::CPython => false,
     };
-    let pool = |spec, python: bool| {
+    let pool = |program, python: bool| {
       let wanted = preload
         .iter()
         .any(|kind| kind.mode == Mode::Worker && is_served(kind.language, python));
@@ -475,21 +500,26 @@ impl Pools {
       } else {
         0
       };
+      let spec = HostSpec::V8 {
+        program,
+        confinement: settings.confinement(),
+      };
       Pool::new(spec, size, settings.kernel_pool_auto_refill)
     };
     Self {
       python: python.map(|files| {
         let modules = modules.clone();
-        pool(HostSpec::V8(Program::Pyodide { files, modules }), true)
+        pool(Program::Pyodide { files, modules }, true)
       }),
       javascript: pool(
-        HostSpec::V8(Program::JavaScript {
+        Program::JavaScript {
           modules,
           main: None,
-        }),
+        },
         false,
       ),
-      cpython: CPythonHosts::beside_this_binary(Starting::FromZygote).map(Arc::new),
+      cpython: CPythonHosts::beside_this_binary(Starting::FromZygote)
+        .map(|hosts| Arc::new(hosts.confined(settings.confinement()))),
     }
   }
 
@@ -506,6 +536,7 @@ impl Pools {
         let spec = HostSpec::CPython {
           hosts: hosts.clone(),
           executable: python.to_owned(),
+          role: Role::Kernel,
         };
         Ok(Pool::new(spec, 0, false))
       }

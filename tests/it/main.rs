@@ -29,6 +29,7 @@ mod origins;
 mod output;
 mod permissions;
 mod pool;
+mod process_layers;
 mod python;
 mod shutdown;
 mod streaming;

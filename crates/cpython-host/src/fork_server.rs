@@ -22,6 +22,8 @@ use rustix::process::WaitOptions;
 
 use kernel_host::lang::cpython::zygote::Told;
 use kernel_host::protocol;
+use kernel_host::sandbox;
+use kernel_host::sandbox::Role;
 
 /// A kernel that was forked and has not been waited for.
 struct Child {
@@ -73,13 +75,13 @@ fn serve_while_asked(py: Python<'_>, mut control: UnixStream) -> io::Result<Opti
     if !asked {
       continue;
     }
-    let Some(socket) = receive_socket(&control)? else {
+    let Some((role, socket)) = receive_socket(&control)? else {
       return Ok(None);
     };
     let told = match fork(py) {
       Ok(None) => {
         // What the zygote holds open is dropped with `control` and `children`.
-        rustix::process::setpgid(None, None)?;
+        sandbox::enter_forked(role)?;
         return Ok(Some(socket));
       }
       Ok(Some(child)) => {
@@ -120,7 +122,7 @@ fn has_ended(child: &Child) -> io::Result<bool> {
   Ok(rustix::event::poll(&mut fds, Some(&now))? > 0)
 }
 
-/// Ends what the kernel left running, while its process id, and so the group's, is still its own.
+/// Ends what the kernel left running in its group, while its process id, and so the group's, is still its own.
 fn bury(child: &Child) -> io::Result<Told> {
   let _ = rustix::process::kill_process_group(child.pid, Signal::KILL);
   let status = rustix::process::waitpid(Some(child.pid), WaitOptions::empty())?
@@ -131,8 +133,8 @@ fn bury(child: &Child) -> io::Result<Told> {
   })
 }
 
-/// The socket of the kernel that is wanted; `None` when the server has gone.
-fn receive_socket(control: &UnixStream) -> io::Result<Option<UnixStream>> {
+/// Role and socket of the kernel that is wanted; `None` when the server has gone.
+fn receive_socket(control: &UnixStream) -> io::Result<Option<(Role, UnixStream)>> {
   let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
   let mut ancillary = RecvAncillaryBuffer::new(&mut space);
   let mut byte = [0];
@@ -152,7 +154,7 @@ fn receive_socket(control: &UnixStream) -> io::Result<Option<UnixStream>> {
       _ => None,
     })
     .ok_or_else(|| io::Error::other("a kernel was asked for without its socket"))?;
-  Ok(Some(UnixStream::from(socket)))
+  Ok(Some((Role::from_byte(byte[0]), UnixStream::from(socket))))
 }
 
 /// `None` in the child.
@@ -161,8 +163,6 @@ fn fork(py: Python<'_>) -> PyResult<Option<Child>> {
   let Some(pid) = Pid::from_raw(pid) else {
     return Ok(None);
   };
-  // Also here: the server may want to kill the group before the child has run.
-  let _ = rustix::process::setpgid(Some(pid), Some(pid));
   let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
   Ok(Some(Child { pid, pidfd }))
 }

@@ -25,6 +25,8 @@ use kernel_host::host::Ending;
 use kernel_host::lang::cpython::zygote::Told;
 use kernel_host::protocol;
 use kernel_host::protocol::Reply;
+use kernel_host::sandbox::Confinement;
+use kernel_host::sandbox::Role;
 
 /// The Python half of the kernel.
 static PYTHON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python");
@@ -43,12 +45,6 @@ const OPTIONS: [&str; 6] = [
   "import _cpython_host; _cpython_host.main()",
 ];
 
-#[derive(Clone, Copy)]
-enum Role {
-  Kernel,
-  Zygote,
-}
-
 struct Start {
   role: Role,
   /// To the server.
@@ -58,18 +54,18 @@ struct Start {
 /// Handed from `main` to the function that Python calls.
 static START: Mutex<Option<Start>> = Mutex::new(None);
 
-/// `cpython-host kernel|zygote EXECUTABLE`, with the socket to the server as descriptor 0.
+/// `cpython-host ROLE CONFINEMENT EXECUTABLE`, with the socket to the server as descriptor 0.
 pub fn main() -> ExitCode {
   let mut arguments = std::env::args_os().skip(1);
-  let role = match arguments.next().as_ref().and_then(|role| role.to_str()) {
-    Some("kernel") => Some(Role::Kernel),
-    Some("zygote") => Some(Role::Zygote),
-    _ => None,
-  };
-  let (Some(role), Some(executable), None) = (role, arguments.next(), arguments.next()) else {
+  let mut text = || arguments.next()?.into_string().ok();
+  let role = text().and_then(|role| Role::from_argument(&role));
+  let confinement = text().and_then(|confinement| Confinement::from_argument(&confinement));
+  let (Some(role), Some(confinement), Some(executable), None) =
+    (role, confinement, arguments.next(), arguments.next())
+  else {
     return fail("this program is started by deno-app-engine, for its CPython kernels");
   };
-  match prepare(role).and_then(|()| run_python(executable)) {
+  match prepare(role, &confinement).and_then(|()| run_python(executable)) {
     Ok(code) => code,
     Err(error) => fail(&error.to_string()),
   }
@@ -80,9 +76,8 @@ fn fail(reason: &str) -> ExitCode {
   ExitCode::FAILURE
 }
 
-fn prepare(role: Role) -> io::Result<()> {
-  host::die_with_parent()?;
-  host::dump_no_core()?;
+fn prepare(role: Role, confinement: &Confinement) -> io::Result<()> {
+  confinement.enter(role, &[])?;
   for name in STARTER_VARIABLES {
     // SAFETY: the process has no other thread yet.
     unsafe { std::env::remove_var(name) };
@@ -133,7 +128,7 @@ fn host_main(py: Python<'_>) -> PyResult<()> {
     Err(error) => {
       let reason = format!("the kernel's Python could not start: {error}");
       let frame = match role {
-        Role::Kernel => protocol::encode(&Reply::Fatal { reason }),
+        Role::Kernel | Role::Program => protocol::encode(&Reply::Fatal { reason }),
         Role::Zygote => protocol::encode(&Told::Failed { reason }),
       };
       let _ = socket.write_all(&frame);

@@ -1,7 +1,9 @@
 //! The files of Pyodide inside this binary, unpacked once for all kernels of a data directory.
 
 use std::fs;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -51,7 +53,10 @@ pub fn unpack(target: &Path) -> io::Result<()> {
   for (name, compressed) in FILES {
     let mut file = fs::File::create(half.join(name))?;
     io::copy(&mut GzDecoder::new(*compressed), &mut file)?;
+    // Public files, whatever the server's umask: kernels may run as another user.
+    file.set_permissions(Permissions::from_mode(0o644))?;
   }
+  fs::set_permissions(&half, Permissions::from_mode(0o755))?;
   match fs::rename(&half, target) {
     // Another server was faster.
     Err(_) if target.is_dir() => fs::remove_dir_all(&half),

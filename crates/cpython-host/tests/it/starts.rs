@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use kernel_host::lang::cpython::start::HostProcess;
 use kernel_host::lang::cpython::start::Starting;
+use kernel_host::sandbox::Role;
 
 use crate::support::Kernel;
 use crate::support::hosts;
@@ -91,7 +92,7 @@ fn pythons_that_do_not_suit_are_refused_with_the_remedy() {
     ];
     for (executable, expected) in cases {
       let error = hosts
-        .start(Path::new(executable), theirs.as_fd())
+        .start(Path::new(executable), Role::Kernel, theirs.as_fd())
         .await
         .expect_err("does not suit");
       assert!(error.contains(expected), "{error}");

@@ -22,6 +22,7 @@ use kernel_host::protocol::Question;
 use kernel_host::protocol::Reply;
 use kernel_host::protocol::Request;
 use kernel_host::protocol::StreamName;
+use kernel_host::sandbox::Role;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -94,7 +95,7 @@ impl Kernel {
     let (ours, theirs) = StdUnixStream::pair().expect("sockets");
     ours.set_nonblocking(true).expect("a socket");
     let process = hosts
-      .start(&python(), theirs.as_fd())
+      .start(&python(), Role::Kernel, theirs.as_fd())
       .await
       .expect("a kernel");
     drop(theirs);

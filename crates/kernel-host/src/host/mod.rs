@@ -115,32 +115,6 @@ pub fn capture_stdio() -> io::Result<Capture> {
   Ok(capture)
 }
 
-/// The closed socket tells a living host that the server has gone; this also ends one that is stuck.
-///
-/// # Errors
-/// When the system refuses.
-pub fn die_with_parent() -> io::Result<()> {
-  #[cfg(target_os = "linux")]
-  {
-    use rustix::process;
-    process::set_parent_process_death_signal(Some(process::Signal::KILL))?;
-  }
-  Ok(())
-}
-
-/// A crash of user code is reported, not dumped.
-///
-/// # Errors
-/// When the system refuses.
-pub fn dump_no_core() -> io::Result<()> {
-  use rustix::process;
-  let none = process::Rlimit {
-    current: Some(0),
-    maximum: Some(0),
-  };
-  Ok(process::setrlimit(process::Resource::Core, none)?)
-}
-
 /// Returns what glibc keeps of freed memory.
 fn give_free_memory_back() {
   // SAFETY: takes no pointers and is thread-safe.

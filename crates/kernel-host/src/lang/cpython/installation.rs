@@ -12,6 +12,9 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use crate::sandbox::KernelUser;
+use crate::spawner;
+
 /// The oldest version whose stable ABI `cpython-host` is built for.
 const OLDEST: Version = Version(3, 11, 0);
 const OLDEST_IPYTHON: u32 = 8;
@@ -60,16 +63,16 @@ struct Facts {
 }
 
 impl PythonInstallation {
-  /// Runs the executable once and judges what it says of itself.
+  /// Runs the executable once, as kernels will be run, and judges what it says of itself.
   ///
   /// # Errors
   /// A sentence that names the executable and what would help.
-  pub async fn probe(executable: &Path) -> Result<Self, String> {
+  pub async fn probe(executable: &Path, user: Option<KernelUser>) -> Result<Self, String> {
     let shown = executable.display();
     if !executable.is_absolute() {
       return Err(format!("`{shown}` is not the absolute path of a Python"));
     }
-    let output = match tokio::time::timeout(PROBE_TIMEOUT, run_probe(executable)).await {
+    let output = match tokio::time::timeout(PROBE_TIMEOUT, run_probe(executable, user)).await {
       Err(_) => {
         return Err(format!(
           "{shown} did not answer within {} s: it may not be a Python",
@@ -101,16 +104,21 @@ impl PythonInstallation {
 }
 
 /// Options that even old Pythons know leave the account's settings out; the folder has no modules.
-async fn run_probe(executable: &Path) -> io::Result<Output> {
-  let mut child = Command::new(executable)
+async fn run_probe(executable: &Path, user: Option<KernelUser>) -> io::Result<Output> {
+  let mut command = Command::new(executable);
+  command
     .args(["-E", "-s", "-c", include_str!("probe.py")])
     .env_clear()
     .current_dir("/")
     .stdin(Stdio::null())
     .stdout(Stdio::piped())
     .stderr(Stdio::piped())
-    .kill_on_drop(true)
-    .spawn()?;
+    .kill_on_drop(true);
+  if let Some(user) = user {
+    // Root's other groups go with it.
+    command.uid(user.uid().as_raw()).gid(user.gid().as_raw());
+  }
+  let mut child = spawner::spawn(command).await?;
   let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
   // Whatever was named may print without end.
   let out = async {

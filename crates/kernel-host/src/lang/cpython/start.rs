@@ -22,6 +22,8 @@ use tokio::process::Command;
 use super::installation::PythonInstallation;
 use super::zygote::ForkedKernel;
 use super::zygote::Zygote;
+use crate::sandbox::Confinement;
+use crate::sandbox::Role;
 use crate::spawner;
 
 /// The binary that has Python embedded; it lies beside the server's.
@@ -38,6 +40,7 @@ pub enum Starting {
 pub struct CPythonHosts {
   binary: PathBuf,
   starting: Starting,
+  confinement: Confinement,
   known: Mutex<HashMap<PathBuf, Arc<Slot>>>,
 }
 
@@ -74,8 +77,22 @@ impl CPythonHosts {
     Ok(Self {
       binary,
       starting,
+      confinement: Confinement::default(),
       known: Mutex::default(),
     })
+  }
+
+  /// With processes that are confined so.
+  #[must_use]
+  pub fn confined(self, confinement: Confinement) -> Self {
+    Self {
+      confinement,
+      ..self
+    }
+  }
+
+  pub fn confinement(&self) -> &Confinement {
+    &self.confinement
   }
 
   /// Whether kernels can be made of this Python; what a kernel's creation asks first.
@@ -88,7 +105,7 @@ impl CPythonHosts {
     if let Some(prepared) = &*prepared {
       return Ok(prepared.installation.clone());
     }
-    let installation = PythonInstallation::probe(executable).await?;
+    let installation = PythonInstallation::probe(executable, self.confinement.user).await?;
     *prepared = Some(Prepared {
       installation: installation.clone(),
       zygote: None,
@@ -96,13 +113,14 @@ impl CPythonHosts {
     Ok(installation)
   }
 
-  /// Starts a host that talks over `socket`; its first word there is `Ready`.
+  /// Starts a host for `role` that talks over `socket`; its first word there is `Ready`.
   ///
   /// # Errors
   /// A sentence for the client that asked for the kernel.
   pub async fn start(
     &self,
     executable: &Path,
+    role: Role,
     socket: BorrowedFd<'_>,
   ) -> Result<HostProcess, String> {
     let installation = self.check(executable).await?;
@@ -114,7 +132,7 @@ impl CPythonHosts {
     };
     if self.starting == Starting::Direct {
       let socket = socket.try_clone_to_owned().map_err(failed)?;
-      let child = self.spawn("kernel", &installation, socket).await;
+      let child = self.spawn(role, &installation, socket).await;
       return child.map(HostProcess::Direct).map_err(failed);
     }
     // A zygote that ended unnoticed is found out by asking it.
@@ -122,13 +140,13 @@ impl CPythonHosts {
       .zygote(executable, &installation)
       .await
       .map_err(failed)?;
-    let mut forked = zygote.fork(socket).await;
+    let mut forked = zygote.fork(role, socket).await;
     if forked.is_err() && zygote.is_gone() {
       zygote = self
         .zygote(executable, &installation)
         .await
         .map_err(failed)?;
-      forked = zygote.fork(socket).await;
+      forked = zygote.fork(role, socket).await;
     }
     forked.map(HostProcess::Forked).map_err(failed)
   }
@@ -166,7 +184,7 @@ impl CPythonHosts {
     }
     // What is installed may have changed by the next attempt: probed again then.
     *prepared = None;
-    let zygote = Zygote::start(|socket| self.spawn("zygote", installation, socket)).await?;
+    let zygote = Zygote::start(|socket| self.spawn(Role::Zygote, installation, socket)).await?;
     let zygote = Arc::new(zygote);
     *prepared = Some(Prepared {
       installation: installation.clone(),
@@ -177,13 +195,14 @@ impl CPythonHosts {
 
   async fn spawn(
     &self,
-    role: &str,
+    role: Role,
     installation: &PythonInstallation,
     socket: OwnedFd,
   ) -> io::Result<Child> {
     let mut command = Command::new(&self.binary);
     command
-      .arg(role)
+      .arg(role.to_argument())
+      .arg(self.confinement.to_argument())
       .arg(&installation.executable)
       // Nothing of the server's environment is for kernels.
       .env_clear()
@@ -193,7 +212,6 @@ impl CPythonHosts {
       .stdin(Stdio::from(socket))
       .stdout(Stdio::null())
       .stderr(Stdio::inherit())
-      .process_group(0)
       .kill_on_drop(true);
     spawner::spawn(command).await
   }
@@ -229,7 +247,8 @@ impl HostProcess {
     }
   }
 
-  /// Kills the process and what it started; does nothing once it has been waited for.
+  /// Kills the process and its group, if it has come to make one; does nothing once it has been waited
+  /// for. What left the group comes to the server, which ends it.
   pub fn kill_group(&mut self) {
     match self {
       Self::Direct(child) => {
@@ -244,16 +263,19 @@ impl HostProcess {
 
   /// Waits until it has ended; `None` when how it did cannot be known.
   pub async fn wait(&mut self) -> Option<ExitStatus> {
-    match self {
+    let status = match self {
       Self::Direct(child) => child.wait().await.ok(),
       Self::Forked(kernel) => kernel.wait().await,
-    }
+    };
+    spawner::kernel_ended();
+    status
   }
 }
 
 impl Drop for HostProcess {
   fn drop(&mut self) {
     self.kill_group();
+    spawner::kernel_ended();
   }
 }
 

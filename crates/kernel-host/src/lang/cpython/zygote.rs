@@ -40,7 +40,10 @@ use tokio::sync::oneshot;
 use tokio_util::codec::FramedRead;
 use tokio_util::codec::LengthDelimitedCodec;
 
+use crate::orphans::KnownKernel;
 use crate::protocol;
+use crate::sandbox::Role;
+use crate::spawner;
 
 /// Longest a zygote may take to import everything, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -49,7 +52,7 @@ const FORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the report of a kernel's end may lag behind the end.
 const REPORT_GRACE: Duration = Duration::from_millis(500);
 
-/// What a zygote tells the server. It is asked with one byte and the new kernel's socket, and
+/// What a zygote tells the server. It is asked with one byte, the role, and the new kernel's socket, and
 /// answers `Forked` or `Refused` in the order it was asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Told {
@@ -119,17 +122,17 @@ impl Zygote {
     lock(&self.state).gone
   }
 
-  /// Forks a kernel that talks over `socket`.
+  /// Forks a kernel for `role` that talks over `socket`.
   ///
   /// # Errors
   /// When the zygote has gone, is stuck or cannot fork.
-  pub async fn fork(&self, socket: BorrowedFd<'_>) -> io::Result<ForkedKernel> {
+  pub async fn fork(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<ForkedKernel> {
     let answer = {
       let mut state = lock(&self.state);
       if state.gone {
         return Err(gone());
       }
-      if let Err(error) = self.ask(socket) {
+      if let Err(error) = self.ask(role, socket) {
         // Its end is felt here before it is heard of.
         state.gone = true;
         return Err(error);
@@ -145,8 +148,8 @@ impl Zygote {
     }
   }
 
-  /// One byte that carries the socket. Never waits: the zygote reads faster than it is asked.
-  fn ask(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+  /// One byte, the role, that carries the socket. Never waits: the zygote reads faster than it is asked.
+  fn ask(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let sockets = [socket];
@@ -155,7 +158,7 @@ impl Zygote {
     }
     rustix::net::sendmsg(
       &self.control,
-      &[IoSlice::new(&[1])],
+      &[IoSlice::new(&[role.to_byte()])],
       &mut ancillary,
       SendFlags::NOSIGNAL,
     )?;
@@ -225,6 +228,7 @@ async fn listen(mut child: Child, mut told: Ears, state: Arc<Mutex<State>>) {
   if let Ok(status) = child.wait().await {
     tracing::info!("a kernel zygote ended ({status})");
   }
+  spawner::kernel_ended();
 }
 
 /// A kernel's process. Dropping it ends the kernel.
@@ -233,10 +237,13 @@ pub struct ForkedKernel {
   /// Names this very process, also when another has its number; readable once it has ended.
   process: AsyncFd<OwnedFd>,
   exit: oneshot::Receiver<ExitStatus>,
+  /// When its zygote has ended it is the server's child, but nothing that a kernel left behind.
+  _known: KnownKernel,
 }
 
 impl ForkedKernel {
   fn new(pid: u32, exit: oneshot::Receiver<ExitStatus>) -> io::Result<Self> {
+    let known = KnownKernel::new(pid);
     // A kernel that has ended within this moment may be gone already; its number cannot have come
     // round to another process yet.
     let process = rustix::process::pidfd_open(raw(pid)?, PidfdFlags::NONBLOCK)?;
@@ -244,6 +251,7 @@ impl ForkedKernel {
       pid,
       process: super::watch(process)?,
       exit,
+      _known: known,
     })
   }
 
