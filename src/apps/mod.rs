@@ -45,7 +45,6 @@ pub use self::log::LogItem;
 pub use self::manager::AppManager;
 pub use self::manifest::Manifest;
 pub use self::manifest::WrittenManifest;
-pub use self::proxy::Door;
 pub use self::proxy::Upstream;
 pub use self::restart::RestartPolicy;
 pub use self::route::Lease;

@@ -144,7 +144,7 @@ mod tests {
 
   #[test]
   fn a_port_needs_the_permission_for_it() {
-    let may = |net, deny| may_listen(&permissions(net, deny), 3000);
+    let may = |net: Option<&[&str]>, deny| may_listen(&permissions(net, deny), 3000);
     assert!(may(Some(&[]), false));
     assert!(!may(Some(&[]), true) && !may(None, false));
     for entry in ["127.0.0.1:3000", "localhost", "0.0.0.0:3000", "[::]:3000", "::1", "127.0.0.1"] {

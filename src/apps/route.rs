@@ -76,7 +76,7 @@ mod tests {
   async fn it_is_idle_when_the_last_lease_is_dropped() {
     let upstream = Upstream::open(([127, 0, 0, 1], 1).into());
     let route = Route {
-      upstream,
+      upstream: upstream.clone(),
       in_flight: InFlight::new(),
     };
     route.in_flight.idle().await;

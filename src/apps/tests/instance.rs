@@ -245,6 +245,8 @@ impl Instance {
   }
 
   pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
-    Ok(Arc::new(Execution::new(code, 1024)))
+    let logs = LogBudget::new(1 << 20, 1 << 20).owner(None, 1 << 20);
+    let execution = Execution::new(code, 1024, &logs).expect("there is room");
+    Ok(Arc::new(execution))
   }
 }

@@ -43,7 +43,7 @@ async fn a_program_that_ends_well_leaves_its_process_for_code() {
   becomes(&app, AppState::Exited).await;
   assert_eq!(app.status().exit_code, Some(0));
   let execution = app.execute("1 + 1".into()).expect("has a process");
-  assert_eq!(execution.code, "1 + 1");
+  assert_eq!(&*execution.code(), "1 + 1");
   processes.none_within(seconds(60)).await;
   assert!(!process.is_told_to_stop());
   // Nor is it started again when that process goes: its work was done.
@@ -268,7 +268,7 @@ async fn a_request_waits_for_an_app_that_is_restarted_but_not_for_ever() {
   becomes(&app, AppState::Restarting).await;
   let request = tokio::spawn({
     let app = app.clone();
-    async move { app.upstream(seconds(5)).await.map(|lease| *lease) }
+    async move { app.upstream(seconds(5)).await.map(|lease| lease.clone()) }
   });
   let mut second = processes.next().await;
   let error = app

@@ -103,7 +103,7 @@ impl Kernel {
     let mut kernel = Self {
       process,
       wire: LengthDelimitedCodec::builder()
-        .max_frame_length(protocol::MAX_FRAME_BYTES)
+        .max_frame_length(protocol::MAX_REPLY_BYTES)
         .new_framed(wire),
       scratch: tempfile::tempdir().expect("a folder"),
     };
@@ -181,7 +181,9 @@ impl Kernel {
     self.send(Request::Ask { id: 7, question }).await;
     loop {
       match self.next().await {
-        Some(Reply::Answer { id: 7, answer }) => return answer,
+        Some(Reply::Answer { id: 7, answer }) => {
+          return serde_json::from_str(answer.as_str()).expect("is JSON");
+        }
         Some(Reply::Event { .. }) => {}
         other => panic!("{other:?}"),
       }
@@ -214,8 +216,9 @@ impl Ran {
   /// A MIME type of the result.
   pub fn result(&self, mime: &str) -> Option<String> {
     self.events.iter().find_map(|event| match event {
-      KernelEvent::ExecuteResult { data, .. } => {
-        data.get(mime).and_then(Value::as_str).map(str::to_owned)
+      KernelEvent::ExecuteResult(result) => {
+        let result: Value = serde_json::from_str(result.as_str()).expect("is JSON");
+        result["data"][mime].as_str().map(str::to_owned)
       }
       _ => None,
     })

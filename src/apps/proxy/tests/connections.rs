@@ -201,7 +201,7 @@ async fn an_instance_that_accepts_nobody_is_given_up_after_a_while() {
   let (socket, upstream) = deaf();
   let _listener = socket.listen(0).expect("it listens");
   // It has room for one.
-  let first = TcpStream::connect(upstream.0);
+  let first = TcpStream::connect(upstream.address);
   let _first = soon(first).await.expect("a connection");
   let (proxy, route) = (Proxy::new(), route_to(upstream));
   // Nothing else happens from here on, so the time passes at once.
@@ -282,7 +282,7 @@ async fn no_request_fails_while_instances_replace_each_other() {
   const SWITCHES: usize = 20;
   let served = Arc::new(AtomicUsize::new(0));
   let first = Instance::start(0, &served).await;
-  let front = Arc::new(Front::of(first.upstream).await);
+  let front = Arc::new(Front::of(first.upstream.clone()).await);
   let mut current = first;
   let clients: Vec<_> = (0..CLIENTS)
     .map(|number| {
@@ -314,7 +314,7 @@ async fn no_request_fails_while_instances_replace_each_other() {
       tokio::task::yield_now().await;
     }
     let next = Instance::start(number, &served).await;
-    let old_route = front.switch_to(next.upstream);
+    let old_route = front.switch_to(next.upstream.clone());
     let old = std::mem::replace(&mut current, next);
     soon(old_route.in_flight.idle()).await;
     front.proxy.forget(&old_route.upstream);
