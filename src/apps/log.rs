@@ -319,7 +319,7 @@ mod tests {
     let bytes: usize = log
       .last(usize::MAX)
       .iter()
-      .map(|entry| entry.text.len())
+      .map(|entry| weight(&entry.text))
       .sum();
     assert!(bytes <= MAX_BYTES && bytes > MAX_BYTES - 2000, "{bytes}");
   }

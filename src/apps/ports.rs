@@ -168,8 +168,11 @@ mod tests {
       let port = listener.local_addr().expect("is bound").port();
       let expected = SocketAddr::new(expected.parse().expect("an address"), port);
       assert_eq!(listening(me, port), Some(expected));
-      // That of another process.
-      assert_eq!(listening(1, port).filter(|_| me != 1), None);
+      // What is not a process of the app's is none of it.
+      let mut other = std::process::Command::new("sleep").arg("60").spawn().expect("starts");
+      assert_eq!(listening(other.id(), port), None);
+      other.kill().expect("is killed");
+      other.wait().expect("is gone");
       drop(listener);
       assert_eq!(listening(me, port), None);
     }

