@@ -1,14 +1,13 @@
 //! The process of one instance of an app.
 
 use std::net::Ipv4Addr;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Once;
 use std::sync::Weak;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -25,7 +24,8 @@ use super::artifacts::Artifacts;
 use super::artifacts::ArtifactsError;
 use super::manifest;
 use super::ports;
-use super::proxy::Door;
+use super::ports::Listener;
+use super::proxy::gate::Gate;
 use crate::kernel::CreateKernel;
 use crate::kernel::Execution;
 use crate::kernel::Kernel;
@@ -346,14 +346,11 @@ impl Hearing {
   /// Where a server is that the program says it has: found by the engine, or not at all.
   async fn upstream(&self, port: u16, permitted: bool) -> Option<Upstream> {
     let kernel = self.kernel.upgrade()?;
-    let found = find(&kernel, port).await;
-    match found {
-      Some(address) if permitted && ports::may_listen(&kernel.approved.host.permissions, port) => {
-        Some(Upstream::open(address))
+    match find(&kernel, port).await {
+      Some(found) if permitted && ports::may_listen(&kernel.approved.host.permissions, port) => {
+        Some(Upstream::open(found.address))
       }
-      Some(address) if !permitted && address.ip() == self.own_address => {
-        Some(Upstream::gated(address, Entrance(self.kernel.clone())))
-      }
+      Some(found) if !permitted && found.address.ip() == self.own_address => Some(gated(found)),
       _ => {
         let text = format!(
           "the app says that it listens on port {port}, but has no such server that requests may go to"
@@ -365,33 +362,38 @@ impl Hearing {
   }
 }
 
-/// Where the process of a kernel listens on this port, if it does.
-async fn find(kernel: &Kernel, port: u16) -> Option<SocketAddr> {
+/// A server that only the engine reaches, where the system makes that possible.
+fn gated(found: Listener) -> Upstream {
+  static WARNED: Once = Once::new();
+  let address = found.address;
+  match Gate::close(found) {
+    Ok(gate) => Upstream::gated(gate),
+    Err(error) => {
+      WARNED.call_once(|| {
+        tracing::warn!(
+          "programs of this machine can reach apps past the engine: their servers cannot be closed to \
+           them ({error}); it takes CAP_NET_ADMIN or an older system, see docs/security.md"
+        );
+      });
+      Upstream::open(address)
+    }
+  }
+}
+
+/// What a kernel's process listens with on this port, if it does.
+async fn find(kernel: &Kernel, port: u16) -> Option<Listener> {
   let pid = kernel.pid()?;
   let found = tokio::task::spawn_blocking(move || ports::listening(pid, port)).await;
   found.ok().flatten()
-}
-
-/// Announces connections to an instance.
-struct Entrance(Weak<Kernel>);
-
-#[async_trait]
-impl Door for Entrance {
-  async fn admit(&self, port: u16) -> bool {
-    match self.0.upgrade() {
-      Some(kernel) => kernel.admit(port).await,
-      None => false,
-    }
-  }
 }
 
 /// Tells when an instance listens on the port that its manifest names: not every server that a script
 /// can start lets the engine know. Only a socket of its own processes counts.
 async fn find_port(port: u16, kernel: Weak<Kernel>, events: mpsc::Sender<InstanceEvent>) {
   while let Some(kernel) = kernel.upgrade().filter(|kernel| kernel.pid().is_some()) {
-    if let Some(address) = find(&kernel, port).await {
+    if let Some(found) = find(&kernel, port).await {
       let event = InstanceEvent::Listening {
-        upstream: Upstream::open(address),
+        upstream: Upstream::open(found.address),
         port: Some(port),
       };
       let _ = events.send(event).await;

@@ -9,7 +9,6 @@ mod instance;
 mod log;
 mod manager;
 mod manifest;
-#[cfg_attr(test, expect(dead_code, reason = "the instances of the tests have no process"))]
 mod ports;
 pub mod proxy;
 pub mod published;

@@ -2,12 +2,12 @@
 //! the engine connects to is nothing that an app may choose.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::protocol::HostPermissions;
 
@@ -35,26 +35,46 @@ fn grants(entry: &str, port: u16) -> bool {
   is_here && granted == Some(port)
 }
 
-/// Where a process, or one that it has started, accepts connections on this port.
-pub fn listening(pid: u32, port: u16) -> Option<SocketAddr> {
-  let mut candidates = listeners(pid, port);
+/// A listening socket, and one of those who have it open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+  /// Where it is reached from this machine.
+  pub address: SocketAddr,
+  pub pid: u32,
+  /// Its number in that process.
+  pub fd: i32,
+  inode: u64,
+}
+
+impl Listener {
+  /// Whether that process still has it open.
+  pub fn is_open(&self) -> bool {
+    inode(Path::new(&format!("/proc/{}/fd/{}", self.pid, self.fd))) == Some(self.inode)
+  }
+}
+
+/// What a process, or one that it has started, accepts connections with on this port.
+pub fn listening(pid: u32, port: u16) -> Option<Listener> {
+  let candidates = listeners(pid, port);
   if candidates.is_empty() {
     return None;
   }
   let owned = sockets_of(&family_of(pid));
-  candidates.retain(|(_, inode)| owned.contains(inode));
-  let mut addresses: Vec<IpAddr> = candidates
-    .into_iter()
-    .map(|(ip, _)| match ip {
-      // One that accepts IPv6 everywhere accepts IPv4 too, unless it says that it does not.
+  let found = candidates.into_iter().filter_map(|(ip, inode)| {
+    let (pid, fd) = *owned.get(&inode)?;
+    let ip = match ip {
       IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
       IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
       ip => ip,
+    };
+    Some(Listener {
+      address: SocketAddr::new(ip, port),
+      pid,
+      fd,
+      inode,
     })
-    .collect();
-  addresses.sort_by_key(|ip| (!ip.is_loopback(), ip.is_ipv6()));
-  let ip = *addresses.first()?;
-  Some(SocketAddr::new(ip, port))
+  });
+  found.min_by_key(|found| (!found.address.ip().is_loopback(), found.address.is_ipv6()))
 }
 
 /// The addresses that something listens at on this port, in the network that the process sees, each
@@ -113,19 +133,26 @@ fn parent_of(process: u32) -> Option<u32> {
   fields.nth(1)?.parse().ok()
 }
 
-/// The inodes of the sockets that these processes have open.
-fn sockets_of(processes: &[u32]) -> HashSet<u64> {
+/// The sockets that these processes have open, by inode: who has each, and under which number.
+fn sockets_of(processes: &[u32]) -> HashMap<u64, (u32, i32)> {
   let descriptors = processes.iter().flat_map(|process| {
     let entries = fs::read_dir(format!("/proc/{process}/fd"));
-    entries.into_iter().flatten().flatten()
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(move |entry| (*process, entry))
   });
   descriptors
-    .filter_map(|entry| {
-      let target = fs::read_link(entry.path()).ok()?;
-      let inode = target.to_str()?.strip_prefix("socket:[")?;
-      inode.strip_suffix(']')?.parse().ok()
+    .filter_map(|(process, entry)| {
+      let fd = entry.file_name().to_str()?.parse().ok()?;
+      Some((inode(&entry.path())?, (process, fd)))
     })
     .collect()
+}
+
+/// The inode of the socket that a descriptor is.
+fn inode(descriptor: &Path) -> Option<u64> {
+  let target = fs::read_link(descriptor).ok()?;
+  let inode = target.to_str()?.strip_prefix("socket:[")?;
+  inode.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -167,7 +194,8 @@ mod tests {
       let listener = TcpListener::bind(bound).expect("listens");
       let port = listener.local_addr().expect("is bound").port();
       let expected = SocketAddr::new(expected.parse().expect("an address"), port);
-      assert_eq!(listening(me, port), Some(expected));
+      let found = listening(me, port).expect("is found");
+      assert_eq!((found.address, found.pid, found.is_open()), (expected, me, true));
       // What is not a process of the app's is none of it.
       let mut other = std::process::Command::new("sleep").arg("60").spawn().expect("starts");
       assert_eq!(listening(other.id(), port), None);
@@ -175,6 +203,7 @@ mod tests {
       other.wait().expect("is gone");
       drop(listener);
       assert_eq!(listening(me, port), None);
+      assert!(!found.is_open());
     }
   }
 }

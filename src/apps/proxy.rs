@@ -2,6 +2,7 @@
 //! at the pace of the slower side; nothing is collected.
 
 mod connection;
+pub mod gate;
 mod headers;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::body::Body;
 use axum::body::HttpBody;
 use axum::extract::Request;
@@ -45,6 +45,7 @@ use tokio::sync::watch;
 
 use self::connection::Answered;
 use self::connection::Connector;
+use self::gate::Gate;
 use super::Lease;
 
 /// How long a connection is kept without a request. The usual servers close theirs after 2 s or
@@ -61,21 +62,8 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Upstream {
   address: SocketAddr,
-  /// What connections must be announced at, where only the engine gets in.
+  /// Where only the engine gets in.
   gate: Option<Arc<Gate>>,
-}
-
-/// Lets announced connections in to a server.
-#[async_trait]
-pub trait Door: Send + Sync {
-  /// Announces a connection from this port; `false` when there is no server. Called for one connection
-  /// at a time, which is then made before the next is announced.
-  async fn admit(&self, port: u16) -> bool;
-}
-
-struct Gate {
-  door: Box<dyn Door>,
-  turn: tokio::sync::Mutex<()>,
 }
 
 impl Upstream {
@@ -87,14 +75,14 @@ impl Upstream {
     }
   }
 
-  /// A server that takes announced connections only.
-  pub fn gated(address: SocketAddr, door: impl Door + 'static) -> Self {
-    let gate = Gate {
-      door: Box::new(door),
-      turn: tokio::sync::Mutex::default(),
-    };
+  /// A server that only the engine reaches.
+  #[cfg_attr(
+    test,
+    expect(dead_code, reason = "the instances of the tests have no process")
+  )]
+  pub fn gated(gate: Gate) -> Self {
     Self {
-      address,
+      address: gate.address(),
       gate: Some(Arc::new(gate)),
     }
   }

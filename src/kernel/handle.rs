@@ -57,8 +57,6 @@ const MAX_QUEUE_BYTES: usize = 64 << 20;
 const INTERRUPT_GRACE: Duration = Duration::from_millis(1500);
 /// How long a question about code may wait for the kernel.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to be let in.
-const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions that may wait for answers.
 const MAX_QUESTIONS: usize = 32;
 /// Room for a kernel's logs besides what one execution may print, in bytes.
@@ -98,8 +96,6 @@ pub struct Kernel {
   logs: LogOwner,
   state: Mutex<State>,
   answers: Mutex<HashMap<u64, oneshot::Sender<JsonText>>>,
-  /// The connection that was announced last, and who waits for it.
-  admission: Mutex<Option<(u16, oneshot::Sender<bool>)>>,
   next_question: AtomicU64,
   /// Held while a host is being replaced: two replacements at once would leave one host behind.
   pub replacing: tokio::sync::Mutex<()>,
@@ -173,7 +169,6 @@ impl Kernel {
         awaits_input: false,
       }),
       answers: Mutex::default(),
-      admission: Mutex::default(),
       next_question: AtomicU64::new(1),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
@@ -345,16 +340,6 @@ impl Kernel {
         let waiting = self.answers().remove(&id);
         if let Some(waiting) = waiting {
           let _ = waiting.send(answer);
-        }
-      }
-      Reply::Admitted { port, admitted } => {
-        let waiting = self
-          .admission
-          .lock()
-          .unwrap_or_else(PoisonError::into_inner)
-          .take_if(|(announced, _)| *announced == port);
-        if let Some((_, waiting)) = waiting {
-          let _ = waiting.send(admitted);
         }
       }
       Reply::Started { .. }
@@ -537,18 +522,6 @@ impl Kernel {
     let manager = self.manager().ok_or(KernelError::NotFound)?;
     let reason = report.evalue.clone();
     manager.remove(&self.id, &reason, Some(report)).await
-  }
-
-  /// Announces a connection from this port to the server of the main program; `false` when there is
-  /// none. For one connection at a time.
-  pub async fn admit(&self, port: u16) -> bool {
-    let (tell, told) = oneshot::channel();
-    *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some((port, tell));
-    let sent = match &self.lock().phase {
-      Phase::Up(host) => host.try_send(&Request::Admit { port }).is_ok(),
-      _ => false,
-    };
-    sent && matches!(tokio::time::timeout(ADMIT_TIMEOUT, told).await, Ok(Ok(true)))
   }
 
   /// Kills a host that has shown no sign of life for `most`, and asks the others for one.

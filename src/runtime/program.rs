@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use deno_core::OpState;
 use deno_core::ResourceId;
@@ -15,8 +14,6 @@ use deno_runtime::deno_net::resolve_addr::resolve_addr_sync;
 use deno_runtime::deno_net::tcp::TcpListener;
 use deno_runtime::deno_os::ExitCode;
 use deno_runtime::deno_permissions::PermissionsContainer;
-use kernel_host::gate::Gate;
-use kernel_host::gate::Guarding;
 use kernel_host::sink::SharedSink;
 
 use crate::protocol::KernelEvent;
@@ -29,8 +26,8 @@ const DEFAULT_PORT: u16 = 8000;
 struct Listening {
   behind_engine: bool,
   own_address: Option<Ipv4Addr>,
-  /// What only the engine gets through, to a server on an address of this machine.
-  gate: Arc<Gate>,
+  /// Whether the engine knows of a server on the app's own address.
+  told: bool,
   /// Set while `Deno.serve` begins to listen and its options name no address.
   anywhere: bool,
 }
@@ -42,7 +39,7 @@ deno_core::extension!(
     op_program_node_address,
     op_program_node_listening
   ],
-  options = { behind_engine: bool, gate: Arc<Gate> },
+  options = { behind_engine: bool },
   middleware = |op| match op.name {
     "op_net_listen_tcp" => op_program_listen_tcp(),
     "op_exit" => op_program_exit(),
@@ -52,14 +49,14 @@ deno_core::extension!(
     state.put(Listening {
       behind_engine: options.behind_engine,
       own_address: None,
-      gate: options.gate,
+      told: false,
       anywhere: false,
     });
   },
 );
 
-pub fn extension(behind_engine: bool, gate: Arc<Gate>) -> deno_core::Extension {
-  program::init(behind_engine, gate)
+pub fn extension(behind_engine: bool) -> deno_core::Extension {
+  program::init(behind_engine)
 }
 
 /// Sets where servers listen that may nowhere else.
@@ -74,8 +71,8 @@ fn op_program_any_address(state: &mut OpState, anywhere: bool) {
   state.borrow_mut::<Listening>().anywhere = anywhere;
 }
 
-/// Listens where the script says, when it says so and may; otherwise on a port of this machine where
-/// only the engine gets in, which forwards requests. The script sees the address it asked for.
+/// Listens where the script says, when it says so and may; otherwise on a port of the app's own address,
+/// which the engine learns of and forwards requests to. The script sees the address it asked for.
 #[op2(stack_trace)]
 fn op_program_listen_tcp(
   state: &mut OpState,
@@ -127,7 +124,7 @@ fn op_program_listen_tcp(
         )));
       }
       let bound = listener.local_addr().map_err(JsErrorBox::from_err)?;
-      guard(state, bound)?;
+      tell_own(state, bound.port());
       let port = match wanted.port {
         0 => DEFAULT_PORT,
         port => port,
@@ -161,39 +158,32 @@ fn op_program_node_address(
 /// A server of `node:net` accepts connections, on a port of the app's own address or on one that it was
 /// granted.
 #[op2(fast)]
-fn op_program_node_listening(
-  state: &mut OpState,
-  #[smi] port: u32,
-  own: bool,
-) -> Result<(), JsErrorBox> {
+fn op_program_node_listening(state: &mut OpState, #[smi] port: u32, own: bool) {
   let port = u16::try_from(port).unwrap_or_default();
-  match state.borrow::<Listening>().own_address {
-    Some(address) if own => guard(state, (address, port).into()),
-    _ => {
-      let sink = state.borrow::<SharedSink>();
-      sink.program(ProgramEvent::Listening {
-        port,
-        permitted: true,
-      });
-      Ok(())
-    }
+  if own {
+    tell_own(state, port);
+  } else {
+    let sink = state.borrow::<SharedSink>();
+    sink.program(ProgramEvent::Listening {
+      port,
+      permitted: true,
+    });
   }
 }
 
-/// Lets only the engine in to a listener on the app's own address, and tells it of the first.
-fn guard(state: &OpState, address: SocketAddr) -> Result<(), JsErrorBox> {
+/// Tells of a server on the app's own address; requests go to the first.
+fn tell_own(state: &mut OpState, port: u16) {
+  let another = std::mem::replace(&mut state.borrow_mut::<Listening>().told, true);
   let sink = state.borrow::<SharedSink>();
-  let guarding = state.borrow::<Listening>().gate.guard(address);
-  match guarding.map_err(JsErrorBox::from_err)? {
-    Guarding::Behind => sink.program(ProgramEvent::Listening {
-      port: address.port(),
-      permitted: false,
-    }),
-    Guarding::Closed => sink.emit(KernelEvent::stderr(
+  if another {
+    sink.emit(KernelEvent::stderr(
       "The engine forwards requests to the first server of an app; this one is another.\n",
-    )),
+    ));
   }
-  Ok(())
+  sink.program(ProgramEvent::Listening {
+    port,
+    permitted: false,
+  });
 }
 
 fn granted_address(state: &mut OpState, wanted: &IpAddr) -> Result<SocketAddr, JsErrorBox> {

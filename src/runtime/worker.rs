@@ -107,7 +107,7 @@ impl JsWorker {
     modules: &ModuleCache,
     main: &MainProgram,
   ) -> std::io::Result<Self> {
-    let program = vec![program::extension(main.behind_engine, options.gate.clone())];
+    let program = vec![program::extension(main.behind_engine)];
     Self::boot_as(options, modules, Some(main), program)
   }
 

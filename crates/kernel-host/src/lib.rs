@@ -1,7 +1,6 @@
 //! What the process of a kernel and the server share, whatever language the kernel speaks: the
 //! protocol, the request loop around a language, and how processes are started.
 
-pub mod gate;
 pub mod host;
 pub mod json;
 pub mod lang;

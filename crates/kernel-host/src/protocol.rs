@@ -87,9 +87,6 @@ pub enum Request {
   Ask { id: u64, question: Question },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
   InputReply { value: Option<String> },
-  /// Lets a connection from this port of 127.0.0.1 in to the server of the main program, and no other.
-  /// Answered by [`Reply::Admitted`]. The port is the asker's for as long as that takes.
-  Admit { port: u16 },
   /// Asks for a sign of life, [`Reply::Alive`].
   Ping,
   /// Ends the host. Closing the socket does the same.
@@ -130,11 +127,7 @@ pub enum Reply {
     answer: JsonText,
   },
   Alive,
-  /// Whether the connection from this port would get through: the program has a server.
-  Admitted {
-    port: u16,
-    admitted: bool,
-  },
+
   /// What becomes of the main program. Its output are events of no execution.
   Program(ProgramEvent),
   /// The host cannot go on and is about to end; sent so that the reason is not lost with it.
@@ -161,8 +154,8 @@ pub struct MainProgram {
 pub enum ProgramEvent {
   /// Its modules are loaded, and it runs.
   Started,
-  /// It accepts connections on a port: one that it was permitted to open, or one of its own address,
-  /// where it admits the server's connections only. A claim: the server finds out for itself.
+  /// It accepts connections on a port: one that it was permitted to open, or one of its own address. A
+  /// claim: the server finds out for itself.
   Listening { port: u16, permitted: bool },
   /// It named a port that somebody else has.
   PortTaken { port: u16 },

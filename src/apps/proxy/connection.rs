@@ -17,11 +17,9 @@ use futures::future::BoxFuture;
 use hyper_util::client::legacy::connect::Connected;
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::TokioIo;
-use kernel_host::gate;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -69,17 +67,7 @@ impl Service<Uri> for Connector {
 async fn connect(upstream: Upstream) -> io::Result<TcpStream> {
   let stream = match &upstream.gate {
     None => TcpStream::connect(upstream.address).await?,
-    Some(gate) => {
-      let socket = TcpSocket::new_v4()?;
-      // Held from here on, so that nobody else's connection can come from it.
-      socket.bind((gate::SERVER, 0).into())?;
-      let port = socket.local_addr()?.port();
-      let _turn = gate.turn.lock().await;
-      if !gate.door.admit(port).await {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-      }
-      socket.connect(upstream.address).await?
-    }
+    Some(gate) => gate.connect().await?,
   };
   // Events are small, and each must leave at once.
   stream.set_nodelay(true)?;

@@ -24,7 +24,6 @@ use tokio::sync::mpsc;
 pub use self::capture::Capture;
 pub use self::outbox::Ending;
 use self::outbox::Outbox;
-use crate::gate::Gate;
 use crate::json::JsonText;
 use crate::lang::Cell;
 use crate::lang::Interrupt;
@@ -67,8 +66,6 @@ pub struct Surroundings {
   pub stdout: File,
   pub stderr: File,
   pub owner: ProcessOwner,
-  /// What lets the server in to the server of a main program.
-  pub gate: Arc<Gate>,
 }
 
 /// The half that reads requests.
@@ -77,7 +74,6 @@ pub struct Control {
   outbox: Arc<Outbox>,
   jobs: mpsc::UnboundedSender<Job>,
   interrupt: SharedInterrupt,
-  gate: Arc<Gate>,
   ending: Ending,
 }
 
@@ -86,7 +82,6 @@ pub struct Owner {
   outbox: Arc<Outbox>,
   queue: mpsc::UnboundedReceiver<Job>,
   interrupt: SharedInterrupt,
-  gate: Arc<Gate>,
   stdout: File,
   stderr: File,
 }
@@ -151,20 +146,17 @@ pub fn halves(
   outbox::pump_captured_output(&outbox)?;
   let (jobs, queue) = mpsc::unbounded_channel();
   let interrupt = SharedInterrupt::default();
-  let gate = Arc::<Gate>::default();
   let control = Control {
     socket,
     outbox: outbox.clone(),
     jobs,
     interrupt: interrupt.clone(),
-    gate: gate.clone(),
     ending,
   };
   let owner = Owner {
     outbox,
     queue,
     interrupt,
-    gate,
     stdout: capture.stdout,
     stderr: capture.stderr,
   };
@@ -189,11 +181,6 @@ impl Control {
         }
         Request::Interrupt { execution_id } => {
           stop(&self.interrupt, &self.outbox, execution_id);
-          continue;
-        }
-        Request::Admit { port } => {
-          let admitted = self.gate.admit(port);
-          self.outbox.send(&Reply::Admitted { port, admitted });
           continue;
         }
         Request::Ping => {
@@ -277,7 +264,6 @@ impl Owner {
         stdout: self.stdout,
         stderr: self.stderr,
         owner: outbox.process_owner(),
-        gate: self.gate,
       })
       .await?;
       let _ = self.interrupt.set(language.interrupter());
