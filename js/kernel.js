@@ -7,8 +7,6 @@
 import { core, internals, primordials } from "ext:core/mod.js";
 
 const {
-  PipeWrap,
-  TCPWrap,
   op_kernel_cell,
   op_kernel_emit,
   op_kernel_input,
@@ -46,10 +44,7 @@ const ErrorCtor = globalThis.Error;
 
 const UV_EPERM = -1;
 
-/**
- * Lets `node:net` take only descriptors that are a program's to take. Fixed, for Deno sets these methods
- * once more when it first loads a part of Node.
- */
+/** Lets `node:net` take only descriptors that are a program's to take. */
 function guardOpen({ prototype }) {
   const { open } = prototype;
   ObjectDefineProperty(prototype, "open", {
@@ -62,8 +57,8 @@ function guardOpen({ prototype }) {
   });
 }
 
-guardOpen(PipeWrap);
-guardOpen(TCPWrap);
+guardOpen(core.loadExtScript("ext:deno_node/internal_binding/pipe_wrap.ts").Pipe);
+guardOpen(core.loadExtScript("ext:deno_node/internal_binding/tcp_wrap.ts").TCP);
 op_kernel_vm_originals(op_kernel_vm_original_script, op_kernel_vm_original_function);
 
 const $display = SymbolFor("Jupyter.display");
