@@ -288,9 +288,10 @@ async fn mounts_are_refused_unless_the_operator_names_folders() {
       &["filesystem.root", "/tmp", "KERNEL_MOUNT_ROOTS"],
     ),
     (
+      // Whether it exists is not told.
       json!({"filesystem": {"root": "/no/such/folder"}}),
-      400,
-      &["filesystem.root", "/no/such/folder"],
+      403,
+      &["filesystem.root", "/no/such/folder", "KERNEL_MOUNT_ROOTS"],
     ),
   ])
   .await;

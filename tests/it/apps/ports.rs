@@ -130,19 +130,79 @@ async fn a_port_that_another_program_has_is_told_as_such() {
 
 #[tokio::test]
 async fn two_manifests_cannot_declare_one_port() {
+  let server = open_server();
+  let client = server.client();
   let port = free_port();
-  let app = app_of(json!({"startup_script": "1", "port": port})).await;
-  let other = json!({"id": "other-port", "lang": "ts", "startup_script": "1", "port": port});
-  let answer = app.client.try_post_app(&other).await;
+  let manifest = json!({"lang": "ts", "startup_script": "1", "port": port});
+  let app = client.post_app(manifest.clone()).await;
+  let mut other = manifest.clone();
+  other["id"] = json!("other-port");
+  let answer = client.try_post_app(&other).await;
   answer.refused(409, &["port", &port.to_string(), &app.id]);
-  let third = app_of(json!({"startup_script": "1"})).await;
-  let answer = third
-    .put(&json!({"lang": "ts", "startup_script": "1", "port": port}))
-    .await;
+  let third = client.post_app(json!({"startup_script": "1"})).await;
+  let answer = third.put(&manifest).await;
   answer.refused(409, &["port", &port.to_string(), &app.id]);
   // The port is free again with the app.
   app.delete().await;
-  app_of(json!({"startup_script": "1", "port": port})).await;
+  client.post_app(manifest).await;
+}
+
+#[tokio::test]
+async fn a_port_in_a_manifest_needs_the_permission_and_is_not_the_engines() {
+  let port = free_port();
+  let manifest = |port: u16| json!({"id": "wants-a-port", "lang": "ts", "startup_script": "1", "port": port});
+  let client = super::apps_server().client();
+  let answer = client.try_post_app(&manifest(port)).await;
+  answer.refused(403, &["port", &port.to_string(), "net"]);
+  // Listing it in the manifest does not help: the operator grants this machine's network, or nobody.
+  let mut listed = manifest(port);
+  listed["permissions"] = json!({"net": [format!("127.0.0.1:{port}")]});
+  client.try_post_app(&listed).await.refused(403, &["port"]);
+
+  let engine_port = free_port();
+  let server = Server::builder()
+    .env("KERNEL_PERMISSIONS_MAX", r#"{"net": true}"#)
+    .env("ENGINE_PORT", engine_port.to_string())
+    .start();
+  let answer = server.client().try_post_app(&manifest(engine_port)).await;
+  answer.refused(403, &["engine's own"]);
+}
+
+#[tokio::test]
+async fn a_service_of_somebody_else_on_a_manifests_port_is_not_the_apps() {
+  let server = open_server();
+  let somebody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+  let port = somebody.local_addr().expect("is bound").port();
+  let app = server
+    .client()
+    .post_app(json!({"startup_script": "setInterval(() => {}, 1000)", "port": port}))
+    .await;
+  app.becomes("running").await;
+  let answer = app.client.get(&app.path("/")).await;
+  assert_eq!(answer.status, 503, "{}", answer.text);
+  somebody.set_nonblocking(true).expect("a socket");
+  assert!(somebody.accept().is_err(), "the engine connected to it");
+}
+
+#[tokio::test]
+async fn nothing_on_this_machine_gets_past_the_engine_to_an_app() {
+  let app = app_of(json!({"startup_script": "
+    Deno.serve((request, info) => new Response(request.url + ' ' + info.remoteAddr.hostname));"}))
+  .await;
+  let answer = app.get("/inside").await;
+  assert_eq!(answer.status, 200);
+  // Where it listens, as anybody on this machine can look up.
+  let pid = app.pid().await;
+  let listener = crate::support::listeners_of(pid);
+  let [address] = listener[..] else {
+    panic!("{listener:?}");
+  };
+  let connected = tokio::time::timeout(
+    std::time::Duration::from_millis(500),
+    tokio::net::TcpStream::connect(address),
+  );
+  assert!(connected.await.is_err(), "somebody got in to {address}");
+  assert_eq!(app.get("/again").await.status, 200);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub use self::hypha::Hypha;
 pub use self::process::children_of;
 pub use self::process::exists;
 pub use self::process::kill;
+pub use self::process::listeners_of;
 pub use self::registry::ADD_WASM;
 pub use self::registry::Loopback;
 pub use self::registry::Reply;

@@ -1,5 +1,7 @@
 //! Processes, as `/proc` shows them.
 
+use std::net::SocketAddr;
+
 use rustix::process::Pid;
 use rustix::process::Signal;
 
@@ -36,4 +38,22 @@ pub fn kill(pid: u32, signal: Signal) {
     .and_then(Pid::from_raw)
     .expect("a process id");
   rustix::process::kill_process(pid, signal).expect("the process takes the signal");
+}
+
+/// Addresses of IPv4 that a process accepts connections at.
+pub fn listeners_of(pid: u32) -> Vec<SocketAddr> {
+  let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+  let sockets: Vec<String> = descriptors
+    .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
+    .collect();
+  let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+  let lines = table.lines().skip(1).filter_map(|line| {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (ip, port) = fields.get(1)?.split_once(':')?;
+    let address = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let owned = sockets.contains(&format!("socket:[{}]", fields.get(9)?));
+    (fields.get(3) == Some(&"0A") && owned).then(|| (address, port).into())
+  });
+  lines.collect()
 }

@@ -92,7 +92,8 @@ impl Server {
     let mut command = Command::new(binary());
     command
       .env_clear()
-      .args(["serve", "--port", "0"])
+      .arg("serve")
+      .env("ENGINE_PORT", "0")
       // Blank kernels that no test takes would only slow it down.
       .env("KERNEL_POOL_ENABLED", "false");
     ServerBuilder {
