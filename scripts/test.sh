@@ -129,7 +129,8 @@ chromium_for_tests() {
 node_modules_for_tests() {
   local file work
   need npm 'Debian, Ubuntu: sudo apt-get install npm.'
-  BROWSER_TEST_NODE_MODULES=$CACHE_DIR/browser-tests/${PLAYWRIGHT_SHA256:0:16}
+  local folder=$CACHE_DIR/browser-tests/${PLAYWRIGHT_SHA256:0:16}
+  BROWSER_TEST_NODE_MODULES=$folder/node_modules
   if [[ -d $BROWSER_TEST_NODE_MODULES ]]; then return; fi
   step "npm: fetching $PLAYWRIGHT"
   mkdir -p "$CACHE_DIR/browser-tests"
@@ -141,10 +142,11 @@ node_modules_for_tests() {
   [[ $(sha256_of "$file") == "$PLAYWRIGHT_SHA256" ]] ||
     die "$PLAYWRIGHT is not the file it should be (sha256 $PLAYWRIGHT_SHA256)"
   tar -C "$work" -xzf "$file"
-  rm "$file"
-  mv "$work/package" "$work/playwright-core"
+  rm -rf "$file" "$folder"
+  mkdir "$work/node_modules"
+  mv "$work/package" "$work/node_modules/playwright-core"
   # Another run may have been faster.
-  mv "$work" "$BROWSER_TEST_NODE_MODULES" 2>/dev/null || [[ -d $BROWSER_TEST_NODE_MODULES ]]
+  mv "$work" "$folder" 2>/dev/null || [[ -d $BROWSER_TEST_NODE_MODULES ]]
 }
 
 "$ROOT/scripts/setup.sh"

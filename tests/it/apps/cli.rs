@@ -8,10 +8,12 @@ use std::path::Path;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::support::PATIENCE;
 use crate::support::binary;
 use crate::support::children_of;
 use crate::support::exists;
@@ -106,10 +108,12 @@ impl Run {
     let mut errors = child.stderr.take().expect("is piped");
     errors.read_to_string(&mut stderr).expect("can be read");
     let status = child.wait().expect("ends");
-    assert!(
-      !processes.iter().any(|pid| exists(*pid)),
-      "no process is left"
-    );
+    // One that ends by itself may take a moment longer than who waits for it.
+    let deadline = Instant::now() + PATIENCE;
+    while processes.iter().any(|pid| exists(*pid)) {
+      assert!(Instant::now() < deadline, "no process is left");
+      std::thread::yield_now();
+    }
     Output {
       status,
       stdout,
