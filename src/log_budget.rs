@@ -94,7 +94,11 @@ impl LogOwner {
     let mut state = self.budget.lock();
     let share = state.namespaces.entry(self.namespace.clone()).or_default();
     // Those that are gone by themselves would only pile up.
-    while share.complete.front().is_some_and(|(_, log)| log.strong_count() == 0) {
+    while share
+      .complete
+      .front()
+      .is_some_and(|(_, log)| log.strong_count() == 0)
+    {
       share.complete.pop_front();
     }
     share.complete.push_back((self.number, log));
@@ -131,7 +135,10 @@ impl LogOwner {
     let share = namespaces.entry(self.namespace.clone()).or_default();
     let own = share.owners.get(&self.number).copied().unwrap_or_default();
     if own + bytes > self.most {
-      let mine = share.complete.iter().position(|(owner, _)| *owner == self.number);
+      let mine = share
+        .complete
+        .iter()
+        .position(|(owner, _)| *owner == self.number);
       let mine = mine.and_then(|position| share.complete.remove(position));
       return Err(mine.map(|(_, log)| log));
     }
@@ -139,7 +146,9 @@ impl LogOwner {
       return Err(share.complete.pop_front().map(|(_, log)| log));
     }
     if *used + bytes > self.budget.most {
-      let evictable = namespaces.values_mut().filter(|share| !share.complete.is_empty());
+      let evictable = namespaces
+        .values_mut()
+        .filter(|share| !share.complete.is_empty());
       let largest = evictable.max_by_key(|share| share.used);
       let oldest = largest.and_then(|share| share.complete.pop_front());
       return Err(oldest.map(|(_, log)| log));
@@ -275,7 +284,10 @@ mod tests {
   #[test]
   fn a_namespace_that_is_full_takes_nothing_from_others() {
     let budget = LogBudget::new(1000, 100);
-    let (alice, bob) = (budget.owner(Some("alice"), 500), budget.owner(Some("bob"), 500));
+    let (alice, bob) = (
+      budget.owner(Some("alice"), 500),
+      budget.owner(Some("bob"), 500),
+    );
     let theirs = Log::complete(&bob, 90);
     let oldest = Log::complete(&alice, 60);
     let running = alice.account();
@@ -287,7 +299,10 @@ mod tests {
   #[test]
   fn a_server_that_is_full_evicts_from_the_largest() {
     let budget = LogBudget::new(100, 80);
-    let (alice, bob) = (budget.owner(Some("alice"), 80), budget.owner(Some("bob"), 80));
+    let (alice, bob) = (
+      budget.owner(Some("alice"), 80),
+      budget.owner(Some("bob"), 80),
+    );
     let small = Log::complete(&bob, 20);
     let large = Log::complete(&alice, 80);
     assert!(budget.owner(Some("carol"), 80).account().take(50));

@@ -494,9 +494,7 @@ impl KernelArgs {
 
   /// Finds the folders and files that are named.
   fn check(&mut self) -> Result<(), SettingsError> {
-    self
-      .kernel_mount_roots
-      .retain(|root| !root.is_empty());
+    self.kernel_mount_roots.retain(|root| !root.is_empty());
     for root in &mut self.kernel_mount_roots {
       if !root.resolve() {
         return Err(SettingsError::MountRoot(root.written().to_owned()));

@@ -310,7 +310,11 @@ struct Hearing {
 }
 
 impl Hearing {
-  async fn hear(self, mut notices: mpsc::Receiver<ProgramNotice>, events: mpsc::Sender<InstanceEvent>) {
+  async fn hear(
+    self,
+    mut notices: mpsc::Receiver<ProgramNotice>,
+    events: mpsc::Sender<InstanceEvent>,
+  ) {
     while let Some(notice) = notices.recv().await {
       let event = match notice {
         ProgramNotice::Event(KernelEvent::Stream { name, text }) => {

@@ -111,7 +111,13 @@ impl AppLog {
     {
       let mut ring = self.lock();
       for line in text.lines() {
-        ring.add(&self.account, level, LogStream::Engine, line.to_owned(), instance);
+        ring.add(
+          &self.account,
+          level,
+          LogStream::Engine,
+          line.to_owned(),
+          instance,
+        );
       }
     }
     self.changed.notify_waiters();

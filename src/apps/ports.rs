@@ -123,7 +123,11 @@ fn family_of(pid: u32) -> Vec<u32> {
       .take(1000)
       .any(|ancestor| ancestor == pid)
   };
-  parents.keys().copied().filter(|process| descends(*process)).collect()
+  parents
+    .keys()
+    .copied()
+    .filter(|process| descends(*process))
+    .collect()
 }
 
 fn parent_of(process: u32) -> Option<u32> {
@@ -174,11 +178,24 @@ mod tests {
     let may = |net: Option<&[&str]>, deny| may_listen(&permissions(net, deny), 3000);
     assert!(may(Some(&[]), false));
     assert!(!may(Some(&[]), true) && !may(None, false));
-    for entry in ["127.0.0.1:3000", "localhost", "0.0.0.0:3000", "[::]:3000", "::1", "127.0.0.1"] {
+    for entry in [
+      "127.0.0.1:3000",
+      "localhost",
+      "0.0.0.0:3000",
+      "[::]:3000",
+      "::1",
+      "127.0.0.1",
+    ] {
       assert!(may(Some(&["example.com", entry]), false), "{entry}");
       assert!(!may(Some(&[entry]), true), "{entry}");
     }
-    for entry in ["127.0.0.1:3001", "example.com:3000", "[::1]:80", "10.0.0.1:3000", "3000"] {
+    for entry in [
+      "127.0.0.1:3001",
+      "example.com:3000",
+      "[::1]:80",
+      "10.0.0.1:3000",
+      "3000",
+    ] {
       assert!(!may(Some(&[entry]), false), "{entry}");
     }
   }
@@ -195,9 +212,15 @@ mod tests {
       let port = listener.local_addr().expect("is bound").port();
       let expected = SocketAddr::new(expected.parse().expect("an address"), port);
       let found = listening(me, port).expect("is found");
-      assert_eq!((found.address, found.pid, found.is_open()), (expected, me, true));
+      assert_eq!(
+        (found.address, found.pid, found.is_open()),
+        (expected, me, true)
+      );
       // What is not a process of the app's is none of it.
-      let mut other = std::process::Command::new("sleep").arg("60").spawn().expect("starts");
+      let mut other = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("starts");
       assert_eq!(listening(other.id(), port), None);
       other.kill().expect("is killed");
       other.wait().expect("is gone");

@@ -93,7 +93,9 @@ pub fn json_with_history(
   Ok(json_of(parts))
 }
 
-fn json_of(parts: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response<Body> {
+fn json_of(
+  parts: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
+) -> Response<Body> {
   let mut response = Response::new(Body::from_stream(parts));
   let json = HeaderValue::from_static("application/json");
   response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -48,8 +48,16 @@ impl MountRoot {
   /// Finds the folder; `false` when it is none.
   pub fn resolve(&mut self) -> bool {
     let is_template = |part: &Component<'_>| part.as_os_str().to_string_lossy().contains(NAMESPACE);
-    let fixed: PathBuf = self.written.components().take_while(|part| !is_template(part)).collect();
-    let rest: PathBuf = self.written.components().skip_while(|part| !is_template(part)).collect();
+    let fixed: PathBuf = self
+      .written
+      .components()
+      .take_while(|part| !is_template(part))
+      .collect();
+    let rest: PathBuf = self
+      .written
+      .components()
+      .skip_while(|part| !is_template(part))
+      .collect();
     match fixed.canonicalize() {
       Ok(fixed) if fixed.is_dir() => {
         self.folder = fixed.join(rest);
@@ -127,8 +135,7 @@ impl MountSource {
     if self.inner.as_os_str().is_empty() {
       return Ok(within);
     }
-    let beneath =
-      ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(
       &within,
       &self.inner,

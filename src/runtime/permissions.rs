@@ -178,7 +178,9 @@ fn local_networks(except: Option<Ipv4Addr>) -> Vec<NetDescriptor> {
     Some(own) => loopback_without(own),
   };
   let ranges = NOT_PUBLIC.iter().map(|range| (*range).to_owned());
-  let ranges = ranges.chain(loopback).filter_map(|range| range.parse().ok());
+  let ranges = ranges
+    .chain(loopback)
+    .filter_map(|range| range.parse().ok());
   let ranges = ranges.map(Host::IpSubnet);
   let own = own_addresses().into_iter().map(Host::Ip);
   let mut networks: Vec<_> = ranges
@@ -205,7 +207,10 @@ fn loopback_without(own: Ipv4Addr) -> Vec<String> {
 fn every_host() -> Vec<NetDescriptor> {
   let names = Host::FqdnWithSubdomainWildcard(FQDN::default());
   // Of entries that match, the one that comes first in their order decides: what is denied shall.
-  let ranges = ["255.255.255.255/0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/0"];
+  let ranges = [
+    "255.255.255.255/0",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/0",
+  ];
   let addresses = ranges.iter().filter_map(|range| range.parse().ok());
   std::iter::once(names)
     .chain(addresses.map(Host::IpSubnet))
@@ -215,11 +220,15 @@ fn every_host() -> Vec<NetDescriptor> {
 
 /// Whether a listed host is in what is denied, in whole or in part: what is listed comes before that.
 fn is_denied(host: &Host, denied: &[NetDescriptor]) -> bool {
-  denied.iter().any(|NetDescriptor(other, _)| match (host, other) {
-    (Host::Ip(ip), Host::IpSubnet(net)) | (Host::IpSubnet(net), Host::Ip(ip)) => net.contains(ip),
-    (Host::IpSubnet(a), Host::IpSubnet(b)) => a.contains(&b.network()) || b.contains(&a.network()),
-    (host, other) => host == other,
-  })
+  denied
+    .iter()
+    .any(|NetDescriptor(other, _)| match (host, other) {
+      (Host::Ip(ip), Host::IpSubnet(net)) | (Host::IpSubnet(net), Host::Ip(ip)) => net.contains(ip),
+      (Host::IpSubnet(a), Host::IpSubnet(b)) => {
+        a.contains(&b.network()) || b.contains(&a.network())
+      }
+      (host, other) => host == other,
+    })
 }
 
 /// Hosts that are permitted; an empty list is everything.
@@ -229,15 +238,17 @@ struct Hosts<'a> {
   deny_local: bool,
 }
 
+/// `None` for nothing.
+type Listed = Option<Vec<NetDescriptor>>;
+
 impl Hosts<'_> {
-  /// What is allowed, `None` for nothing, and what is denied. `permission` is for the message.
-  fn resolve(
-    &self,
-    permission: &str,
-  ) -> Result<(Option<Vec<NetDescriptor>>, Option<Vec<NetDescriptor>>), String> {
+  /// What is allowed and what is denied. `permission` is for the message.
+  fn resolve(&self, permission: &str) -> Result<(Listed, Listed), String> {
     let denied = self.deny_local.then(|| local_networks(self.own));
     let listed = self.listed.unwrap_or_default();
-    let listed = listed.iter().map(|host| NetDescriptor::parse_for_list(host));
+    let listed = listed
+      .iter()
+      .map(|host| NetDescriptor::parse_for_list(host));
     let mut allowed = listed
       .collect::<Result<Vec<_>, _>>()
       .map_err(|e| format!("permissions.{permission}: {e}"))?;
@@ -246,7 +257,11 @@ impl Hosts<'_> {
     } else if let Some(denied) = &denied {
       allowed.retain(|listed| !is_denied(&listed.0, denied));
     }
-    allowed.extend(self.own.map(|own| NetDescriptor(Host::Ip(own.into()), None)));
+    allowed.extend(
+      self
+        .own
+        .map(|own| NetDescriptor(Host::Ip(own.into()), None)),
+    );
     Ok(((!allowed.is_empty()).then_some(allowed), denied))
   }
 }
@@ -288,7 +303,8 @@ pub fn container(
       deny_local: true,
     };
     let (allowed, denied) = hosts.resolve("import")?;
-    let import = |hosts: Vec<NetDescriptor>| hosts.into_iter().map(NetDescriptor::into_import).collect();
+    let import =
+      |hosts: Vec<NetDescriptor>| hosts.into_iter().map(NetDescriptor::into_import).collect();
     permissions.import = Permissions::new_unary(allowed.map(import), denied.map(import), false);
   }
   Ok(PermissionsContainer::new(parser, permissions))
@@ -326,7 +342,10 @@ mod tests {
     assert!(own > 0);
     assert_eq!(local_networks(None).len(), NOT_PUBLIC.len() + own + 2);
     let address = Ipv4Addr::new(127, 77, 1, 2);
-    assert_eq!(local_networks(Some(address)).len(), NOT_PUBLIC.len() + own + 1 + 24);
+    assert_eq!(
+      local_networks(Some(address)).len(),
+      NOT_PUBLIC.len() + own + 1 + 24
+    );
     assert_eq!(every_host().len(), 3);
   }
 
@@ -334,10 +353,18 @@ mod tests {
   fn the_public_network_is_that_and_nothing_more() {
     let mut public = net(true);
     let mut may = |host: &str| public.check_net(&(host, Some(80)), "test").is_ok();
-    for host in ["example.com", "deep.sub.example.org", "host", "93.184.216.34", "2606:4700::1111"] {
+    for host in [
+      "example.com",
+      "deep.sub.example.org",
+      "host",
+      "93.184.216.34",
+      "2606:4700::1111",
+    ] {
       assert!(may(host), "{host}");
     }
-    let own = own_addresses().into_iter().map(|address| address.to_string());
+    let own = own_addresses()
+      .into_iter()
+      .map(|address| address.to_string());
     let closed = [
       "localhost",
       "127.0.0.1",
@@ -365,7 +392,13 @@ mod tests {
       let mut container = with_own_address(net, true, Some(own));
       let mut may = |host: &str| container.check_net(&(host, Some(80)), "test").is_ok();
       assert!(may("127.77.1.2"));
-      for other in ["127.77.1.3", "127.77.0.2", "127.0.0.1", "127.255.255.255", "10.0.0.1"] {
+      for other in [
+        "127.77.1.3",
+        "127.77.0.2",
+        "127.0.0.1",
+        "127.255.255.255",
+        "10.0.0.1",
+      ] {
         assert!(!may(other), "{other}");
       }
     }
@@ -373,17 +406,35 @@ mod tests {
 
   #[test]
   fn what_is_denied_is_so_even_where_it_is_listed() {
-    for listed in ["127.0.0.1", "127.0.0.1:80", "10.0.0.0/9", "0.0.0.0/0", "localhost:80", "::1"] {
+    for listed in [
+      "127.0.0.1",
+      "127.0.0.1:80",
+      "10.0.0.0/9",
+      "0.0.0.0/0",
+      "localhost:80",
+      "::1",
+    ] {
       let listed = if listed == "::1" { "[::1]" } else { listed };
       let net = Some(vec![listed.to_owned(), "example.com".to_owned()]);
       let mut container = with_own_address(net, true, None);
       for host in ["127.0.0.1", "10.0.0.1", "localhost", "::1"] {
-        assert!(container.check_net(&(host, Some(80)), "test").is_err(), "{listed} {host}");
+        assert!(
+          container.check_net(&(host, Some(80)), "test").is_err(),
+          "{listed} {host}"
+        );
       }
-      assert!(container.check_net(&("example.com", Some(80)), "test").is_ok());
+      assert!(
+        container
+          .check_net(&("example.com", Some(80)), "test")
+          .is_ok()
+      );
     }
     let mut nothing = with_own_address(Some(vec!["127.0.0.1".to_owned()]), true, None);
-    assert!(nothing.check_net(&("example.com", Some(80)), "test").is_err());
+    assert!(
+      nothing
+        .check_net(&("example.com", Some(80)), "test")
+        .is_err()
+    );
   }
 
   #[test]
@@ -395,6 +446,10 @@ mod tests {
         assert!(container.check_net_unix_socket(name, None).is_err());
       }
     }
-    assert!(net(false).check_net(&("127.0.0.1", Some(80)), "test").is_ok());
+    assert!(
+      net(false)
+        .check_net(&("127.0.0.1", Some(80)), "test")
+        .is_ok()
+    );
   }
 }

@@ -49,7 +49,10 @@ pub fn op_kernel_vm_originals(
 const CACHED_DATA: usize = 4;
 
 #[op2(reentrant)]
-#[allow(clippy::too_many_arguments, reason = "those of the operation that it stands for")]
+#[allow(
+  clippy::too_many_arguments,
+  reason = "those of the operation that it stands for"
+)]
 pub fn op_kernel_vm_create_script<'a>(
   scope: &mut v8::PinScope<'a, '_>,
   state: Rc<RefCell<OpState>>,
@@ -77,7 +80,10 @@ pub fn op_kernel_vm_create_script<'a>(
 }
 
 #[op2(reentrant)]
-#[allow(clippy::too_many_arguments, reason = "those of the operation that it stands for")]
+#[allow(
+  clippy::too_many_arguments,
+  reason = "those of the operation that it stands for"
+)]
 pub fn op_kernel_vm_compile_function<'a>(
   scope: &mut v8::PinScope<'a, '_>,
   state: Rc<RefCell<OpState>>,

@@ -84,7 +84,14 @@ mod tests {
   fn it_is_one_value_on_one_line() {
     let json = JsonText::new("{\n  \"a\": [1,\r\n2] }".into()).expect("is JSON");
     assert_eq!(json.as_str(), "{   \"a\": [1,  2] }");
-    for text in ["", "{", "{} {}", "nonsense", "\"a\u{1}\"", "{\"a\":1}\n{\"a\":2}"] {
+    for text in [
+      "",
+      "{",
+      "{} {}",
+      "nonsense",
+      "\"a\u{1}\"",
+      "{\"a\":1}\n{\"a\":2}",
+    ] {
       assert!(JsonText::new(text.into()).is_err(), "{text}");
     }
   }

@@ -412,7 +412,8 @@ mod tests {
   #[test]
   fn a_frame_survives_the_round_trip() {
     let id = ExecutionId::random();
-    let data = r#"{"data":{"text/html":"<b>é</b>","application/json":{"a":[1,null,2.5]}},"metadata":{}}"#;
+    let data =
+      r#"{"data":{"text/html":"<b>é</b>","application/json":{"a":[1,null,2.5]}},"metadata":{}}"#;
     let event = KernelEvent::from_parts("display_data", data).expect("an event");
     let frame = encode(&Reply::Event {
       execution_id: Some(id),
@@ -441,7 +442,8 @@ mod tests {
       serde_json::to_value(&stream).expect("serialises"),
       json!({"type": "stream", "data": {"name": "stdout", "text": "hi\n"}})
     );
-    let result = r#"{"execution_count": 3, "data": {"text/plain": "1"}, "transient": {}, "more": 1}"#;
+    let result =
+      r#"{"execution_count": 3, "data": {"text/plain": "1"}, "transient": {}, "more": 1}"#;
     let result = KernelEvent::from_parts("execute_result", result).expect("an event");
     assert_eq!(
       serde_json::to_value(&result).expect("serialises"),

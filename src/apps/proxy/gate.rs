@@ -159,7 +159,9 @@ mod tests {
   async fn is_dropped(from: (Ipv4Addr, u16), to: SocketAddr) -> bool {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(from.into()).expect("is bound");
-    tokio::time::timeout(SHORT, socket.connect(to)).await.is_err()
+    tokio::time::timeout(SHORT, socket.connect(to))
+      .await
+      .is_err()
   }
 
   #[tokio::test]
@@ -169,7 +171,12 @@ mod tests {
     };
     let anybody = (Ipv4Addr::LOCALHOST, 0);
     assert!(is_dropped(anybody, gate.address()).await);
-    let mut first = gate.connect().await.expect("connects").into_std().expect("a stream");
+    let mut first = gate
+      .connect()
+      .await
+      .expect("connects")
+      .into_std()
+      .expect("a stream");
     let (mut accepted, peer) = listener.accept().expect("accepts");
     // The filter knows a port: nobody else has it, and the same port of another address is another's.
     assert!(is_dropped(anybody, gate.address()).await);

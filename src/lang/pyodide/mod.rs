@@ -6,9 +6,9 @@ mod interrupt;
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::pin::pin;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;

@@ -150,7 +150,8 @@ async fn two_manifests_cannot_declare_one_port() {
 #[tokio::test]
 async fn a_port_in_a_manifest_needs_the_permission_and_is_not_the_engines() {
   let port = free_port();
-  let manifest = |port: u16| json!({"id": "wants-a-port", "lang": "ts", "startup_script": "1", "port": port});
+  let manifest =
+    |port: u16| json!({"id": "wants-a-port", "lang": "ts", "startup_script": "1", "port": port});
   let client = super::apps_server().client();
   let answer = client.try_post_app(&manifest(port)).await;
   answer.refused(403, &["port", &port.to_string(), "net"]);

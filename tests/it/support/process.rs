@@ -42,7 +42,10 @@ pub fn kill(pid: u32, signal: Signal) {
 
 /// Addresses of IPv4 that a process accepts connections at.
 pub fn listeners_of(pid: u32) -> Vec<SocketAddr> {
-  let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+  let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
+    .into_iter()
+    .flatten()
+    .flatten();
   let sockets: Vec<String> = descriptors
     .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
     .collect();

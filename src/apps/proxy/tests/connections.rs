@@ -237,7 +237,9 @@ async fn an_exchange_outlives_that_its_client_makes_room_for_others() {
     app.read_head().await;
     for port in 1..=MAX_UPSTREAMS {
       let port = u16::try_from(port).expect("a port");
-      let _client = front.proxy.client(&Upstream::open(([127, 0, 0, 1], port).into()));
+      let _client = front
+        .proxy
+        .client(&Upstream::open(([127, 0, 0, 1], port).into()));
     }
     let upstream = front.route().upstream;
     assert!(!front.proxy.clients().contains_key(&upstream));
