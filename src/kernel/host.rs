@@ -85,6 +85,8 @@ pub struct Unread;
 struct Health {
   unread_frames: usize,
   unread_bytes: usize,
+  /// Whether its replies are waited for.
+  listening: bool,
   /// When it was asked for the sign of life that it still owes.
   asked: Option<Instant>,
 }
@@ -117,12 +119,25 @@ impl HostHandle {
 
   /// Asks for a sign of life, unless one is owed already; returns for how long it is.
   pub fn ping(&self) -> Duration {
-    let owed = *self.health().asked.get_or_insert_with(Instant::now);
-    let owed = owed.elapsed();
-    if owed.is_zero() || self.health().unread_frames == 0 {
-      let _ = self.try_send(&Request::Ping);
+    let owed = {
+      let mut health = self.health();
+      if !health.listening {
+        // Whoever hears its replies is slow: it may have answered.
+        health.asked = None;
+        return Duration::ZERO;
+      }
+      health
+        .asked
+        .replace(health.asked.unwrap_or_else(Instant::now))
+    };
+    match owed {
+      Some(asked) => asked.elapsed(),
+      None => {
+        // Where too much waits already, the answer stays away as well.
+        let _ = self.try_send(&Request::Ping);
+        Duration::ZERO
+      }
     }
-    owed
   }
 
   /// Ends the host at once, whatever it does.
@@ -244,6 +259,7 @@ impl HostConnection {
   /// The next reply, or `None` when the host has ended or was killed. Call [`Self::end`] then.
   pub async fn next(&mut self) -> Option<Reply> {
     loop {
+      self.handle.health().listening = true;
       let frame = tokio::select! {
         frame = self.replies.next() => frame?,
         () = self.handle.kill.notified() => {
@@ -251,7 +267,11 @@ impl HostConnection {
           return None;
         }
       };
-      self.handle.health().asked = None;
+      {
+        let mut health = self.handle.health();
+        health.listening = false;
+        health.asked = None;
+      }
       let decoded = match frame {
         // Other tasks of this thread do not wait for it.
         Ok(frame) if frame.len() > LONG_FRAME => {
