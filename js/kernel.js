@@ -9,7 +9,9 @@ import { core, internals, primordials } from "ext:core/mod.js";
 const {
   op_kernel_cell,
   op_kernel_emit,
+  op_kernel_has_mounts,
   op_kernel_input,
+  op_kernel_is_mounted,
   op_kernel_may_adopt,
   op_kernel_vm_original_function,
   op_kernel_vm_original_script,
@@ -31,7 +33,9 @@ const {
   ObjectFreeze,
   ObjectEntries,
   ObjectDefineProperty,
+  ObjectFromEntries,
   ReflectApply,
+  ReflectConstruct,
   SafeWeakMap,
   String,
   StringPrototypeToWellFormed,
@@ -60,6 +64,31 @@ function guardOpen({ prototype }) {
 guardOpen(core.loadExtScript("ext:deno_node/internal_binding/pipe_wrap.ts").Pipe);
 guardOpen(core.loadExtScript("ext:deno_node/internal_binding/tcp_wrap.ts").TCP);
 op_kernel_vm_originals(op_kernel_vm_original_script, op_kernel_vm_original_function);
+
+/**
+ * Keeps `node:wasi` out of mounts: it opens paths by itself, and would find there what the host has under
+ * their names.
+ */
+function guardWasi() {
+  const wasi = core.loadExtScript("ext:deno_node/wasi.ts");
+  const { WASI } = wasi;
+  const Guarded = new Proxy(WASI, {
+    construct(target, [options], newTarget) {
+      // Read once: what is looked at is what is used.
+      const preopens = ObjectEntries(options?.preopens ?? {}).map(([name, path]) => [String(name), String(path)]);
+      for (const [, path] of preopens) {
+        if (op_kernel_is_mounted(path)) throw new TypeError(`node:wasi cannot open the mounted folder ${path}`);
+      }
+      return ReflectConstruct(target, [{ ...options, preopens: ObjectFromEntries(preopens) }], newTarget);
+    },
+  });
+  WASI.prototype.constructor = Guarded;
+  wasi.WASI = Guarded;
+  wasi.default.WASI = Guarded;
+}
+
+// A web worker begins with the mounts of its kernel.
+if (op_kernel_has_mounts()) guardWasi();
 
 const $display = SymbolFor("Jupyter.display");
 const HTML_ESCAPES = { __proto__: null, "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
@@ -443,6 +472,7 @@ const host = {
   },
 
   configure(env) {
+    if (op_kernel_has_mounts()) guardWasi();
     ObjectDefineProperty(globalThis, "ENVIRONS", {
       value: ObjectFreeze({ ...env }),
       writable: true,

@@ -126,9 +126,9 @@ impl HostHandle {
         health.asked = None;
         return Duration::ZERO;
       }
-      health
-        .asked
-        .replace(health.asked.unwrap_or_else(Instant::now))
+      let owed = health.asked;
+      health.asked = owed.or_else(|| Some(Instant::now()));
+      owed
     };
     match owed {
       Some(asked) => asked.elapsed(),

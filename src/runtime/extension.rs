@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -21,6 +22,7 @@ use kernel_host::sink::ProcessOwner;
 use kernel_host::sink::SharedSink;
 use rustix::fs::OFlags;
 
+use super::fs::KernelFs;
 use super::vm;
 use crate::protocol::KernelEvent;
 use crate::protocol::StreamName;
@@ -94,14 +96,16 @@ deno_core::extension!(
   ops = [
     op_kernel_cell,
     op_kernel_emit,
+    op_kernel_has_mounts,
     op_kernel_input,
+    op_kernel_is_mounted,
     op_kernel_may_adopt,
     vm::op_kernel_vm_original_function,
     vm::op_kernel_vm_original_script,
     vm::op_kernel_vm_originals
   ],
   esm_entry_point = "ext:kernel/kernel.js",
-  options = { sink: SharedSink, env: KernelEnv },
+  options = { sink: SharedSink, env: KernelEnv, fs: Arc<KernelFs> },
   middleware = |op| match op.name {
     "op_print" => op_kernel_print(),
     "op_internal_log" => op_kernel_internal_log(),
@@ -114,6 +118,7 @@ deno_core::extension!(
     "op_node_process_kill" => op_kernel_node_kill(),
     "op_node_udp_open" => op_kernel_udp_open(),
     "op_node_fd_set_blocking" => op_kernel_fd_set_blocking(),
+    "op_v8_set_flags_from_string" => op_kernel_no_flags(),
     "op_vm_compile_function" => vm::op_kernel_vm_compile_function(),
     "op_vm_create_script" => vm::op_kernel_vm_create_script(),
     _ => op,
@@ -121,6 +126,7 @@ deno_core::extension!(
   state = |state, options| {
     state.put::<SharedSink>(options.sink);
     state.put::<KernelEnv>(options.env);
+    state.put::<Arc<KernelFs>>(options.fs);
     state.put(RunningCell(0));
   },
   // Given as text, not as a file name: a bare name would be read from the build machine's disk.
@@ -133,8 +139,13 @@ deno_core::extension!(
 );
 
 /// The extension, for a kernel in a process of its own or on a thread of the server.
-pub fn extension(sink: SharedSink, env: KernelEnv, owner: ProcessOwner) -> deno_core::Extension {
-  let mut extension = kernel::init(sink, env);
+pub fn extension(
+  sink: SharedSink,
+  env: KernelEnv,
+  fs: Arc<KernelFs>,
+  owner: ProcessOwner,
+) -> deno_core::Extension {
+  let mut extension = kernel::init(sink, env, fs);
   if owner == ProcessOwner::Server
     && let Some(inner) = extension.middleware_fn.take()
   {
@@ -156,6 +167,18 @@ pub fn extension(sink: SharedSink, env: KernelEnv, owner: ProcessOwner) -> deno_
   extension
 }
 
+#[op2(fast)]
+fn op_kernel_has_mounts(state: &mut OpState) -> bool {
+  state.borrow::<Arc<KernelFs>>().has_mounts()
+}
+
+/// Whether a path is in a mount.
+#[op2(fast)]
+fn op_kernel_is_mounted(state: &mut OpState, #[string] path: &str) -> bool {
+  let fs = state.borrow::<Arc<KernelFs>>();
+  fs.checked_path(Path::new(path)).is_some()
+}
+
 /// Whether `node:net` may take a descriptor by its number: one of the three that programs know, or, for
 /// a kernel that may start programs, those of its children. Any other is the engine's own.
 #[op2(fast)]
@@ -168,6 +191,15 @@ fn op_kernel_may_adopt(state: &mut OpState, #[smi] fd: i32) -> bool {
     )
   };
   (0..=2).contains(&fd) || may_run()
+}
+
+/// Flags are the engine's: it counts on some, and others make V8 unsafe.
+#[op2(fast)]
+fn op_kernel_no_flags(#[string] flags: &str) -> Result<(), JsErrorBox> {
+  Err(JsErrorBox::new(
+    "NotSupported",
+    format!("V8's flags cannot be set in a kernel: {flags}"),
+  ))
 }
 
 /// Descriptors of sockets come from nowhere: no kernel receives any.

@@ -146,6 +146,11 @@ impl KernelFs {
     Ok(())
   }
 
+  pub fn has_mounts(&self) -> bool {
+    let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+    !state.mounts.is_empty()
+  }
+
   /// What permissions are to be checked for instead of this path; `None` when it is in no mount.
   pub fn checked_path(&self, path: &Path) -> Option<PathBuf> {
     match self.locate(&CheckedPath::unsafe_new(Cow::Borrowed(path))) {

@@ -76,7 +76,12 @@ pub struct SharedServices {
 
 impl SharedServices {
   pub fn extension(&self) -> deno_core::Extension {
-    extension::extension(self.sink.clone(), self.sys.env.clone(), self.owner)
+    extension::extension(
+      self.sink.clone(),
+      self.sys.env.clone(),
+      self.sys.fs.clone(),
+      self.owner,
+    )
   }
 }
 
