@@ -10,6 +10,20 @@ const addresses: Record<string, string[]> = {
   "translated": ["64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "::127.0.0.1"],
   "private": ["10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1", "192.168.0.1", "fc00::1", "fe80::1", "fec0::1"],
 };
+
+/** What it gives, or what it throws, be it from a tick of its own. */
+function orThrown(go: () => unknown): Promise<unknown> {
+  return new Promise((yes, no) => {
+    const thrown = (e: ErrorEvent) => {
+      e.preventDefault();
+      no(e.error);
+    };
+    addEventListener("error", thrown);
+    Promise.resolve().then(go).then(yes, no).finally(() => removeEventListener("error", thrown));
+    setTimeout(no, 3000, new Error("silence"));
+  });
+}
+
 const url = (host: string) => host.includes(":") ? `[${host}]` : host;
 const ways: Record<string, (hostname: string) => unknown> = {
   connect: (hostname) => Deno.connect({ hostname, port }),
@@ -37,7 +51,7 @@ for (const [kind, hosts] of Object.entries(addresses)) {
     const escaped: string[] = [];
     for (const host of hosts) {
       try {
-        await go(host);
+        await orThrown(() => go(host));
         escaped.push(host);
       } catch (e) {
         // One that just is not there was looked for.
