@@ -65,6 +65,7 @@ cases! {
   c4_mount_at_mnt_data: "c4-mount-at-mnt-data",
   c4_mount_over_a_folder_of_the_host: "c4-mount-over-a-folder-of-the-host",
   c5_empty_objects: "c5-empty-objects",
+  c5_huge_completions: "c5-huge-completions",
   c5_huge_error: "c5-huge-error",
   c5_huge_string: "c5-huge-string",
   c5_long_history: "c5-long-history",
@@ -123,6 +124,9 @@ struct Case {
   /// How often the script runs.
   #[serde(default = "once")]
   executions: usize,
+  /// Code to ask completions for, after the script. Whatever the answer is, it has a bound.
+  #[serde(default)]
+  completions: Vec<String>,
   /// How many questions about much code are asked at once while the script runs. None is answered.
   #[serde(default)]
   questions: usize,
@@ -276,6 +280,10 @@ impl Run {
         questions => asked_meanwhile(&title, &kernel, &code, questions).await,
       };
       same_lines(&title, &expected, &stdout);
+    }
+    for code in &self.case.completions {
+      let question = json!({"code": code, "cursor_pos": code.len()});
+      in_time(&title, kernel.post("/complete", &question)).await;
     }
     let lives = match self.case.questions {
       0 => in_time("a cell", kernel.execute("1 + 1")).await.result() == Some("2"),
