@@ -209,7 +209,7 @@ async fn run(folder: &'static str) {
     .filter(|(script, _)| home().join(folder).join(script).exists())
     .collect();
   assert!(
-    requests.exists() != !scripts.is_empty(),
+    requests.exists() == scripts.is_empty(),
     "{folder} has requests or scripts"
   );
   for (script, language) in scripts {
