@@ -1,0 +1,3 @@
+print('tried: huge-string')
+import sys
+_ = sys.stderr.write("x" * (64 << 20))

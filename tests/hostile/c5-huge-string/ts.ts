@@ -1,0 +1,2 @@
+console.log("tried: huge-string");
+console.error("x".repeat(64 << 20));
