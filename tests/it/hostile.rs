@@ -64,6 +64,7 @@ cases! {
   c4_mount_at_its_default: "c4-mount-at-its-default",
   c4_mount_at_mnt_data: "c4-mount-at-mnt-data",
   c4_mount_over_a_folder_of_the_host: "c4-mount-over-a-folder-of-the-host",
+  c4_wasi_over_a_folder_of_the_host: "c4-wasi-over-a-folder-of-the-host",
   c5_empty_objects: "c5-empty-objects",
   c5_huge_completions: "c5-huge-completions",
   c5_huge_error: "c5-huge-error",

@@ -19,6 +19,8 @@ set("--allow-natives-syntax");
 attempt("natives in a function", () => (new Function("return %GetOptimizationStatus(() => 1)"))() !== undefined);
 attempt("natives in eval", () => (0, eval)("%GetOptimizationStatus(() => 1)") !== undefined);
 attempt("natives in a script", () => new vm.Script("%GetOptimizationStatus(() => 1)") !== undefined);
+set("--expose-gc");
+attempt("gc of a new context", () => typeof vm.runInNewContext("globalThis.gc") === "function");
 set("--stack-size=100000");
 attempt("a stack that overflows", () => {
   const deep = (n: number): number => 1 + deep(n + 1);
