@@ -48,7 +48,7 @@ clear_settings() {
   local name
   for name in $(compgen -e); do
     case $name in
-      ENGINE_* | KERNEL_* | ALLOWED_KERNEL_TYPES | MAX_BODY_BYTES | LOG) unset "$name" ;;
+      ENGINE_* | KERNEL_* | LOGS_* | ALLOWED_KERNEL_TYPES | MAX_BODY_BYTES | LOG) unset "$name" ;;
     esac
   done
 }

@@ -132,7 +132,13 @@ impl LogOwner {
     let State {
       used, namespaces, ..
     } = state;
-    let share = namespaces.entry(self.namespace.clone()).or_default();
+    // Taken from for every event: the name is not copied each time.
+    if !namespaces.contains_key(&self.namespace) {
+      namespaces.insert(self.namespace.clone(), Share::default());
+    }
+    let Some(share) = namespaces.get_mut(&self.namespace) else {
+      return Err(None);
+    };
     let own = share.owners.get(&self.number).copied().unwrap_or_default();
     if own + bytes > self.most {
       let mine = share
