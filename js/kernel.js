@@ -11,7 +11,6 @@ const {
   op_kernel_emit,
   op_kernel_has_mounts,
   op_kernel_input,
-  op_kernel_is_mounted,
   op_kernel_may_adopt,
   op_kernel_vm_original_function,
   op_kernel_vm_original_script,
@@ -33,9 +32,7 @@ const {
   ObjectFreeze,
   ObjectEntries,
   ObjectDefineProperty,
-  ObjectFromEntries,
   ReflectApply,
-  ReflectConstruct,
   SafeWeakMap,
   String,
   StringPrototypeToWellFormed,
@@ -66,29 +63,25 @@ guardOpen(core.loadExtScript("ext:deno_node/internal_binding/tcp_wrap.ts").TCP);
 op_kernel_vm_originals(op_kernel_vm_original_script, op_kernel_vm_original_function);
 
 /**
- * Keeps `node:wasi` out of mounts: it opens paths by itself, and would find there what the host has under
- * their names.
+ * Refuses `node:wasi`, which opens paths by itself, and would find what the host has under a mount's name.
+ * Its folders cannot be looked at first: the constructor reads them again, through prototypes that a cell
+ * may have replaced.
  */
-function guardWasi() {
+function refuseWasi() {
   const wasi = core.loadExtScript("ext:deno_node/wasi.ts");
   const { WASI } = wasi;
-  const Guarded = new Proxy(WASI, {
-    construct(target, [options], newTarget) {
-      // Read once: what is looked at is what is used.
-      const preopens = ObjectEntries(options?.preopens ?? {}).map(([name, path]) => [String(name), String(path)]);
-      for (const [, path] of preopens) {
-        if (op_kernel_is_mounted(path)) throw new TypeError(`node:wasi cannot open the mounted folder ${path}`);
-      }
-      return ReflectConstruct(target, [{ ...options, preopens: ObjectFromEntries(preopens) }], newTarget);
+  const Refused = new Proxy(WASI, {
+    construct() {
+      throw new TypeError("node:wasi is not available in a kernel with a mounted folder: it would open files past the mount");
     },
   });
-  WASI.prototype.constructor = Guarded;
-  wasi.WASI = Guarded;
-  wasi.default.WASI = Guarded;
+  WASI.prototype.constructor = Refused;
+  wasi.WASI = Refused;
+  wasi.default.WASI = Refused;
 }
 
 // A web worker begins with the mounts of its kernel.
-if (op_kernel_has_mounts()) guardWasi();
+if (op_kernel_has_mounts()) refuseWasi();
 
 const $display = SymbolFor("Jupyter.display");
 const HTML_ESCAPES = { __proto__: null, "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
@@ -472,7 +465,7 @@ const host = {
   },
 
   configure(env) {
-    if (op_kernel_has_mounts()) guardWasi();
+    if (op_kernel_has_mounts()) refuseWasi();
     ObjectDefineProperty(globalThis, "ENVIRONS", {
       value: ObjectFreeze({ ...env }),
       writable: true,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -98,7 +97,6 @@ deno_core::extension!(
     op_kernel_emit,
     op_kernel_has_mounts,
     op_kernel_input,
-    op_kernel_is_mounted,
     op_kernel_may_adopt,
     vm::op_kernel_vm_original_function,
     vm::op_kernel_vm_original_script,
@@ -170,13 +168,6 @@ pub fn extension(
 #[op2(fast)]
 fn op_kernel_has_mounts(state: &mut OpState) -> bool {
   state.borrow::<Arc<KernelFs>>().has_mounts()
-}
-
-/// Whether a path is in a mount.
-#[op2(fast)]
-fn op_kernel_is_mounted(state: &mut OpState, #[string] path: &str) -> bool {
-  let fs = state.borrow::<Arc<KernelFs>>();
-  fs.checked_path(Path::new(path)).is_some()
 }
 
 /// Whether `node:net` may take a descriptor by its number: one of the three that programs know, or, for

@@ -31,3 +31,20 @@ attempt("a file that only the host has", () =>
     return new TextDecoder().decode(new Uint8Array(memory, 400, view.getUint32(308, true)));
   }));
 attempt("a file is made", () => opened("planted", 1, 64n, () => "made"));
+attempt("a list that is another when it is read again", () => {
+  const { iterator } = Symbol;
+  const original = Array.prototype[iterator];
+  let reads = 0;
+  Array.prototype[iterator] = function* (this: unknown[]) {
+    for (let i = 0; i < this.length; i++) {
+      const entry: any = this[i];
+      const isPreopen = Array.isArray(entry) && entry[0] === "/x";
+      yield isPreopen && reads++ === 0 ? ["/x", Deno.cwd()] : entry;
+    }
+  } as any;
+  try {
+    return opened("only-here.txt", 0, 2n, () => "opened");
+  } finally {
+    Array.prototype[iterator] = original;
+  }
+});
