@@ -11,6 +11,8 @@ pub fn set_up() {}
 mod glibc {
   use std::time::Duration;
 
+  use kernel_host::host::give_free_memory_back;
+
   use crate::kernel::resident_bytes;
 
   const MIB: u64 = 1 << 20;
@@ -32,7 +34,7 @@ mod glibc {
         let resident = || resident_bytes(std::process::id()).unwrap_or_default();
         if trim.is_due(resident(), free_bytes()) {
           // Walks over all that is free.
-          let _ = tokio::task::spawn_blocking(give_back).await;
+          let _ = tokio::task::spawn_blocking(give_free_memory_back).await;
           trim.done(resident());
         }
       }
@@ -62,11 +64,6 @@ mod glibc {
   fn free_bytes() -> u64 {
     // SAFETY: it only reads the allocator's counts, under its locks.
     unsafe { libc::mallinfo2() }.fordblks as u64
-  }
-
-  fn give_back() {
-    // SAFETY: it gives back pages that nothing lies in.
-    unsafe { libc::malloc_trim(0) };
   }
 
   #[cfg(test)]

@@ -126,8 +126,8 @@ pub enum Reply {
     id: u64,
     answer: JsonText,
   },
+  /// The answer to [`Request::Ping`].
   Alive,
-
   /// What becomes of the main program. Its output are events of no execution.
   Program(ProgramEvent),
   /// The host cannot go on and is about to end; sent so that the reason is not lost with it.

@@ -111,7 +111,7 @@ pub fn capture_stdio() -> io::Result<Capture> {
 }
 
 /// Returns what glibc keeps of freed memory.
-fn give_free_memory_back() {
+pub fn give_free_memory_back() {
   // SAFETY: takes no pointers and is thread-safe.
   #[cfg(all(target_os = "linux", target_env = "gnu"))]
   unsafe {

@@ -196,26 +196,22 @@ impl Channel {
 fn shortened(mut event: KernelEvent) -> KernelEvent {
   match &mut event {
     KernelEvent::ExecuteError(report) => {
-      cut(&mut report.ename);
-      cut(&mut report.evalue);
+      cut(&mut report.ename, MAX_TEXT);
+      cut(&mut report.evalue, MAX_TEXT);
       report.traceback.truncate(MAX_TRACEBACK_LINES);
       let mut left = 4 * MAX_TEXT;
       for line in &mut report.traceback {
-        cut_to(line, MAX_TEXT.min(left));
+        cut(line, MAX_TEXT.min(left));
         left = left.saturating_sub(line.len());
       }
     }
-    KernelEvent::InputRequest { prompt, .. } => cut(prompt),
+    KernelEvent::InputRequest { prompt, .. } => cut(prompt, MAX_TEXT),
     _ => {}
   }
   event
 }
 
-fn cut(text: &mut String) {
-  cut_to(text, MAX_TEXT);
-}
-
-fn cut_to(text: &mut String, most: usize) {
+fn cut(text: &mut String, most: usize) {
   if text.len() > most {
     text.truncate(text.floor_char_boundary(most));
     text.push('…');
