@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::FromRequest;
+use axum::extract::FromRequestParts;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header;
+use axum::http::request::Parts;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::AppState;
+use super::access::Visible;
+use super::body_memory::BodyMemory;
+use super::body_memory::Place;
+use super::body_memory::SMALL;
 use super::error::ApiError;
 
-/// Most that is allocated at once for a length that was only announced.
-const PREALLOCATED: u64 = 16 << 20;
 /// A body that takes a while to parse, in bytes.
 const LONG: usize = 256 << 10;
 /// How much of a body that is too large is read before the answer, and for how long.
@@ -28,40 +32,24 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for JsonBody<T>
   type Rejection = ApiError;
 
   async fn from_request(request: Request<Body>, engine: &AppState) -> Result<Self, ApiError> {
-    let limit = engine.settings.max_body_bytes;
-    let too_large = || {
-      ApiError::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!(
-          "The request body is larger than the {limit} bytes this server takes (MAX_BODY_BYTES)"
-        ),
-      )
-    };
-    let announced = request
-      .headers()
-      .get(header::CONTENT_LENGTH)
-      .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let mut body = request.into_body();
-    let mut fits = announced.is_none_or(|length| length <= limit as u64);
-    let capacity = announced.filter(|_| fits).unwrap_or(0).min(PREALLOCATED);
-    let mut bytes = Vec::with_capacity(usize::try_from(capacity).unwrap_or(0));
-    while fits && let Some(frame) = body.frame().await {
-      let frame = frame
-        .map_err(|e| ApiError::bad_request(format!("The request body could not be read: {e}")))?;
-      if let Ok(data) = frame.into_data() {
-        fits = bytes.len() + data.len() <= limit;
-        bytes.extend_from_slice(&data);
+    let (mut parts, mut body) = request.into_parts();
+    let (bytes, place) = match read(&mut parts, &mut body, engine).await {
+      Ok(read) => read,
+      Err(error) => {
+        drain(body).await;
+        return Err(error);
       }
-    }
-    if !fits {
-      drain(body).await;
-      return Err(too_large());
-    }
+    };
     if bytes.len() < LONG {
       return parse(&bytes).map(Self);
     }
     // Other requests do not wait for this one.
-    match tokio::task::spawn_blocking(move || parse(&bytes)).await {
+    match tokio::task::spawn_blocking(move || {
+      let _held_meanwhile = place;
+      parse(&bytes)
+    })
+    .await
+    {
       Ok(parsed) => parsed.map(Self),
       Err(error) => match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
@@ -72,6 +60,55 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for JsonBody<T>
       },
     }
   }
+}
+
+/// The bytes of a body, and the memory that they take.
+async fn read(
+  parts: &mut Parts,
+  body: &mut Body,
+  engine: &AppState,
+) -> Result<(Vec<u8>, Option<Place>), ApiError> {
+  let limit = engine.settings.max_body_bytes;
+  let fits = |length: usize| match length <= limit {
+    true => Ok(()),
+    false => Err(ApiError::new(
+      StatusCode::PAYLOAD_TOO_LARGE,
+      format!(
+        "The request body is larger than the {limit} bytes this server takes (MAX_BODY_BYTES)"
+      ),
+    )),
+  };
+  let caller = Visible::from_request_parts(parts, engine).await?;
+  let namespace = caller.namespace(None)?;
+  let memory = BodyMemory::from_request_parts(parts, engine).await?;
+  let announced = parts
+    .headers
+    .get(header::CONTENT_LENGTH)
+    .and_then(|length| length.to_str().ok()?.parse().ok());
+  let mut bytes = Vec::new();
+  let mut place = None;
+  if let Some(length) = announced {
+    fits(length)?;
+    if length > SMALL {
+      place = Some(memory.place(namespace.clone(), length).await?);
+    }
+    bytes.reserve_exact(length);
+  }
+  while let Some(frame) = body.frame().await {
+    let frame = frame
+      .map_err(|e| ApiError::bad_request(format!("The request body could not be read: {e}")))?;
+    let Ok(data) = frame.into_data() else {
+      continue;
+    };
+    let length = bytes.len() + data.len();
+    fits(length)?;
+    // How long a body becomes that does not say it, nobody knows.
+    if length > SMALL && place.is_none() {
+      place = Some(memory.place(namespace.clone(), limit).await?);
+    }
+    bytes.extend_from_slice(&data);
+  }
+  Ok((bytes, place))
 }
 
 /// Reads on for a while without keeping anything: a client that is still sending would otherwise see

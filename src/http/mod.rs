@@ -3,6 +3,7 @@
 mod access;
 mod apps;
 mod body;
+mod body_memory;
 mod connections;
 mod error;
 mod executions;
@@ -19,6 +20,7 @@ mod vectordb;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::middleware;
 use axum::response::Redirect;
@@ -26,6 +28,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::body_memory::BodyMemory;
 use self::connections::Times;
 use self::error::ApiError;
 use self::origin::Policy;
@@ -43,6 +46,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
       patience::API,
       patience::for_bodies,
     ))
+    .layer(Extension(BodyMemory::new(engine.settings.max_body_bytes)))
     .layer(middleware::from_fn(origin::typed_bodies))
     .layer(middleware::from_fn_with_state(
       engine.clone(),
