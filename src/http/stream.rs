@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,7 +11,10 @@ use axum::http::HeaderValue;
 use axum::http::Response;
 use axum::http::header;
 use bytes::Bytes;
+use bytes::BytesMut;
 use futures::Stream;
+use futures::StreamExt;
+use futures::ready;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -25,6 +29,8 @@ use crate::protocol::KernelEvent;
 
 /// Names the session of a streamed execution, so that its reader can come back.
 pub const SESSION_HEADER: &str = "x-session-id";
+/// Bytes of parts that leave together.
+const GATHERED: usize = 64 << 10;
 /// How often a silent stream says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -96,7 +102,7 @@ pub fn json_with_history(
 fn json_of(
   parts: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
 ) -> Response<Body> {
-  let mut response = Response::new(Body::from_stream(parts));
+  let mut response = Response::new(Body::from_stream(gathered(parts)));
   let json = HeaderValue::from_static("application/json");
   response.headers_mut().insert(header::CONTENT_TYPE, json);
   response
@@ -193,12 +199,34 @@ pub fn app_log(mut follower: LogFollower) -> Response<Body> {
   streaming("text/event-stream", "", blocks)
 }
 
+/// Parts that are there at the same time, as one: each that leaves by itself costs a system call.
+fn gathered(
+  parts: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+  let mut parts = Box::pin(parts.fuse());
+  futures::stream::poll_fn(move |cx| {
+    let Some(Ok(first)) = ready!(parts.poll_next_unpin(cx)) else {
+      return Poll::Ready(None);
+    };
+    if first.len() >= GATHERED {
+      return Poll::Ready(Some(Ok(first)));
+    }
+    let mut all = BytesMut::from(first);
+    while all.len() < GATHERED
+      && let Poll::Ready(Some(Ok(part))) = parts.poll_next_unpin(cx)
+    {
+      all.extend_from_slice(&part);
+    }
+    Poll::Ready(Some(Ok(all.freeze())))
+  })
+}
+
 fn streaming(
   content_type: &'static str,
   session: &str,
   body: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
 ) -> Response<Body> {
-  let mut response = Response::new(Body::from_stream(body));
+  let mut response = Response::new(Body::from_stream(gathered(body)));
   let headers = response.headers_mut();
   headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
   headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -212,4 +240,37 @@ fn streaming(
     headers.insert(HeaderName::from_static(SESSION_HEADER), session);
   }
   response
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[tokio::test]
+  async fn parts_that_are_there_leave_together_and_wait_for_no_others() {
+    let (sender, parts) = tokio::sync::mpsc::unbounded_channel();
+    let send = |text: &'static str| sender.send(text).expect("it is read");
+    let parts = futures::stream::unfold(parts, |mut parts| async {
+      let part: &str = parts.recv().await?;
+      Some((Ok(Bytes::from(part)), parts))
+    });
+    let mut gathered = std::pin::pin!(gathered(parts));
+    send("a");
+    send("b");
+    assert_eq!(gathered.next().await, Some(Ok(Bytes::from("ab"))));
+    send("c");
+    assert_eq!(gathered.next().await, Some(Ok(Bytes::from("c"))));
+    drop(sender);
+    assert_eq!(gathered.next().await, None);
+  }
+
+  #[tokio::test]
+  async fn what_leaves_together_is_bounded() {
+    let parts = futures::stream::repeat(Ok(Bytes::from(vec![b'x'; 10 << 10]))).take(20);
+    let lengths: Vec<usize> = gathered(parts)
+      .map(|part| part.map_or(0, |part| part.len()))
+      .collect()
+      .await;
+    assert_eq!(lengths, [70 << 10, 70 << 10, 60 << 10]);
+  }
 }
