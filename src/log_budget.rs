@@ -10,6 +10,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 
+/// What a log that has this much already takes ahead, in bytes.
+const AHEAD: usize = 16 << 10;
+
 /// A complete log, which may be dropped to make room.
 pub trait Evict: Send + Sync {
   /// Drops what the log holds, and gives back what it took of the budget.
@@ -85,7 +88,7 @@ impl LogOwner {
   pub fn account(&self) -> LogAccount {
     LogAccount {
       owner: self.clone(),
-      taken: Mutex::new(0),
+      taken: Mutex::default(),
     }
   }
 
@@ -104,13 +107,18 @@ impl LogOwner {
     share.complete.push_back((self.number, log));
   }
 
-  /// Takes bytes, evicting what it must; `false` when even that leaves no room.
-  fn take(&self, bytes: usize) -> bool {
+  /// Takes bytes, evicting what it must, and `ahead` more where there is room for them anyway. Returns
+  /// how many it took; `None` when there is no room whatever is evicted.
+  fn take(&self, bytes: usize, ahead: usize) -> Option<usize> {
     loop {
       let victim = {
         let mut state = self.budget.lock();
+        let more = bytes + ahead;
+        if ahead > 0 && self.fits(&state, more) && self.try_take(&mut state, more).is_ok() {
+          return Some(more);
+        }
         match self.try_take(&mut state, bytes) {
-          Ok(()) => return true,
+          Ok(()) => return Some(bytes),
           Err(victim) => victim,
         }
       };
@@ -121,9 +129,18 @@ impl LogOwner {
             log.evict();
           }
         }
-        None => return false,
+        None => return None,
       }
     }
+  }
+
+  /// Whether nothing must go to make room.
+  fn fits(&self, state: &State, bytes: usize) -> bool {
+    let share = state.namespaces.get(&self.namespace);
+    let own = share.and_then(|share| share.owners.get(&self.number));
+    own.copied().unwrap_or_default() + bytes <= self.most
+      && share.map_or(0, |share| share.used) + bytes <= self.budget.most_per_namespace
+      && state.used + bytes <= self.budget.most
   }
 
   /// # Errors
@@ -132,7 +149,7 @@ impl LogOwner {
     let State {
       used, namespaces, ..
     } = state;
-    // Taken from for every event: the name is not copied each time.
+    // The name is not copied each time.
     if !namespaces.contains_key(&self.namespace) {
       namespaces.insert(self.namespace.clone(), Share::default());
     }
@@ -186,7 +203,15 @@ impl LogOwner {
 /// What one log has taken; given back when it is dropped.
 pub struct LogAccount {
   owner: LogOwner,
-  taken: Mutex<usize>,
+  taken: Mutex<Taken>,
+}
+
+/// Bytes that one log has of the budget.
+#[derive(Default)]
+struct Taken {
+  used: usize,
+  /// Taken ahead, so that the budget of all is not asked for each line.
+  spare: usize,
 }
 
 impl LogAccount {
@@ -194,19 +219,36 @@ impl LogAccount {
   /// a log is locked: logs that are evicted are.
   #[must_use]
   pub fn take(&self, bytes: usize) -> bool {
-    let taken = self.owner.take(bytes);
-    if taken {
-      *self.lock() += bytes;
-    }
-    taken
+    let ahead = {
+      let mut taken = self.lock();
+      if let Some(spare) = taken.spare.checked_sub(bytes) {
+        taken.spare = spare;
+        taken.used += bytes;
+        return true;
+      }
+      if taken.used < AHEAD { 0 } else { AHEAD }
+    };
+    let Some(more) = self.owner.take(bytes, ahead) else {
+      return false;
+    };
+    let mut taken = self.lock();
+    taken.used += bytes;
+    taken.spare += more - bytes;
+    true
+  }
+
+  /// Gives back what was taken ahead: nothing more comes.
+  pub fn settle(&self) {
+    let spare = std::mem::take(&mut self.lock().spare);
+    self.owner.give_back(spare);
   }
 
   /// Gives back some of what was taken.
   pub fn give_back(&self, bytes: usize) {
     let bytes = {
       let mut taken = self.lock();
-      let bytes = bytes.min(*taken);
-      *taken -= bytes;
+      let bytes = bytes.min(taken.used);
+      taken.used -= bytes;
       bytes
     };
     self.owner.give_back(bytes);
@@ -216,7 +258,7 @@ impl LogAccount {
     &self.owner
   }
 
-  fn lock(&self) -> MutexGuard<'_, usize> {
+  fn lock(&self) -> MutexGuard<'_, Taken> {
     self.taken.lock().unwrap_or_else(PoisonError::into_inner)
   }
 }
@@ -224,6 +266,7 @@ impl LogAccount {
 impl Drop for LogAccount {
   fn drop(&mut self) {
     self.give_back(usize::MAX);
+    self.settle();
   }
 }
 
@@ -273,6 +316,25 @@ mod tests {
     assert_eq!(budget.used(), 70);
     drop(account);
     assert_eq!(budget.used(), 0);
+  }
+
+  #[test]
+  fn a_long_log_takes_ahead_what_nobody_needs() {
+    let budget = LogBudget::new(3 * AHEAD, 3 * AHEAD);
+    let owner = budget.owner(None, 3 * AHEAD);
+    let account = owner.account();
+    assert!(account.take(AHEAD) && account.take(1));
+    assert_eq!(budget.used(), 2 * AHEAD + 1);
+    assert!(account.take(AHEAD));
+    assert_eq!(budget.used(), 2 * AHEAD + 1);
+    // Not so much is left.
+    assert!(account.take(1));
+    assert_eq!(budget.used(), 2 * AHEAD + 2);
+    account.give_back(2);
+    account.settle();
+    assert_eq!(budget.used(), 2 * AHEAD);
+    let complete = Log::complete(&owner, AHEAD);
+    assert!(account.take(1) && complete.is_evicted());
   }
 
   #[test]

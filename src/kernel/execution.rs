@@ -139,6 +139,7 @@ impl Execution {
       first
     };
     if first {
+      self.account.settle();
       let log: Weak<Self> = Arc::downgrade(self);
       self.account.owner().offer(log);
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use bytes::BytesMut;
+use futures::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
@@ -89,7 +90,7 @@ struct Server {
 }
 
 impl Server {
-  fn new(app: Router, times: Times) -> Self {
+  fn new(app: Router, times: Times, stop: CancellationToken) -> Self {
     let mut http1 = http1::Builder::new();
     http1
       .max_buf_size(MAX_BUFFER)
@@ -109,37 +110,52 @@ impl Server {
       times,
       http1,
       http2,
-      stop: CancellationToken::new(),
+      stop,
     }
   }
 }
 
-/// Serves at most `most` connections at one time until `stop` resolves, then lets open requests finish
-/// for at most `drain`.
+/// Serves what each listener leads to, at most `most` connections at one time, until `stop` resolves;
+/// then lets open requests finish for at most `drain`.
 pub async fn serve(
-  listener: TcpListener,
-  app: Router,
+  doors: Vec<(TcpListener, Router)>,
   most: usize,
   times: Times,
   stop: impl Future<Output = ()>,
   drain: Duration,
 ) {
-  let server = Arc::new(Server::new(app, times));
   let places = Places::new(most);
   let connections = TaskTracker::new();
-  let mut stop = pin!(stop);
+  let stopped = CancellationToken::new();
+  let open = doors.into_iter().map(|(listener, app)| {
+    let server = Arc::new(Server::new(app, times, stopped.clone()));
+    accept(listener, server, places.clone(), connections.clone())
+  });
+  tokio::select! {
+    _ = join_all(open) => {}
+    () = stop => {}
+  }
+  stopped.cancel();
+  connections.close();
+  let _ = tokio::time::timeout(drain, connections.wait()).await;
+}
+
+/// Takes connections for as long as it is polled.
+async fn accept(
+  listener: TcpListener,
+  server: Arc<Server>,
+  places: Arc<Places>,
+  connections: TaskTracker,
+) {
   loop {
-    let (stream, peer) = tokio::select! {
-      accepted = listener.accept() => match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => {
-          // Out of descriptors, most likely: others must close first.
-          tracing::warn!("a connection could not be accepted: {error}");
-          tokio::time::sleep(Duration::from_millis(50)).await;
-          continue;
-        }
-      },
-      () = &mut stop => break,
+    let (stream, peer) = match listener.accept().await {
+      Ok(accepted) => accepted,
+      Err(error) => {
+        // Out of descriptors, most likely: others must close first.
+        tracing::warn!("a connection could not be accepted: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        continue;
+      }
     };
     let Some(seat) = places.take(peer.ip()) else {
       tracing::debug!("a connection of {peer} is closed: all places are taken");
@@ -149,10 +165,6 @@ pub async fn serve(
     let _ = stream.set_nodelay(true);
     connections.spawn(welcome(server.clone(), stream, peer, seat));
   }
-  drop(listener);
-  server.stop.cancel();
-  connections.close();
-  let _ = tokio::time::timeout(drain, connections.wait()).await;
 }
 
 /// Waits for the first byte. Until it is there, a connection costs no buffers.

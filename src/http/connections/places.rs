@@ -220,7 +220,6 @@ impl Busy {
   pub fn wants_more(&mut self) {
     if std::mem::take(&mut self.unread) {
       self.guest.unread.fetch_sub(1, Ordering::AcqRel);
-      self.guest.touch();
     }
   }
 

@@ -63,7 +63,7 @@ async fn start(most: usize, times: Times) -> Running {
   let stopped = async {
     let _ = stopped.await;
   };
-  let server = tokio::spawn(serve(listener, app, most, times, stopped, PATIENCE));
+  let server = tokio::spawn(serve(vec![(listener, app)], most, times, stopped, PATIENCE));
   Running {
     address,
     stop,
