@@ -7,8 +7,6 @@
 import { core, internals, primordials } from "ext:core/mod.js";
 
 const {
-  PipeWrap,
-  TCPWrap,
   op_kernel_cell,
   op_kernel_emit,
   op_kernel_has_mounts,
@@ -60,9 +58,8 @@ function guardOpen({ prototype }) {
   });
 }
 
-// What `Pipe` and `TCP` of `node:net` are; loading their scripts would take a kernel's first milliseconds.
-guardOpen(PipeWrap);
-guardOpen(TCPWrap);
+guardOpen(core.loadExtScript("ext:deno_node/internal_binding/pipe_wrap.ts").Pipe);
+guardOpen(core.loadExtScript("ext:deno_node/internal_binding/tcp_wrap.ts").TCP);
 op_kernel_vm_originals(op_kernel_vm_original_script, op_kernel_vm_original_function);
 
 /**

@@ -78,6 +78,11 @@ impl Host {
     matches!(self, Self::Name(name) if name == "localhost")
   }
 
+  /// Whether it is this machine, whoever asks.
+  pub fn is_loopback(&self) -> bool {
+    self.is_localhost() || matches!(self, Self::Ip(ip) if ip.is_loopback())
+  }
+
   /// Whether it is a way to say `bound`, the address that a server listens on. No name that others give
   /// out is one: a page could have it lead to this machine.
   pub fn means(&self, bound: IpAddr) -> bool {

@@ -58,7 +58,9 @@ impl Engine {
       .map_err(io::Error::other)?
       .map(Arc::new);
     let folder = std::path::absolute(settings.data_dir.join("apps"))?;
-    let launcher = Launcher::new(kernels.clone(), folder, artifacts.clone(), settings.port);
+    let own_ports = [Some(settings.port), settings.app_origins.port()];
+    let own_ports = own_ports.into_iter().flatten().collect();
+    let launcher = Launcher::new(kernels.clone(), folder, artifacts.clone(), own_ports);
     let apps = AppManager::new(
       Arc::new(launcher),
       &settings.data_dir,

@@ -2,6 +2,7 @@
 //!
 //! `docs/architecture.md` tells which room holds what.
 
+mod app_origins;
 mod apps;
 mod authority;
 pub mod cli;

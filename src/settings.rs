@@ -13,9 +13,12 @@ use clap::Args;
 use kernel_host::sandbox::Confinement;
 use kernel_host::sandbox::KernelUser;
 
+use crate::app_origins::AppOrigins;
 use crate::apps::artifacts::Artifacts;
 use crate::apps::artifacts::HyphaConfig;
+use crate::authority::Authority;
 use crate::authority::Hosts;
+use crate::authority::Malformed;
 use crate::authority::Origins;
 use crate::kernel::KernelType;
 use crate::kernel::Language;
@@ -158,6 +161,21 @@ pub struct AppArgs {
   /// Pass requests on to apps without asking for a token, also those of pages of other origins.
   #[arg(long, env = "APPS_PUBLIC", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
   pub apps_public: bool,
+
+  /// Domain whose `*.` leads to this server; the pages of each app are at a name of their own below it
+  /// [default: below localhost for those who come from this machine, else none].
+  #[arg(long = "apps-domain", env = "ENGINE_APPS_DOMAIN", value_name = "NAME", value_parser = domain)]
+  pub apps_domain: Option<Authority>,
+
+  /// Port where only apps are served, for pages of their own origin without a domain.
+  #[arg(long = "apps-port", env = "ENGINE_APPS_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+  pub apps_port: Option<u16>,
+}
+
+fn domain(text: &str) -> Result<Authority, String> {
+  text
+    .parse()
+    .map_err(|Malformed| "it is not the name of a domain, such as apps.example".to_owned())
 }
 
 impl AppArgs {
@@ -403,6 +421,8 @@ pub struct Settings {
   pub origins: Origins,
   pub max_connections: u32,
   pub max_body_bytes: usize,
+  /// Where pages of apps are.
+  pub app_origins: AppOrigins,
   pub apps: AppArgs,
   pub vectors: VectorArgs,
   pub kernels: KernelArgs,
@@ -427,6 +447,10 @@ pub enum SettingsError {
   MountRoot(PathBuf),
   #[error("APPS_DIR: `{0}` is not a directory")]
   AppsDir(PathBuf),
+  #[error("{0}")]
+  AppOrigins(String),
+  #[error("ENGINE_APPS_PORT: {0} is the engine's own port")]
+  AppsPort(u16),
   #[error("{0}")]
   Hypha(String),
   #[error("DENO_CERT: `{0}` is not a file")]
@@ -461,15 +485,22 @@ impl Settings {
     apps
       .artifacts(kernels.deno_cert.clone())
       .map_err(SettingsError::Hypha)?;
+    let port = args.positional_port.unwrap_or(args.port);
+    if apps.apps_port == Some(port) {
+      return Err(SettingsError::AppsPort(port));
+    }
+    let app_origins = AppOrigins::new(apps.apps_domain.clone(), apps.apps_port)
+      .map_err(SettingsError::AppOrigins)?;
     Ok(Self {
       host: args.host,
-      port: args.positional_port.unwrap_or(args.port),
+      port,
       data_dir,
       access,
       hosts: args.hosts,
       origins: args.origins,
       max_connections: args.max_connections,
       max_body_bytes: args.max_body_bytes,
+      app_origins,
       apps,
       vectors: args.vectors,
       kernels,

@@ -53,7 +53,8 @@ pub struct Launcher {
   /// Where published apps come from, and their tokens.
   artifacts: Option<Arc<Artifacts>>,
   /// The engine's own port, which no app may have.
-  engine_port: u16,
+  /// Where the engine listens.
+  engine_ports: Vec<u16>,
 }
 
 pub struct Launch {
@@ -97,13 +98,13 @@ impl Launcher {
     kernels: Arc<KernelManager>,
     folder: PathBuf,
     artifacts: Option<Arc<Artifacts>>,
-    engine_port: u16,
+    engine_ports: Vec<u16>,
   ) -> Self {
     Self {
       kernels,
       folder,
       artifacts,
-      engine_port,
+      engine_ports,
     }
   }
 
@@ -115,7 +116,7 @@ impl Launcher {
     let kernel = kernel_of(manifest, manifest.env.clone());
     let permissions = self.kernels.check_app(&kernel)?;
     match manifest.port {
-      Some(port) if port == self.engine_port => Err(AppError::Forbidden(format!(
+      Some(port) if self.engine_ports.contains(&port) => Err(AppError::Forbidden(format!(
         "port: {port} is the engine's own; choose another"
       ))),
       Some(port) if !ports::may_listen(&permissions, port) => Err(AppError::Forbidden(format!(

@@ -25,6 +25,7 @@ use super::RefusedApp;
 use super::Source;
 use super::WrittenManifest;
 use super::folder;
+use super::label;
 use super::runner::STOP_GRACE;
 use super::store::Store;
 
@@ -69,6 +70,20 @@ impl AppManager {
   pub fn get(&self, id: &AppId) -> Result<Arc<App>, AppError> {
     let app = self.read().by_id.get(id).cloned();
     app.ok_or_else(|| AppError::NotFound(id.clone()))
+  }
+
+  /// The app with this [label](AppId::label).
+  pub fn by_label(&self, label: &str) -> Option<Arc<App>> {
+    match label::plain(label) {
+      Some(id) => self.get(&id).ok(),
+      None => {
+        let apps = self.read();
+        let mut apps = apps.by_id.iter();
+        apps
+          .find(|(id, _)| id.label() == label)
+          .map(|(_, app)| app.clone())
+      }
+    }
   }
 
   /// What was meant to be an app and is none, and why. Those with an id that no app has can be listed

@@ -6,6 +6,7 @@ pub mod artifacts;
 mod folder;
 #[cfg_attr(test, path = "tests/instance.rs")]
 mod instance;
+mod label;
 mod log;
 mod manager;
 mod manifest;
@@ -84,6 +85,11 @@ impl AppId {
 
   pub fn as_str(&self) -> &str {
     &self.0
+  }
+
+  /// What it is called in a host name. No two apps share one.
+  pub fn label(&self) -> String {
+    label::of(self)
   }
 }
 

@@ -4,6 +4,7 @@
 mod connection;
 pub mod gate;
 mod headers;
+pub mod site;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ use tokio::sync::watch;
 use self::connection::Answered;
 use self::connection::Connector;
 use self::gate::Gate;
+use self::site::Site;
 use super::Lease;
 
 /// How long a connection is kept without a request. The usual servers close theirs after 2 s or
@@ -114,7 +116,7 @@ impl fmt::Debug for Upstream {
 #[derive(Debug, Clone, Copy)]
 pub struct EngineToken;
 
-/// Why a request got no answer from its app, which is named by its prefix.
+/// Why a request got no answer from its app, which is named by where it is seen.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
   /// Nothing of the request was sent.
@@ -173,23 +175,23 @@ impl Proxy {
   }
 
   /// The answer of the app at `upstream`, as soon as its head is there. `path_and_query` is what
-  /// the app sees, `prefix` is what was taken off before it, such as `/apps/hello`.
+  /// the app sees, below what its clients see it at.
   ///
   /// After a 101 a task of its own joins the two connections, until both have ended. The lease is
   /// kept until then, or until all of the answer has left.
   pub async fn forward(
     &self,
     upstream: Lease,
-    prefix: &str,
+    site: &Site,
     path_and_query: &str,
     mut request: Request,
   ) -> Result<Response, ProxyError> {
-    let app = || prefix.to_owned();
+    let app = || site.app.clone();
     if request.method() == Method::CONNECT {
       return Err(ProxyError::Connect { app: app() });
     }
     let client_side = request.extensions_mut().remove::<OnUpgrade>();
-    let Some(asked) = headers::address(&mut request, prefix, path_and_query) else {
+    let Some(asked) = headers::address(&mut request, site, path_and_query) else {
       let (app, path) = (app(), path_and_query.to_owned());
       return Err(ProxyError::BadPath { app, path });
     };
@@ -202,6 +204,7 @@ impl Proxy {
     }
     let app_side = hyper::upgrade::on(&mut response);
     headers::return_to_client(&mut response);
+    site.confine(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
       match client_side.filter(|_| asked.upgrade) {
         Some(client_side) => tokio::spawn(async move {

@@ -1,6 +1,7 @@
 //! `deno-app-engine serve`: listens, serves, and stops in good order.
 
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::descriptors;
 use crate::engine;
 use crate::engine::Engine;
 use crate::http;
+use crate::http::Listeners;
 use crate::memory;
 use crate::settings::Access;
 use crate::settings::ServeArgs;
@@ -23,8 +25,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum ServeError {
   #[error(transparent)]
   Settings(#[from] SettingsError),
-  #[error("port {port} of {host} is in use: stop what listens there or choose another with --port")]
-  PortInUse { host: std::net::IpAddr, port: u16 },
+  #[error("port {port} of {host} is in use: stop what listens there or choose another with {flag}")]
+  PortInUse {
+    host: IpAddr,
+    port: u16,
+    flag: &'static str,
+  },
   #[error("cannot listen on {0}: {1}")]
   Listen(SocketAddr, io::Error),
   #[error("the data directory {0} cannot be used: {1}")]
@@ -41,18 +47,15 @@ pub fn run(args: ServeArgs) -> Result<(), ServeError> {
     .block_on(serve(settings))
 }
 
-async fn serve(settings: Settings) -> Result<(), ServeError> {
-  let address = SocketAddr::new(settings.host, settings.port);
-  let listener = TcpListener::bind(address)
-    .await
-    .map_err(|e| match e.kind() {
-      io::ErrorKind::AddrInUse => ServeError::PortInUse {
-        host: settings.host,
-        port: settings.port,
-      },
-      _ => ServeError::Listen(address, e),
-    })?;
+async fn serve(mut settings: Settings) -> Result<(), ServeError> {
+  let listener = listen(settings.host, settings.port, "--port").await?;
   let address = listener.local_addr()?;
+  // Where any free one was asked for, it is known now.
+  settings.port = address.port();
+  let apps = match settings.app_origins.port() {
+    Some(port) => Some(listen(settings.host, port, "--apps-port").await?),
+    None => None,
+  };
   let data_dir = settings.data_dir.display().to_string();
   let limit = descriptors::raise_limit();
   let wanted = settings.max_connections as usize;
@@ -70,11 +73,17 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
   engine.vectors.take_over().await;
   engine.load_apps().await;
   tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
+  if let Some(apps) = &apps {
+    tracing::info!("apps are at http://{}/apps/", apps.local_addr()?);
+  }
   if open_to_others {
     tracing::warn!("anybody who can reach {address} can run code here: --no-auth was given");
   }
   http::serve(
-    listener,
+    Listeners {
+      engine: listener,
+      apps,
+    },
     engine.clone(),
     connections,
     stop_signal(),
@@ -84,6 +93,16 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
   tracing::info!("stopping");
   engine.shut_down().await;
   Ok(())
+}
+
+/// `flag` is the one that says another port.
+async fn listen(host: IpAddr, port: u16, flag: &'static str) -> Result<TcpListener, ServeError> {
+  let address = SocketAddr::new(host, port);
+  let listener = TcpListener::bind(address).await;
+  listener.map_err(|e| match e.kind() {
+    io::ErrorKind::AddrInUse => ServeError::PortInUse { host, port, flag },
+    _ => ServeError::Listen(address, e),
+  })
 }
 
 /// Resolves on SIGINT and SIGTERM.

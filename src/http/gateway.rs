@@ -1,42 +1,81 @@
-//! `/apps/{id}/…`: requests to apps, passed on as they are.
+//! Requests to apps, passed on as they are: `/apps/{id}/…`, and whatever is asked of an app's own host.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
 
+use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::body::HttpBody;
 use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware;
+use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::routing::any;
+use tower_service::Service;
 
 use super::AppState;
 use super::access;
 use super::error::ApiError;
 use super::error::ApiResult;
+use super::origin::Asked;
+use super::origin::SEC_FETCH_MODE;
 use super::path::Path;
 use super::patience;
+use crate::apps::App;
 use crate::apps::AppId;
 use crate::apps::proxy::EngineToken;
 use crate::apps::proxy::ProxyError;
+use crate::apps::proxy::site::Site;
 
 /// How long a request waits for an app that starts or restarts.
 const READY_WAIT: Duration = Duration::from_secs(5);
 /// How long the engine may take to hear that a process has gone.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-pub fn router(engine: &AppState) -> Router<AppState> {
-  Router::new()
+/// How an answer came to its client, which is what keeps pages of apps apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+  /// Of the engine, where its own pages are.
+  Engine,
+  /// Of apps only.
+  Apps,
+}
+
+/// Apps by their paths.
+pub fn router(engine: &AppState, door: Door) -> Router<AppState> {
+  let routes = Router::new()
     .route("/apps/{id}", any(add_slash))
-    .route("/apps/{id}/", any(forward))
-    .route("/apps/{id}/{*path}", any(forward))
+    .route("/apps/{id}/", any(by_path))
+    .route("/apps/{id}/{*path}", any(by_path))
+    .layer(Extension(door));
+  guarded(routes, engine)
+}
+
+/// Hands what is asked of an app's own host to the app, and everything else on.
+pub async fn own_hosts(
+  State(engine): State<AppState>,
+  request: Request,
+  next: Next,
+) -> Response<Body> {
+  let asked = request.extensions().get::<Asked>();
+  if asked.is_none_or(|asked| asked.app().is_none()) {
+    return next.run(request).await;
+  }
+  let routes = Router::new().fallback(by_host);
+  let mut routes: Router = guarded(routes, &engine).with_state(engine);
+  routes.call(request).await.into_response()
+}
+
+fn guarded(routes: Router<AppState>, engine: &AppState) -> Router<AppState> {
+  routes
     .layer(middleware::from_fn_with_state(
       patience::APPS,
       patience::for_bodies,
@@ -48,8 +87,18 @@ pub fn router(engine: &AppState) -> Router<AppState> {
 }
 
 /// Relative addresses in an app's pages are meant from below its id.
-async fn add_slash(Path(id): Path<String>, request: Request) -> ApiResult<Response<Body>> {
+async fn add_slash(
+  State(engine): State<AppState>,
+  Extension(door): Extension<Door>,
+  Path(id): Path<String>,
+  request: Request,
+) -> ApiResult<Response<Body>> {
   let id = AppId::new(&id)?;
+  if let Some(home) = home(&engine, door, &id, &request, "/")
+    && is_navigation(&request)
+  {
+    return Ok(gone_home(&home));
+  }
   let query = request.uri().query().map(|query| format!("?{query}"));
   let location = format!("/apps/{id}/{}", query.unwrap_or_default());
   Ok(
@@ -61,7 +110,11 @@ async fn add_slash(Path(id): Path<String>, request: Request) -> ApiResult<Respon
   )
 }
 
-async fn forward(State(engine): State<AppState>, request: Request) -> ApiResult<Response<Body>> {
+async fn by_path(
+  State(engine): State<AppState>,
+  Extension(door): Extension<Door>,
+  request: Request,
+) -> ApiResult<Response<Body>> {
   // As it was sent: decoding and encoding again would change what the app sees.
   let target = request.uri().path_and_query();
   let target = target.map_or("/", |target| target.as_str()).to_owned();
@@ -71,13 +124,83 @@ async fn forward(State(engine): State<AppState>, request: Request) -> ApiResult<
     .ok_or_else(|| ApiError::not_found("Not found"))?;
   let id = AppId::new(id)?;
   let app = engine.apps.get(&id)?;
-  let (prefix, path) = (format!("/apps/{id}"), format!("/{path}"));
+  let path = format!("/{path}");
+  let mut site = Site::below(format!("/apps/{id}"));
+  if door == Door::Engine {
+    match home(&engine, door, &id, &request, &path) {
+      Some(home) if is_navigation(&request) => return Ok(gone_home(&home)),
+      home => site.sandboxed = home.is_none(),
+    }
+  }
+  forward(&engine, &app, &site, &path, request).await
+}
+
+async fn by_host(State(engine): State<AppState>, request: Request) -> ApiResult<Response<Body>> {
+  let asked = request.extensions().get::<Asked>();
+  let label = asked.and_then(Asked::app).unwrap_or_default();
+  let app = engine.apps.by_label(label).ok_or_else(|| {
+    ApiError::not_found(format!(
+      "There is no app at `{label}.`: it may have been deleted"
+    ))
+  })?;
+  let path = request.uri().path_and_query();
+  let path = path.map_or("/", |path| path.as_str()).to_owned();
+  forward(&engine, &app, &Site::own(app.id.as_str()), &path, request).await
+}
+
+/// Where a browser should go for this, if not here.
+fn home(
+  engine: &AppState,
+  door: Door,
+  id: &AppId,
+  request: &Request,
+  path: &str,
+) -> Option<String> {
+  if door == Door::Apps {
+    return None;
+  }
+  let host = request.extensions().get::<Asked>()?.host.as_ref()?;
+  engine.settings.app_origins.location(id, host, path)
+}
+
+/// Whether the answer becomes a page. Browsers say so to servers of this machine and to those with TLS;
+/// to others they say what they would like to see.
+fn is_navigation(request: &Request) -> bool {
+  let headers = request.headers();
+  if let Some(mode) = headers.get(SEC_FETCH_MODE) {
+    return mode == "navigate";
+  }
+  let accepts_pages = |value: &HeaderValue| {
+    let value = value.to_str().unwrap_or_default();
+    value.to_ascii_lowercase().contains("text/html")
+  };
+  headers.get_all(header::ACCEPT).iter().any(accepts_pages)
+    && !headers.contains_key(header::AUTHORIZATION)
+    && !headers.contains_key(header::UPGRADE)
+}
+
+/// Leads a browser to the app's own origin, forms with what they send.
+fn gone_home(location: &str) -> Response<Body> {
+  let headers = [
+    (header::LOCATION, location),
+    (header::CACHE_CONTROL, "no-store"),
+  ];
+  (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
+}
+
+async fn forward(
+  engine: &AppState,
+  app: &App,
+  site: &Site,
+  path: &str,
+  request: Request,
+) -> ApiResult<Response<Body>> {
   let mut again = without_body(&request);
   let mut request = request;
   let deadline = Instant::now() + READY_WAIT;
   loop {
     let lease = app.upstream(READY_WAIT).await?;
-    match engine.proxy.forward(lease, &prefix, &path, request).await {
+    match engine.proxy.forward(lease, site, path, request).await {
       Ok(response) => return Ok(response),
       // Its process has just gone, which the engine is about to hear; nothing was sent.
       Err(ProxyError::Unreachable { .. }) if Instant::now() < deadline && again.is_some() => {

@@ -31,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::body_memory::BodyMemory;
 use self::connections::Times;
 use self::error::ApiError;
+use self::gateway::Door;
 use self::origin::Policy;
 use crate::engine::Engine;
 
@@ -61,21 +62,48 @@ pub fn router(engine: Arc<Engine>) -> Router {
     .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
     .layer(policy.cors())
     // Apps answer for themselves, preflight requests included.
-    .merge(gateway::router(&engine))
+    .merge(gateway::router(&engine, Door::Engine))
+    .layer(middleware::from_fn_with_state(
+      engine.clone(),
+      gateway::own_hosts,
+    ))
     .layer(middleware::from_fn_with_state(policy, origin::guard))
     .layer(CatchPanicLayer::custom(error::panicked))
     .with_state(engine)
 }
 
+/// Apps only, for a port whose pages are of another origin than the engine's.
+fn router_of_apps(engine: Arc<Engine>) -> Router {
+  let policy = Policy::of(&engine.settings);
+  Router::new()
+    .merge(gateway::router(&engine, Door::Apps))
+    .fallback(|| async { ApiError::not_found("Not found: apps are below /apps/{id}/") })
+    .layer(middleware::from_fn_with_state(
+      engine.clone(),
+      gateway::own_hosts,
+    ))
+    .layer(middleware::from_fn_with_state(policy, origin::guard))
+    .layer(CatchPanicLayer::custom(error::panicked))
+    .with_state(engine)
+}
+
+/// Where clients come in.
+pub struct Listeners {
+  pub engine: TcpListener,
+  /// For apps only.
+  pub apps: Option<TcpListener>,
+}
+
 /// Serves at most `connections` at one time until `stop` resolves, then lets open requests finish for at
 /// most `drain`.
 pub async fn serve(
-  listener: TcpListener,
+  listeners: Listeners,
   engine: Arc<Engine>,
   connections: usize,
   stop: impl Future<Output = ()>,
   drain: Duration,
 ) {
-  let app = router(engine);
-  connections::serve(listener, app, connections, Times::default(), stop, drain).await;
+  let mut doors = vec![(listeners.engine, router(engine.clone()))];
+  doors.extend(listeners.apps.map(|apps| (apps, router_of_apps(engine))));
+  connections::serve(doors, connections, Times::default(), stop, drain).await;
 }

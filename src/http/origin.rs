@@ -24,6 +24,7 @@ use tower_http::cors::CorsLayer;
 
 use super::error::ApiError;
 use super::stream;
+use crate::app_origins::AppOrigins;
 use crate::authority::Authority;
 use crate::authority::Hosts;
 use crate::authority::Origin;
@@ -32,7 +33,7 @@ use crate::settings::Access;
 use crate::settings::Settings;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
-const SEC_FETCH_MODE: &str = "sec-fetch-mode";
+pub const SEC_FETCH_MODE: &str = "sec-fetch-mode";
 const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 /// Nobody's name is longer.
 const MAX_SHOWN: usize = 300;
@@ -44,16 +45,38 @@ pub struct Policy {
   known_names_only: bool,
   hosts: Hosts,
   origins: Origins,
+  app_origins: AppOrigins,
   /// Whether pages of any origin may use apps.
   apps_public: bool,
 }
 
 /// What a request is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Place {
   Api,
+  /// An app by its path.
   Apps,
+  /// The app with this label, at a host of its own, where every path is the app's.
+  App(String),
   Other,
+}
+
+/// What a request was found to be for; left with it.
+#[derive(Clone)]
+pub struct Asked {
+  /// `None` where its protocol knows none.
+  pub host: Option<Authority>,
+  place: Place,
+}
+
+impl Asked {
+  /// The label of the app whose own host was asked.
+  pub fn app(&self) -> Option<&str> {
+    match &self.place {
+      Place::App(label) => Some(label),
+      _ => None,
+    }
+  }
 }
 
 impl Policy {
@@ -64,6 +87,7 @@ impl Policy {
       known_names_only: open || settings.host.is_loopback() || !settings.hosts.is_empty(),
       hosts: settings.hosts.clone(),
       origins: settings.origins.clone(),
+      app_origins: settings.app_origins.clone(),
       apps_public: settings.apps.apps_public,
     })
   }
@@ -90,10 +114,21 @@ impl Policy {
       .expose_headers([HeaderName::from_static(stream::SESSION_HEADER)])
   }
 
-  fn check(&self, request: &Request) -> Result<(), ApiError> {
+  fn asked(&self, request: &Request) -> Result<Asked, ApiError> {
     let host = asked_host(request)?;
-    if let Some(host) = &host
+    let of_an_app = host.as_ref().filter(|host| !self.hosts.has(host));
+    let place = match of_an_app.and_then(|host| self.app_origins.label(host)) {
+      Some(label) => Place::App(label.to_owned()),
+      None => Place::of(request.uri().path()),
+    };
+    Ok(Asked { host, place })
+  }
+
+  fn check(&self, request: &Request, asked: &Asked) -> Result<(), ApiError> {
+    let Asked { host, place } = asked;
+    if let Some(host) = host
       && self.known_names_only
+      && asked.app().is_none()
       && !host.host.means(self.bound)
       && !self.hosts.has(host)
     {
@@ -104,8 +139,7 @@ impl Policy {
         ),
       ));
     }
-    let place = Place::of(request);
-    if place == Place::Apps && self.apps_public {
+    if self.apps_public && matches!(place, Place::Apps | Place::App(_)) {
       return Ok(());
     }
     let headers = request.headers();
@@ -126,7 +160,11 @@ impl Policy {
     for site in headers.get_all(SEC_FETCH_SITE) {
       let fine = match site.as_bytes() {
         b"same-origin" | b"none" => true,
-        b"same-site" => place != Place::Api,
+        b"same-site" => match place {
+          Place::Api | Place::App(_) => false,
+          Place::Apps => !self.app_origins.may_be_beside_the_engine(),
+          Place::Other => true,
+        },
         _ => false,
       };
       if !fine {
@@ -142,8 +180,7 @@ impl Policy {
 }
 
 impl Place {
-  fn of(request: &Request) -> Self {
-    let path = request.uri().path();
+  fn of(path: &str) -> Self {
     let below = |root: &str| {
       let rest = path.strip_prefix(root);
       rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -159,16 +196,21 @@ impl Place {
 /// Lets through what [`Policy`] has nothing against.
 pub async fn guard(
   State(policy): State<Arc<Policy>>,
-  request: Request,
+  mut request: Request,
   next: Next,
 ) -> Response<Body> {
-  let place = Place::of(&request);
-  let mut response = match policy.check(&request) {
-    Ok(()) => next.run(request).await,
+  let asked = match policy.asked(&request) {
+    Ok(asked) => asked,
     Err(refusal) => return refusal.into_response(),
   };
+  if let Err(refusal) = policy.check(&request, &asked) {
+    return refusal.into_response();
+  }
+  let of_apps = matches!(asked.place, Place::Apps | Place::App(_));
+  request.extensions_mut().insert(asked);
+  let mut response = next.run(request).await;
   // What apps answer is theirs.
-  if place != Place::Apps {
+  if !of_apps {
     protect(response.headers_mut());
   }
   response
@@ -298,8 +340,13 @@ mod tests {
       known_names_only: strict,
       hosts: hosts.parse().expect("hosts"),
       origins: "https://ui.example".parse().expect("origins"),
+      app_origins: AppOrigins::default(),
       apps_public: false,
     }
+  }
+
+  fn checked(policy: &Policy, request: &Request) -> Result<(), ApiError> {
+    policy.check(request, &policy.asked(request)?)
   }
 
   /// The status that a request with these headers gets; 200 when it may pass.
@@ -309,7 +356,7 @@ mod tests {
       request = request.header(*name, *value);
     }
     let request = request.body(Body::empty()).expect("a request");
-    match policy.check(&request) {
+    match checked(policy, &request) {
       Ok(()) => 200,
       Err(refusal) => refusal.into_response().status().as_u16(),
     }
@@ -371,12 +418,12 @@ mod tests {
     let old = Request::builder()
       .version(Version::HTTP_10)
       .body(Body::empty());
-    assert!(policy.check(&old.expect("a request")).is_ok());
+    assert!(checked(&policy, &old.expect("a request")).is_ok());
     let new = Request::builder()
       .version(Version::HTTP_2)
       .uri(target)
       .body(Body::empty());
-    assert!(policy.check(&new.expect("a request")).is_ok());
+    assert!(checked(&policy, &new.expect("a request")).is_ok());
   }
 
   #[test]
@@ -484,6 +531,60 @@ mod tests {
       status(&policy, "GET", "/apps/x/", &[("host", "rebind.test")]),
       421
     );
+  }
+
+  #[test]
+  fn the_own_host_of_an_app_is_for_its_own_pages() {
+    let local = policy("127.0.0.1", "engine.localhost", true);
+    let beside = Policy {
+      app_origins: AppOrigins::new(Some("apps.example".parse().expect("a domain")), None)
+        .expect("origins"),
+      ..policy("0.0.0.0", "engine.apps.example", false)
+    };
+    for (policy, host) in [(&local, "a.localhost:8000"), (&beside, "a.apps.example")] {
+      let ask = |method: &str, name: &str, value: &str| {
+        status(
+          policy,
+          method,
+          "/api/kernels",
+          &[("host", host), (name, value)],
+        )
+      };
+      assert_eq!(ask("POST", "origin", &format!("http://{host}")), 200);
+      for other in [
+        "localhost:8000",
+        "b.localhost:8000",
+        "b.apps.example",
+        "apps.example",
+      ] {
+        assert_eq!(
+          ask("POST", "origin", &format!("http://{other}")),
+          403,
+          "{other}"
+        );
+      }
+      assert_eq!(ask("GET", "sec-fetch-site", "same-origin"), 200);
+      assert_eq!(ask("GET", "sec-fetch-site", "same-site"), 403);
+      let engine = [("host", "localhost"), ("origin", &format!("http://{host}"))];
+      assert_eq!(status(&local, "GET", "/apps/a/", &engine), 403);
+    }
+    let place = |policy: &Policy, host: &str| {
+      let request = Request::builder()
+        .uri("/")
+        .header("host", host)
+        .body(Body::empty());
+      let asked = policy.asked(&request.expect("a request")).expect("a host");
+      asked.app().map(str::to_owned)
+    };
+    assert_eq!(place(&local, "a.localhost").as_deref(), Some("a"));
+    assert_eq!(place(&local, "engine.localhost:1"), None);
+    assert_eq!(place(&beside, "a.apps.example").as_deref(), Some("a"));
+    assert_eq!(place(&beside, "engine.apps.example"), None);
+    let image = [
+      ("host", "engine.apps.example"),
+      ("sec-fetch-site", "same-site"),
+    ];
+    assert_eq!(status(&beside, "GET", "/apps/x/", &image), 403);
   }
 
   #[test]

@@ -186,3 +186,95 @@ async fn the_page_of_the_api_loads_and_asks() {
     assert!(seen["operations"].as_u64() > Some(40), "{seen}");
   }
 }
+
+/// Logs in, greets, streams, echoes, and would take over what it can.
+const SITE: &str = r#"
+const sent = (body, type, headers = {}) =>
+  new Response(body, { headers: { "content-type": type, "access-control-allow-origin": "*", ...headers } });
+Deno.serve(async (request) => {
+  const { pathname } = new URL(request.url);
+  if (pathname === "/login") {
+    const name = (await request.formData()).get("name");
+    const headers = { location: "/home", "set-cookie": `user=${name}; Path=/; HttpOnly; Domain=localhost` };
+    return new Response(null, { status: 303, headers });
+  }
+  if (pathname === "/home") return sent(`Welcome ${request.headers.get("cookie")}`, "text/html");
+  if (pathname === "/events") {
+    const event = new TextEncoder().encode("data: an event\n\n");
+    return sent(ReadableStream.from([event]), "text/event-stream");
+  }
+  if (pathname === "/socket") {
+    const { socket, response } = Deno.upgradeWebSocket(request);
+    socket.onmessage = ({ data }) => socket.send(`echo of ${data}`);
+    return response;
+  }
+  if (pathname === "/echo") return sent(await request.text(), "text/plain");
+  if (pathname === "/data.js") return sent("globalThis.taken = 'a secret'", "text/javascript");
+  if (pathname === "/sub/worker.js") {
+    const worker = "addEventListener('fetch', (event) => event.respondWith(new Response('of the worker')))";
+    return sent(worker, "text/javascript", { "service-worker-allowed": "/" });
+  }
+  return sent("<form method=post action=login><input name=name value=ada><button>In</button></form>", "text/html", {
+    "clear-site-data": '"*"',
+  });
+});"#;
+
+#[tokio::test]
+async fn pages_of_apps_have_origins_of_their_own() {
+  let server = Server::builder().start();
+  let client = server.client();
+  for id in ["first", "Second_app"] {
+    let app = client
+      .post_app(json!({"id": id, "startup_script": SITE}))
+      .await;
+    app.ready().await;
+    std::mem::forget(app);
+  }
+  let arguments = json!({"engine": engine(&server), "apps": ["first", "Second_app"]});
+  let results = run("origins_of_apps.mjs", &arguments).await;
+  let port = server.port();
+  assert_eq!(
+    results["addresses"][0],
+    format!("http://first.localhost:{port}/?seen"),
+    "{results}"
+  );
+  let second = results["addresses"][1].as_str().expect("an address");
+  assert!(second.starts_with("http://second-app-"), "{second}");
+  assert_eq!(
+    results["addresses"][2],
+    format!("http://first.localhost:{port}/")
+  );
+  assert_eq!(results["welcome"], "Welcome user=ada");
+  assert_eq!(
+    results["own"],
+    json!({
+      "stored": "secret",
+      "event": "an event",
+      "echo": "echo of hello",
+      "posted": "text",
+      "cookies": "script=1",
+    })
+  );
+  assert_eq!(results["worker"], "of the worker");
+  assert_eq!(
+    results["foreign"],
+    json!({
+      "storage": [],
+      "cookies": "",
+      "app": "TypeError",
+      "appWithCookies": "TypeError",
+      "appByPath": "TypeError",
+      "api": "TypeError",
+      "scriptOfApp": "error",
+      "scriptByPath": "error",
+      "image": "error",
+      "frameOfApp": "closed",
+      "frameOfEngine": "closed",
+      "socket": "error",
+      "workerForOther": "SecurityError",
+      "workerForEngine": "SecurityError",
+    })
+  );
+  assert_eq!(results["controlled"], json!([false, false]));
+  assert_eq!(results["api"], "[]");
+}

@@ -79,6 +79,7 @@ cases! {
   h3_sockets_without_an_address: "h3-sockets-without-an-address",
   h4_addresses_that_are_listed: "h4-addresses-that-are-listed",
   h4_addresses_that_are_not_public: "h4-addresses-that-are-not-public",
+  h5_answers_beyond_the_app: "h5-answers-beyond-the-app",
   h9_what_is_no_request: "h9-what-is-no-request",
   m20_hosts_of_requests: "m20-hosts-of-requests",
   m5_roots_that_exist_and_that_do_not: "m5-roots-that-exist-and-that-do-not",

@@ -15,6 +15,8 @@ use axum::http::header;
 use axum::http::uri::PathAndQuery;
 
 use super::EngineToken;
+use super::site;
+use super::site::Site;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -41,7 +43,7 @@ pub struct Asked {
 }
 
 /// Makes a client's request the one that the app gets. `None`: the path cannot be sent.
-pub fn address(request: &mut Request, prefix: &str, path_and_query: &str) -> Option<Asked> {
+pub fn address(request: &mut Request, site: &Site, path_and_query: &str) -> Option<Asked> {
   if !path_and_query.starts_with('/') {
     return None;
   }
@@ -49,7 +51,8 @@ pub fn address(request: &mut Request, prefix: &str, path_and_query: &str) -> Opt
   // The authority names nobody: a connector knows where its app is.
   let uri = Uri::builder().scheme("http").authority("localhost");
   let uri = uri.path_and_query(target).build().ok()?;
-  let prefix = HeaderValue::from_str(prefix).ok()?;
+  let prefix = site.prefix.as_deref().map(HeaderValue::from_str);
+  let prefix = prefix.transpose().ok()?;
 
   let asked_uri = std::mem::replace(request.uri_mut(), uri);
   let asked_version = std::mem::replace(request.version_mut(), Version::HTTP_11);
@@ -71,6 +74,7 @@ pub fn address(request: &mut Request, prefix: &str, path_and_query: &str) -> Opt
   if extensions.get::<EngineToken>().is_some() {
     headers.remove(header::AUTHORIZATION);
   }
+  site::remove_engine_cookies(headers);
   let client = extensions.get().map(|ConnectInfo(client)| *client);
   introduce(headers, client, host, prefix);
   Some(Asked { upgrade })
@@ -123,7 +127,7 @@ fn introduce(
   headers: &mut HeaderMap,
   client: Option<SocketAddr>,
   host: Option<HeaderValue>,
-  prefix: HeaderValue,
+  prefix: Option<HeaderValue>,
 ) {
   remove_look_alikes(headers);
   headers.remove(header::FORWARDED);
@@ -147,7 +151,10 @@ fn introduce(
   }
   // The server speaks no TLS itself.
   headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-  headers.insert(FORWARDED_PREFIX, prefix);
+  headers.remove(FORWARDED_PREFIX);
+  if let Some(prefix) = prefix {
+    headers.insert(FORWARDED_PREFIX, prefix);
+  }
 }
 
 /// To CGI's descendants, such as WSGI, `X_Forwarded_Host` is `X-Forwarded-Host`.

@@ -53,7 +53,7 @@ pub struct Launcher(mpsc::UnboundedSender<Process>);
 
 impl Launcher {
   /// As the engine makes one; nobody plays its processes.
-  pub fn new(_: Arc<KernelManager>, _: PathBuf, _: Option<Arc<Artifacts>>, _: u16) -> Self {
+  pub fn new(_: Arc<KernelManager>, _: PathBuf, _: Option<Arc<Artifacts>>, _: Vec<u16>) -> Self {
     Self(mpsc::unbounded_channel().0)
   }
 

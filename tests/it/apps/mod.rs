@@ -11,6 +11,7 @@ mod life;
 mod logs;
 mod manifests;
 mod operator;
+mod origins;
 mod ports;
 mod posted;
 mod reload;

@@ -168,7 +168,9 @@ async fn answers_come_back_as_the_app_gave_them() {
   assert_eq!(answer.headers()["content-type"], "text/x-own");
   assert_eq!(answer.headers()["etag"], "\"1\"");
   let cookies: Vec<_> = answer.headers().get_all("set-cookie").iter().collect();
-  assert_eq!(cookies, ["a=1; Path=/", "b=2"]);
+  // For this app only.
+  let path = format!("a=1; Path=/apps/{}/", app.id);
+  assert_eq!(cookies, [path.as_str(), "b=2"]);
   let body = answer.bytes().await.expect("a body");
   assert_eq!(&body[..], [0, 255, 10]);
 }

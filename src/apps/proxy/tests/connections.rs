@@ -13,12 +13,12 @@ use super::support::ANY_PORT;
 use super::support::Answer;
 use super::support::Front;
 use super::support::Listener;
-use super::support::PREFIX;
 use super::support::Wire;
 use super::support::deaf;
 use super::support::get;
 use super::support::request;
 use super::support::route_to;
+use super::support::site;
 use super::support::soon;
 use crate::apps::proxy::MAX_UPSTREAMS;
 use crate::apps::proxy::Proxy;
@@ -206,7 +206,7 @@ async fn an_instance_that_accepts_nobody_is_given_up_after_a_while() {
   let (proxy, route) = (Proxy::new(), route_to(upstream));
   // Nothing else happens from here on, so the time passes at once.
   tokio::time::pause();
-  let error = proxy.forward(route.lease(), PREFIX, "/", get("/")).await;
+  let error = proxy.forward(route.lease(), &site(), "/", get("/")).await;
   let error = error.expect_err("nobody answers");
   assert!(
     matches!(&error, ProxyError::Unreachable { .. }),

@@ -19,6 +19,7 @@ use super::support::get;
 use super::support::request;
 use super::support::route_to;
 use super::support::serve;
+use super::support::site;
 use crate::apps::proxy::Proxy;
 use crate::apps::proxy::ProxyError;
 
@@ -95,7 +96,7 @@ async fn a_request_without_a_known_client_keeps_its_chain() {
   let request = request("GET", "/").header("x-forwarded-for", "10.0.0.1");
   let request = request.body(Body::empty()).expect("a request");
   let answer = Proxy::new()
-    .forward(route.lease(), PREFIX, "/", request)
+    .forward(route.lease(), &site(), "/", request)
     .await;
   let body = axum::body::to_bytes(answer.expect("an answer").into_body(), usize::MAX).await;
   let seen: Seen = serde_json::from_slice(&body.expect("a body")).expect("what the app saw");
@@ -196,7 +197,9 @@ async fn what_cannot_be_asked_of_an_app_is_refused_before_it_is_sent() {
   let nowhere = route_to(nowhere);
   let proxy = Proxy::new();
   for path in ["", "a", "?a", "*", "http://example.org/", "/a b", "/\n"] {
-    let error = proxy.forward(nowhere.lease(), PREFIX, path, get("/")).await;
+    let error = proxy
+      .forward(nowhere.lease(), &site(), path, get("/"))
+      .await;
     let error = error.expect_err("it is refused");
     assert!(
       matches!(&error, ProxyError::BadPath { .. }),
@@ -206,7 +209,7 @@ async fn what_cannot_be_asked_of_an_app_is_refused_before_it_is_sent() {
   }
   let connect = request("CONNECT", "/").body(Body::empty());
   let error = proxy
-    .forward(nowhere.lease(), PREFIX, "/", connect.expect("a request"))
+    .forward(nowhere.lease(), &site(), "/", connect.expect("a request"))
     .await
     .expect_err("it is refused");
   assert!(matches!(&error, ProxyError::Connect { .. }), "{error}");

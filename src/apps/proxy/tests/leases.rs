@@ -15,13 +15,13 @@ use http_body_util::BodyExt;
 use super::support::Answer;
 use super::support::Front;
 use super::support::Listener;
-use super::support::PREFIX;
 use super::support::Wire;
 use super::support::deaf;
 use super::support::get;
 use super::support::request;
 use super::support::route_to;
 use super::support::serve;
+use super::support::site;
 use super::support::soon;
 use super::support::until_nothing_moves;
 use crate::apps::proxy::Proxy;
@@ -151,7 +151,7 @@ async fn a_lease_lasts_as_long_as_the_answer_that_it_was_for() {
   let route = route_to(serve(Router::new().fallback(async || "hello")).await);
   let proxy = Proxy::new();
   for read in [true, false] {
-    let answer = proxy.forward(route.lease(), PREFIX, "/", get("/")).await;
+    let answer = proxy.forward(route.lease(), &site(), "/", get("/")).await;
     let mut answer = answer.expect("an answer");
     assert!(is_busy(&route));
     if read {
@@ -294,11 +294,11 @@ async fn a_lease_is_given_back_with_every_error() {
   let proxy = Proxy::new();
   let (_socket, nowhere) = deaf();
   let route = route_to(nowhere);
-  let unreachable = proxy.forward(route.lease(), PREFIX, "/", get("/")).await;
+  let unreachable = proxy.forward(route.lease(), &site(), "/", get("/")).await;
   let unreachable = unreachable.expect_err("nobody listens");
   assert!(matches!(unreachable, ProxyError::Unreachable { .. }));
   assert!(!is_busy(&route));
-  let refused = proxy.forward(route.lease(), PREFIX, "", get("/")).await;
+  let refused = proxy.forward(route.lease(), &site(), "", get("/")).await;
   let refused = refused.expect_err("it is no path");
   assert!(matches!(refused, ProxyError::BadPath { .. }));
   assert!(!is_busy(&route));

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use crate::apps::proxy::EngineToken;
 use crate::apps::proxy::Proxy;
 use crate::apps::proxy::Upstream;
+use crate::apps::proxy::site::Site;
 use crate::apps::route::InFlight;
 use crate::apps::route::Route;
 
@@ -34,6 +35,11 @@ use crate::apps::route::Route;
 const PATIENCE: Duration = Duration::from_secs(30);
 pub const PREFIX: &str = "/apps/hello";
 pub const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Where the clients see the app.
+pub fn site() -> Site {
+  Site::below(PREFIX)
+}
 
 /// Waits, but not for ever.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -140,8 +146,7 @@ async fn forward(State(routes): State<Routes>, mut request: Request) -> Response
     request.extensions_mut().insert(EngineToken);
   }
   let lease = routes.route.lock().expect("not poisoned").lease();
-  let forwarded = routes.proxy.forward(lease, PREFIX, &path, request);
-  match forwarded.await {
+  match routes.proxy.forward(lease, &site(), &path, request).await {
     Ok(response) => response,
     Err(error) => (error.status(), error.to_string()).into_response(),
   }
