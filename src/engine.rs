@@ -57,6 +57,12 @@ impl Engine {
       .artifacts(settings.kernels.deno_cert.clone())
       .map_err(io::Error::other)?
       .map(Arc::new);
+    if artifacts.as_ref().is_some_and(|it| it.apps_may_publish()) {
+      tracing::warn!(
+        "HYPHA_WORKSPACE is the workspace of the collection: each published app may publish others, which run \
+         here. Set it to a workspace that holds nothing else"
+      );
+    }
     let folder = std::path::absolute(settings.data_dir.join("apps"))?;
     let own_ports = [Some(settings.port), settings.app_origins.port()];
     let own_ports = own_ports.into_iter().flatten().collect();

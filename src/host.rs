@@ -28,6 +28,7 @@ use crate::lang::Pyodide;
 use crate::lang::TypeScript;
 use crate::lang::pyodide::distribution;
 use crate::protocol::MainProgram;
+use crate::registries;
 use crate::runtime::ModuleCache;
 use crate::runtime::PythonFiles;
 
@@ -63,9 +64,6 @@ pub enum Program {
     modules: ModuleCache,
   },
 }
-
-/// Variables of the server's environment that say where packages come from.
-const REGISTRY_VARIABLES: [&str; 2] = ["NPM_CONFIG_REGISTRY", "JSR_URL"];
 
 impl HostSpec {
   /// The same for the main program of an app. What runs in V8 knows its program already.
@@ -103,9 +101,6 @@ impl HostSpec {
       }
     };
     program.unpack().await?;
-    let registries = REGISTRY_VARIABLES
-      .iter()
-      .filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut command = Command::new(own_binary()?);
     command
       .arg(HOST_COMMAND)
@@ -113,7 +108,7 @@ impl HostSpec {
       .arg(confinement.to_argument())
       // Nothing else of the server's environment is for kernels.
       .env_clear()
-      .envs(registries)
+      .envs(registries::environment())
       // One isolate, few threads: glibc's arena a core would only spread the heap out.
       .env("MALLOC_ARENA_MAX", "1")
       .stdin(Stdio::from(OwnedFd::from(socket)))

@@ -15,9 +15,11 @@ mod lang;
 mod log_budget;
 mod memory;
 mod outbound;
+mod registries;
 mod runtime;
 mod secret;
 mod settings;
+mod tokens;
 mod vectordb;
 
 use kernel_host::protocol;

@@ -1,8 +1,6 @@
 //! Every environment variable and flag, parsed and checked once. Names and defaults of the variables
 //! that the original knew are the original's.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use kernel_host::protocol::RegistryAuth;
 use kernel_host::sandbox::Confinement;
 use kernel_host::sandbox::KernelUser;
 
@@ -28,6 +27,9 @@ use crate::kernel::PermissionRequest;
 use crate::log_budget::LogBudget;
 use crate::outbound::is_loopback;
 use crate::secret::Secret;
+use crate::tokens;
+use crate::tokens::TokenFileError;
+use crate::tokens::Tokens;
 use crate::vectordb::InactivityTimeout;
 use crate::vectordb::VectorDbOptions;
 use crate::vectordb::embedding::RegistryOptions;
@@ -66,6 +68,11 @@ pub struct ServeArgs {
     hide_env_values = true
   )]
   pub tokens: Option<Tokens>,
+
+  /// File with the digests of bearer tokens and what each may see, as `deno-app-engine tokens add` makes
+  /// it; read at the start.
+  #[arg(long, env = "ENGINE_TOKENS_FILE", value_name = "FILE")]
+  pub tokens_file: Option<PathBuf>,
 
   /// Names that this server goes by, as host or host:port, separated by commas. The address it listens
   /// on and localhost need not be named.
@@ -128,7 +135,8 @@ pub struct AppArgs {
   )]
   pub hypha_server_url: reqwest::Url,
 
-  /// Workspace that published apps work in [default: that of the collection].
+  /// Workspace that published apps work in, and get tokens for; without it they get none. It should hold
+  /// nothing else.
   #[arg(long, env = "HYPHA_WORKSPACE", value_name = "NAME")]
   pub hypha_workspace: Option<String>,
 
@@ -187,11 +195,9 @@ impl AppArgs {
     if !self.load_apps {
       return Ok(None);
     }
-    let collections = self.hypha_apps_collection.split('/').next();
-    let workspace = self.hypha_workspace.as_deref().or(collections);
     let config = HyphaConfig {
       server_url: self.hypha_server_url.clone(),
-      workspace: workspace.unwrap_or_default().to_owned(),
+      workspace: self.hypha_workspace.clone(),
       collection: self.hypha_apps_collection.clone(),
       token: self.hypha_token.clone(),
       certificates,
@@ -375,6 +381,10 @@ pub struct KernelArgs {
   #[arg(long, env = "ENGINE_KERNEL_USER", value_name = "USER")]
   pub kernel_user: Option<KernelUser>,
 
+  /// What opens the package registries.
+  #[arg(skip)]
+  pub registry_auth: Vec<RegistryAuth>,
+
   /// Whether files that kernels make are for others too: those of a program in the foreground are.
   #[arg(skip)]
   pub shared_files: bool,
@@ -435,12 +445,14 @@ pub enum Access {
   Tokens(Tokens),
 }
 
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
   #[error(
-    "--host {0} can be reached by others: set ENGINE_TOKENS, or say --no-auth to serve without tokens"
+    "--host {0} can be reached by others: set ENGINE_TOKENS_FILE or ENGINE_TOKENS, or say --no-auth to serve without tokens"
   )]
   OpenToOthers(IpAddr),
+  #[error("ENGINE_TOKENS_FILE: {0}")]
+  TokenFile(#[from] TokenFileError),
   #[error("no home directory is known: say where to keep data with --data-dir")]
   NoDataDir,
   #[error("KERNEL_MOUNT_ROOTS: `{0}` is not a directory")]
@@ -463,7 +475,12 @@ impl Settings {
   /// # Errors
   /// When settings that are fine by themselves do not fit together.
   pub fn new(args: ServeArgs) -> Result<Self, SettingsError> {
-    let access = match args.tokens {
+    let in_file = args.tokens_file.as_deref().map(tokens::read).transpose()?;
+    let tokens = match (in_file, args.tokens) {
+      (Some(in_file), Some(named)) => Some(in_file.and(named)),
+      (in_file, named) => in_file.or(named),
+    };
+    let access = match tokens {
       Some(tokens) => Access::Tokens(tokens),
       None if args.host.is_loopback() || args.no_auth => Access::Open,
       None => return Err(SettingsError::OpenToOthers(args.host)),
@@ -639,66 +656,6 @@ impl FromStr for KernelTypes {
   }
 }
 
-/// Bearer tokens; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Tokens(HashMap<String, Scope>);
-
-/// What a token may see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-  Everything,
-  Namespace(String),
-}
-
-impl Tokens {
-  pub fn scope(&self, token: &str) -> Option<&Scope> {
-    self.0.get(token)
-  }
-}
-
-impl fmt::Debug for Tokens {
-  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{} token(s)", self.0.len())
-  }
-}
-
-impl FromStr for Tokens {
-  type Err = String;
-
-  fn from_str(text: &str) -> Result<Self, String> {
-    let mut tokens = HashMap::new();
-    for (i, item) in text
-      .split(',')
-      .map(str::trim)
-      .filter(|item| !item.is_empty())
-      .enumerate()
-    {
-      // The entry is a secret: name its place, not its text.
-      let wrong = || {
-        format!(
-          "entry {} is not of the form token=namespace or token=*",
-          i + 1
-        )
-      };
-      let (token, scope) = item.rsplit_once('=').ok_or_else(wrong)?;
-      if token.is_empty() || scope.is_empty() {
-        return Err(wrong());
-      }
-      let scope = if scope == "*" {
-        Scope::Everything
-      } else {
-        Scope::Namespace(scope.to_owned())
-      };
-      tokens.insert(token.to_owned(), scope);
-    }
-    if tokens.is_empty() {
-      Err("no token in the list".into())
-    } else {
-      Ok(Self(tokens))
-    }
-  }
-}
-
 #[cfg(test)]
 mod tests {
   use clap::Parser;
@@ -718,12 +675,8 @@ mod tests {
 
   #[test]
   fn a_public_address_needs_tokens_or_a_word() {
-    assert_eq!(
-      settings(&["--host", "0.0.0.0"]).err(),
-      Some(SettingsError::OpenToOthers(
-        "0.0.0.0".parse().expect("an address")
-      ))
-    );
+    let refused = settings(&["--host", "0.0.0.0"]);
+    assert!(matches!(refused, Err(SettingsError::OpenToOthers(_))));
     assert!(settings(&["--host", "0.0.0.0", "--no-auth"]).is_ok());
     assert!(settings(&["--host", "0.0.0.0", "--tokens", "a=*"]).is_ok());
   }
@@ -752,28 +705,10 @@ mod tests {
   }
 
   #[test]
-  fn tokens_are_parsed_and_never_shown() {
-    let tokens: Tokens = "s3cret=lab, x=y=*".parse().expect("two");
-    assert_eq!(
-      tokens.scope("s3cret"),
-      Some(&Scope::Namespace("lab".into()))
-    );
-    assert_eq!(tokens.scope("x=y"), Some(&Scope::Everything));
-    assert!(!format!("{tokens:?}").contains("s3cret"));
-    assert!(
-      !"s3cret"
-        .parse::<Tokens>()
-        .expect_err("no scope")
-        .contains("s3cret")
-    );
-  }
-
-  #[test]
   fn a_mount_root_must_exist() {
-    let missing = settings(&["--kernel-mount-roots", "/no/such/dir"]).err();
-    assert_eq!(
-      missing,
-      Some(SettingsError::MountRoot("/no/such/dir".into()))
+    let missing = settings(&["--kernel-mount-roots", "/no/such/dir"]);
+    assert!(
+      matches!(missing, Err(SettingsError::MountRoot(root)) if root == Path::new("/no/such/dir"))
     );
   }
 }

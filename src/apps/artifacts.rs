@@ -45,8 +45,8 @@ const LISTINGS: usize = 3;
 pub struct HyphaConfig {
   /// Address of the server; it may have a path.
   pub server_url: Url,
-  /// The workspace that apps work in: their tokens are for it.
-  pub workspace: String,
+  /// The workspace that apps work in: their tokens are for it. Without one they get none.
+  pub workspace: Option<String>,
   /// `workspace/alias` of the collection.
   pub collection: String,
   /// Without one the server is asked anonymously.
@@ -106,6 +106,11 @@ pub enum ArtifactsError {
   #[error("apps get no token: HYPHA_TOKEN is not set")]
   NoToken,
   #[error(
+    "apps get no token: HYPHA_WORKSPACE is not set. Name a workspace for them that holds nothing else, \
+     for a token may change everything in its workspace"
+  )]
+  NoWorkspace,
+  #[error(
     "apps get no token: what is made from HYPHA_TOKEN administers the whole Hypha server; set it to \
      the token of a user who does not"
   )]
@@ -158,7 +163,7 @@ impl Default for Limits {
 pub struct Artifacts {
   http: Client,
   server_url: Url,
-  workspace: String,
+  workspace: Option<String>,
   collection: String,
   token: Option<Secret>,
   powerful_tokens: bool,
@@ -184,7 +189,11 @@ impl Artifacts {
     if url.query().is_some() || url.fragment().is_some() {
       return wrong("HYPHA_SERVER_URL: leave out what follows `?` or `#`");
     }
-    if !is_segment(&config.workspace) {
+    if config
+      .workspace
+      .as_deref()
+      .is_some_and(|workspace| !is_segment(workspace))
+    {
       return wrong("HYPHA_WORKSPACE: write the name of a workspace");
     }
     if split_id(&config.collection).is_none() {
@@ -218,13 +227,15 @@ impl Artifacts {
     self.server_url.as_str().trim_end_matches('/')
   }
 
-  /// The workspace that tokens are for.
-  #[cfg_attr(
-    test,
-    expect(dead_code, reason = "the instances of the tests have no process")
-  )]
-  pub fn workspace(&self) -> &str {
-    &self.workspace
+  /// The workspace that tokens are for; without one there are none.
+  pub fn workspace(&self) -> Option<&str> {
+    self.workspace.as_deref()
+  }
+
+  /// Whether the tokens of apps are for the workspace that apps come from.
+  pub fn apps_may_publish(&self) -> bool {
+    let own = split_id(&self.collection).map(|(workspace, _)| workspace);
+    self.token.is_some() && self.workspace.is_some() && self.workspace() == own
   }
 
   /// The published apps of the collection, in the order the server keeps them in.
@@ -277,11 +288,14 @@ impl Artifacts {
     if self.token.is_none() {
       return Err(ArtifactsError::NoToken);
     }
-    let url = self.url(&[&self.workspace, "services", "ws", "generate_token"]);
+    let Some(workspace) = self.workspace() else {
+      return Err(ArtifactsError::NoWorkspace);
+    };
+    let url = self.url(&[workspace, "services", "ws", "generate_token"]);
     let shown = url.to_string();
     let request = self.http.post(url).json(&json!({"config": {
       // Not left to the server: it would take the workspace of our own token.
-      "workspace": self.workspace,
+      "workspace": workspace,
       "permission": "read_write",
       // Zero would mean the server's default.
       "expires_in": ttl.as_secs().max(1),

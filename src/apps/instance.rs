@@ -144,12 +144,18 @@ impl Launcher {
     env.insert("APP_DATA_DIR".into(), data.display().to_string());
     if let (Source::Artifact { id, .. }, Some(artifacts)) = (&launch.spec.source, &self.artifacts) {
       env.insert("HYPHA_SERVER_URL".into(), artifacts.server_url().into());
-      env.insert("HYPHA_WORKSPACE".into(), artifacts.workspace().into());
+      if let Some(workspace) = artifacts.workspace() {
+        env.insert("HYPHA_WORKSPACE".into(), workspace.into());
+      }
       match artifacts.token_for(id, TOKEN_LIFE).await {
         Ok(token) => {
           env.insert("HYPHA_TOKEN".into(), token.expose().to_owned());
         }
-        Err(error @ (ArtifactsError::NoToken | ArtifactsError::TooPowerful)) => {
+        Err(
+          error @ (ArtifactsError::NoToken
+          | ArtifactsError::NoWorkspace
+          | ArtifactsError::TooPowerful),
+        ) => {
           launch
             .log
             .note(launch.number, Level::Warning, error.to_string());

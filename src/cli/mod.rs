@@ -3,6 +3,8 @@
 mod apps;
 mod run;
 mod serve;
+mod startup;
+mod tokens;
 
 use std::ffi::OsString;
 use std::io;
@@ -30,6 +32,7 @@ use crate::settings::ServeArgs;
     deno-app-engine serve --port 9000    on another port\n  \
     deno-app-engine serve --apps-dir apps    and keep the apps in a folder running\n  \
     deno-app-engine run --allow-net script.ts    one app in the foreground\n  \
+    deno-app-engine tokens add lab       a token for the namespace lab\n  \
     deno-app-engine apps list            the apps of a running server\n  \
     KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript deno-app-engine    with warm TypeScript kernels"
 )]
@@ -49,6 +52,8 @@ enum Command {
   Run(Box<run::RunArgs>),
   /// Look at the apps of a running server, start, stop and reload them.
   Apps(Box<apps::AppsArgs>),
+  /// Make tokens for those who may use a server.
+  Tokens(tokens::TokensArgs),
   /// The inside of a kernel process; the server starts it.
   #[command(hide = true)]
   KernelHost { spec: Vec<OsString> },
@@ -61,6 +66,10 @@ pub fn main() -> ExitCode {
   if args.next().is_some_and(|arg| arg == HOST_COMMAND) {
     return run_kernel_host(args);
   }
+  let again = match startup::take_over() {
+    Ok(again) => again,
+    Err(error) => return failed(&error),
+  };
   let cli = match Cli::command()
     .try_get_matches()
     .and_then(|m| Cli::from_arg_matches(&m))
@@ -68,7 +77,25 @@ pub fn main() -> ExitCode {
     Ok(cli) => cli,
     Err(error) => return usage_error(&error),
   };
-  let args = match cli.command {
+  // A program in the foreground has the environment of whoever runs it.
+  let secretive = matches!(
+    cli.command,
+    None | Some(Command::Serve(_) | Command::Apps(_))
+  );
+  if secretive
+    && !again
+    && let Err(error) = startup::start_again(std::env::args_os())
+  {
+    let _ = writeln!(
+      io::stderr(),
+      "warning: the environment that this process began with stays readable for its account: {error}"
+    );
+  }
+  let registry_auth = match secretive {
+    true => startup::forget(),
+    false => Vec::new(),
+  };
+  let mut args = match cli.command {
     None => cli.serve,
     Some(Command::Serve(args)) => *args,
     Some(Command::Run(args)) => {
@@ -81,8 +108,15 @@ pub fn main() -> ExitCode {
         Err(error) => failed(&error),
       };
     }
+    Some(Command::Tokens(args)) => {
+      return match tokens::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+      };
+    }
     Some(Command::KernelHost { spec }) => return run_kernel_host(spec),
   };
+  args.kernels.registry_auth = registry_auth;
   start_logging();
   match serve::run(args) {
     Ok(()) => ExitCode::SUCCESS,

@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::gateway;
 use crate::kernel::KernelId;
 use crate::settings::Access;
-use crate::settings::Scope;
+use crate::tokens::Scope;
 use crate::vectordb::IndexId;
 use crate::vectordb::Requester;
 use crate::vectordb::VectorError;

@@ -293,6 +293,11 @@ impl CreateKernel {
         mounts,
         permissions,
         certificates: settings.deno_cert.clone(),
+        // CPython's packages do not come from there.
+        registry_auth: match self.language {
+          Language::CPython => Vec::new(),
+          _ => settings.registry_auth.clone(),
+        },
         max_heap_bytes: usize::try_from(heap << 20).unwrap_or(usize::MAX),
       },
       memory_bytes: memory << 20,

@@ -228,6 +228,7 @@ impl JsWorker {
     if let Some(path) = &config.certificates {
       self.services.roots.add_file(path.clone());
     }
+    self.services.modules.open_registries(&config.registry_auth);
     let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
     let isolate = self.worker.js_runtime.v8_isolate();
     self.services.sys.env.replace(config.env.clone(), isolate);

@@ -182,8 +182,25 @@ pub struct HostConfig {
   pub permissions: HostPermissions,
   /// PEM file with certificate authorities to trust besides the usual ones.
   pub certificates: Option<PathBuf>,
+  /// What opens the operator's package registries.
+  pub registry_auth: Vec<RegistryAuth>,
   /// Largest JavaScript heap, in bytes.
   pub max_heap_bytes: usize,
+}
+
+/// What opens a package registry.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryAuth {
+  /// The address that what it opens begins with.
+  pub place: String,
+  /// Value of the header `Authorization`.
+  pub authorization: String,
+}
+
+impl fmt::Debug for RegistryAuth {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "RegistryAuth({})", self.place)
+  }
 }
 
 /// A host directory shown to kernel code under another path. The server opens it and sends the

@@ -20,7 +20,7 @@ const APPS: [&str; 8] = [
 fn config(hypha: &Hypha, token: &str) -> HyphaConfig {
   HyphaConfig {
     server_url: hypha.env("HYPHA_SERVER_URL").parse().expect("a URL"),
-    workspace: hypha.env("HYPHA_WORKSPACE").into(),
+    workspace: Some(hypha.env("HYPHA_WORKSPACE").into()),
     collection: "hypha-agents/agents".into(),
     token: Some(token.to_owned())
       .filter(|token| !token.is_empty())

@@ -148,7 +148,7 @@ fn address_url(scheme: &str, address: std::net::SocketAddr) -> Url {
 fn config(server_url: Url) -> HyphaConfig {
   HyphaConfig {
     server_url,
-    workspace: "lab".into(),
+    workspace: Some("lab".into()),
     collection: "lab/agents".into(),
     token: Some(Secret::new(TOKEN)),
     certificates: None,
@@ -945,7 +945,7 @@ fn settings_that_cannot_work_are_refused() {
     (with_collection("lab/../x"), "write workspace/alias"),
     (
       HyphaConfig {
-        workspace: "a/b".into(),
+        workspace: Some("a/b".into()),
         ..base()
       },
       "HYPHA_WORKSPACE",

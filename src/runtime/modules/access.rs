@@ -27,17 +27,31 @@ struct State {
 /// The package registries that the operator chose. They may lie on a network that user code has no
 /// access to.
 #[derive(Debug)]
-pub struct Registries(Vec<Origin>);
+pub struct Registries {
+  /// What archives of packages come from: a registry names their addresses.
+  origins: Vec<Origin>,
+  jsr: Url,
+}
 
 impl Registries {
   pub fn new(npm: &ResolvedNpmRc, jsr: &Url) -> Self {
     let scopes = npm.scopes.values().map(|scope| &scope.registry_url);
     let urls = scopes.chain([&npm.default_config.registry_url, jsr]);
-    Self(urls.map(Url::origin).collect())
+    Self {
+      origins: urls.map(Url::origin).collect(),
+      jsr: jsr.clone(),
+    }
   }
 
-  pub fn contain(&self, url: &Url) -> bool {
-    self.0.contains(&url.origin())
+  /// Whether packages come from there.
+  pub fn have_packages(&self, url: &Url) -> bool {
+    self.origins.contains(&url.origin())
+  }
+
+  /// Whether modules come from there: what `jsr:` specifiers become. The rest of a registry's host is
+  /// not for modules, which may come from anybody and redirect to it.
+  pub fn have_modules(&self, url: &Url) -> bool {
+    url.as_str().starts_with(self.jsr.as_str())
   }
 }
 

@@ -1,7 +1,10 @@
 //! Fetching modules and packages, inside what the kernel may import from.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use ::http::HeaderMap;
@@ -27,9 +30,11 @@ use deno_runtime::deno_fetch::create_http_client;
 use deno_runtime::deno_fetch::dns::ResolvedDenyCheckKind;
 use deno_runtime::deno_tls::RootCertStoreProvider;
 use http_body_util::BodyExt;
+use kernel_host::protocol::RegistryAuth;
 
 use super::access::Access;
 use super::access::Registries;
+use crate::outbound::shown;
 use crate::runtime::certificates::TrustedRoots;
 use crate::runtime::worker::user_agent;
 
@@ -40,7 +45,7 @@ const MAX_BYTES: usize = 256 << 20;
 /// Waits before a request that found no server, or a failing one, is sent again.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 /// Redirects that a package download follows.
-const MAX_REDIRECTS: usize = 5;
+pub const MAX_REDIRECTS: usize = 5;
 /// npm's short form of a package's versions, where a registry has it.
 const PACKAGE_INFORMATION: HeaderValue = HeaderValue::from_static(
   "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
@@ -54,6 +59,8 @@ struct Inner {
   access: Access,
   registries: Registries,
   roots: Arc<TrustedRoots>,
+  /// What opens the registries.
+  auth: Mutex<Vec<RegistryAuth>>,
   /// Refuses addresses that the kernel may not import from, also when a name leads to one.
   guarded: OnceLock<Client>,
   /// For the operator's registries.
@@ -86,13 +93,33 @@ impl RemoteModules {
       access,
       registries,
       roots,
+      auth: Mutex::default(),
       guarded: OnceLock::new(),
       trusting: OnceLock::new(),
     }))
   }
 
-  fn client(&self, url: &Url) -> Result<Client, FetchError> {
-    let guarded = !self.0.registries.contain(url);
+  pub fn open(&self, auth: &[RegistryAuth]) {
+    *self.auth() = auth.to_vec();
+  }
+
+  fn authorization(&self, url: &Url) -> Option<HeaderValue> {
+    let auth = self.auth();
+    let opens = auth
+      .iter()
+      .find(|auth| url.as_str().starts_with(&auth.place))?;
+    let mut value = HeaderValue::from_str(&opens.authorization).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+  }
+
+  fn auth(&self) -> MutexGuard<'_, Vec<RegistryAuth>> {
+    self.0.auth.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  /// `registry`: what is asked for is the operator's choice.
+  fn client(&self, registry: bool) -> Result<Client, FetchError> {
+    let guarded = !registry;
     let slot = if guarded {
       &self.0.guarded
     } else {
@@ -114,10 +141,17 @@ impl RemoteModules {
   }
 
   /// One GET, sent again while there is hope. Redirects are not followed.
-  async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer, FetchError> {
+  async fn get(
+    &self,
+    url: &Url,
+    headers: &HeaderMap,
+    registry: bool,
+  ) -> Result<Answer, FetchError> {
+    let access = self.0.access.check(url, registry);
+    access.map_err(FetchError::Denied)?;
     let mut waits = RETRY_AFTER.into_iter();
     loop {
-      let result = self.get_once(url, headers).await;
+      let result = self.get_once(url, headers, registry).await;
       let hopeful = match &result {
         Ok(answer) => answer.status.is_server_error(),
         Err(error) => matches!(error, FetchError::Connect(_)),
@@ -129,12 +163,23 @@ impl RemoteModules {
     }
   }
 
-  async fn get_once(&self, url: &Url, headers: &HeaderMap) -> Result<Answer, FetchError> {
+  async fn get_once(
+    &self,
+    url: &Url,
+    headers: &HeaderMap,
+    registry: bool,
+  ) -> Result<Answer, FetchError> {
     let mut request = Request::get(url.as_str())
       .body(ReqBody::empty())
       .map_err(|e| FetchError::Other(e.to_string()))?;
     *request.headers_mut() = headers.clone();
-    let sent = self.client(url)?.send(request);
+    if let Some(authorization) = self.authorization(url) {
+      let headers = request.headers_mut();
+      headers
+        .entry(header::AUTHORIZATION)
+        .or_insert(authorization);
+    }
+    let sent = self.client(registry)?.send(request);
     let response = tokio::time::timeout(SILENCE, sent)
       .await
       .map_err(|_| FetchError::Silent)?
@@ -166,9 +211,8 @@ impl RemoteModules {
   /// A GET that follows redirects; credentials stay with the host they are for.
   async fn download(&self, mut url: Url, mut headers: HeaderMap) -> Result<Answer, FetchError> {
     for _ in 0..=MAX_REDIRECTS {
-      let access = self.0.access.check(&url, self.0.registries.contain(&url));
-      access.map_err(FetchError::Denied)?;
-      let answer = self.get(&url, &headers).await?;
+      let registry = self.0.registries.have_packages(&url);
+      let answer = self.get(&url, &headers, registry).await?;
       if !answer.status.is_redirection() || answer.status == StatusCode::NOT_MODIFIED {
         return Ok(answer);
       }
@@ -176,14 +220,15 @@ impl RemoteModules {
       let next = location
         .and_then(|l| l.to_str().ok())
         .and_then(|l| url.join(l).ok())
-        .ok_or_else(|| FetchError::Other(format!("{url} redirects to nowhere")))?;
+        .ok_or_else(|| FetchError::Other(format!("{} redirects to nowhere", shown(&url))))?;
       if next.origin() != url.origin() {
         headers.remove(header::AUTHORIZATION);
       }
       url = next;
     }
     Err(FetchError::Other(format!(
-      "{url}: more than {MAX_REDIRECTS} redirects"
+      "{}: more than {MAX_REDIRECTS} redirects",
+      shown(&url)
     )))
   }
 }
@@ -191,8 +236,9 @@ impl RemoteModules {
 #[async_trait(?Send)]
 impl HttpClient for RemoteModules {
   async fn send_no_follow(&self, url: &Url, headers: HeaderMap) -> Result<SendResponse, SendError> {
+    let registry = self.0.registries.have_modules(url);
     let answer = self
-      .get(url, &headers)
+      .get(url, &headers, registry)
       .await
       .map_err(|e| SendError::Failed(Box::new(e)))?;
     match answer.status {
@@ -235,7 +281,7 @@ impl NpmCacheHttpClient for RemoteModules {
           status_code: None,
           error,
         },
-        other => failed(None, format!("{url}: {other}")),
+        other => failed(None, format!("{}: {other}", shown(&url))),
       })?;
     match answer.status {
       StatusCode::NOT_FOUND => Ok(NpmCacheHttpClientResponse::NotFound),
@@ -249,7 +295,7 @@ impl NpmCacheHttpClient for RemoteModules {
           },
         ))
       }
-      status => Err(failed(Some(status), format!("{url}: {status}"))),
+      status => Err(failed(Some(status), format!("{}: {status}", shown(&url)))),
     }
   }
 }

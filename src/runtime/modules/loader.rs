@@ -10,6 +10,8 @@ use std::sync::Arc;
 use data_url::DataUrl;
 use deno_ast::MediaType;
 use deno_cache_dir::file_fetcher::CacheSetting;
+use deno_cache_dir::file_fetcher::FetchLocalOptions;
+use deno_cache_dir::file_fetcher::FileOrRedirect;
 use deno_core::ModuleLoadOptions;
 use deno_core::ModuleLoadReferrer;
 use deno_core::ModuleLoadResponse;
@@ -27,7 +29,7 @@ use deno_graph::Position;
 use deno_lib::loader::as_deno_resolver_requested_module_type;
 use deno_lib::loader::loaded_module_source_to_module_source_code;
 use deno_lib::loader::module_type_from_media_and_requested_type;
-use deno_resolver::file_fetcher::FetchOptions;
+use deno_resolver::file_fetcher::FetchNoFollowOptions;
 use deno_resolver::file_fetcher::FetchPermissionsOptionRef;
 use deno_resolver::graph::DefaultDenoResolverRc;
 use deno_resolver::graph::ResolveWithGraphErrorKind;
@@ -45,6 +47,7 @@ use sys_traits::impls::RealSys;
 use super::Modules;
 use super::configuration::ImportMaps;
 use super::graph::Graph;
+use super::http::MAX_REDIRECTS;
 use crate::runtime::safe_point::LoadMark;
 use crate::runtime::stack::CELL_URL_PREFIX;
 use crate::runtime::stack::SourceMaps;
@@ -327,26 +330,48 @@ impl Modules {
           "Module not found \"{specifier}\"."
         ))),
       },
-      scheme => {
-        if matches!(scheme, "http" | "https") {
-          self.check(specifier)?;
-        }
-        let options = FetchOptions {
-          maybe_cache_setting: Some(if self.cache.cached_only {
-            &CacheSetting::Only
-          } else {
-            &CacheSetting::Use
-          }),
-          ..Default::default()
-        };
-        let file = self
-          .fetcher
-          .fetch_with_options(specifier, FetchPermissionsOptionRef::AllowAll, options)
-          .await
-          .map_err(JsErrorBox::from_err)?;
-        Ok((file.url, file.source.to_vec()))
+      _ => self.fetch_asset(specifier).await,
+    }
+  }
+
+  /// Follows redirects itself: each hop needs to be allowed, also where the cache knows where it leads.
+  async fn fetch_asset(
+    &self,
+    specifier: &ModuleSpecifier,
+  ) -> Result<(ModuleSpecifier, Vec<u8>), ModuleLoaderError> {
+    let mut url = specifier.clone();
+    for _ in 0..=MAX_REDIRECTS {
+      if matches!(url.scheme(), "http" | "https") {
+        self.check(&url)?;
+      } else if url != *specifier {
+        return Err(JsErrorBox::type_error(format!(
+          "\"{specifier}\" redirects to what is no web address"
+        )));
+      }
+      let options = FetchNoFollowOptions {
+        maybe_cache_setting: Some(if self.cache.cached_only {
+          &CacheSetting::Only
+        } else {
+          &CacheSetting::Use
+        }),
+        local: FetchLocalOptions::default(),
+        maybe_auth: None,
+        maybe_accept: None,
+        maybe_checksum: None,
+      };
+      let fetched = self
+        .fetcher
+        .fetch_no_follow(&url, FetchPermissionsOptionRef::AllowAll, options)
+        .await
+        .map_err(JsErrorBox::from_err)?;
+      match fetched {
+        FileOrRedirect::File(file) => return Ok((file.url, file.source.to_vec())),
+        FileOrRedirect::Redirect(next) => url = next,
       }
     }
+    Err(JsErrorBox::generic(format!(
+      "\"{specifier}\": more than {MAX_REDIRECTS} redirects"
+    )))
   }
 }
 

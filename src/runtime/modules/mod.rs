@@ -44,6 +44,7 @@ use deno_resolver::npm::DenoInNpmPackageChecker;
 use deno_resolver::npm::NpmResolver;
 use deno_runtime::deno_node::NodeExtInitServices;
 use deno_runtime::deno_permissions::PermissionsContainer;
+use kernel_host::protocol::RegistryAuth;
 use node_resolver::InNpmPackageChecker;
 use node_resolver::NodeResolverOptions;
 use node_resolver::analyze::NodeCodeTranslatorMode;
@@ -211,6 +212,11 @@ impl Modules {
       },
       ..self.clone()
     })
+  }
+
+  /// Has what opens registries sent to them.
+  pub fn open_registries(&self, auth: &[RegistryAuth]) {
+    self.remote.open(auth);
   }
 
   /// # Errors

@@ -76,6 +76,7 @@ impl Kernel {
   pub async fn of(hosts: &CPythonHosts) -> Self {
     let mut kernel = Self::blank(hosts).await;
     let config = HostConfig {
+      registry_auth: Vec::new(),
       env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
       scratch: kernel.scratch.path().to_owned(),
       mounts: Vec::new(),
