@@ -43,10 +43,19 @@ export function pythonGlobals() {
   return globals;
 }
 
-/** Makes the global object look like that of a module worker. Before Pyodide's modules are evaluated. */
+/** What Pyodide needs of the global object besides. */
+const PYODIDE_NAMES = ["globalThis", "eval", "escape", "unescape"];
+
+/**
+ * Makes the global object look like that of a module worker, with nothing else on it: code reaches it
+ * through any function's constructor. Before Pyodide's modules are evaluated.
+ */
 export function becomeBrowserWorker() {
-  delete globalThis.Deno;
-  delete globalThis.process;
+  const kept = new Set([...GLOBAL_NAMES, ...PYODIDE_NAMES]);
+  // What has no name is Deno's: by symbols it knows its global object.
+  for (const name of Object.getOwnPropertyNames(globalThis)) {
+    if (!kept.has(name)) delete globalThis[name];
+  }
   class WorkerGlobalScope {
     static [Symbol.hasInstance](value) {
       return value === globalThis;

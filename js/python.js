@@ -3,7 +3,7 @@
 //
 // Evaluated while the runtime boots, so it captures its ops; nothing of it is reachable from Python.
 
-import { core, internals } from "ext:core/mod.js";
+import { core, internals, primordials } from "ext:core/mod.js";
 import { addSitePackages, becomeBrowserWorker, bootPyodide, pythonGlobals } from "ext:python/pyodide_boot.js";
 import { mountFileSystem } from "ext:python/python_mount.js";
 
@@ -11,6 +11,7 @@ const {
   op_kernel_emit,
   op_kernel_input,
   op_python_asset,
+  op_python_booted,
   op_python_fatal,
   op_python_interrupt_buffer,
   op_python_keep_package,
@@ -20,21 +21,20 @@ const {
   op_python_sleep,
 } = core.ops;
 
+const { Error, Uint8Array } = primordials;
 const CDN = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/";
 
 /** A package of the distribution: from this machine, else with the kernel's own permissions from the CDN. */
-function packageSource(lockFile, fetch) {
-  const sums = new Map(Object.values(lockFile.packages).map((p) => [p.file_name, p.sha256]));
+function packageSource(fetch) {
   return async (name) => {
-    const sum = sums.get(name);
-    if (sum === undefined) throw new Error(`${name} is not in pyodide-lock.json`);
-    let bytes = op_python_package(name, sum);
+    let bytes = op_python_package(name);
     if (!bytes) {
       try {
         const response = await fetch(CDN + name);
         if (!response.ok) throw new Error(`status ${response.status}`);
-        bytes = await response.bytes();
-        op_python_keep_package(name, sum, bytes);
+        bytes = new Uint8Array(await response.arrayBuffer());
+        // Checks the sum that the distribution has for it.
+        op_python_keep_package(name, bytes);
       } catch (error) {
         throw new Error(`${name} could not be had. Tried: ${op_python_package_places(name)}, ${CDN}${name} (${error.message})`);
       }
@@ -87,7 +87,7 @@ internals.python = {
       createPyodideModule,
       asset: op_python_asset,
       lockFile,
-      packages: packageSource(lockFile, globalThis.fetch),
+      packages: packageSource(globalThis.fetch),
       jsglobals: pythonGlobals(),
       snapshot,
     });
@@ -101,6 +101,7 @@ internals.python = {
     pyodide.setInterruptBuffer(new Int32Array(op_python_interrupt_buffer()));
     kernel = pyodide.pyimport("engine_kernel._pyodide").kernel();
     kernel.attach(host);
+    op_python_booted();
     // Once for nothing: compiles what a claim will need.
     internals.python.configure({}, "/home/pyodide", []);
   },

@@ -2,12 +2,14 @@
 //! that the original knew are the original's.
 
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use kernel_host::protocol::CaStore;
 use kernel_host::protocol::RegistryAuth;
 use kernel_host::sandbox::Confinement;
 use kernel_host::sandbox::KernelUser;
@@ -397,6 +399,16 @@ pub struct KernelArgs {
   #[arg(long = "cert", env = "DENO_CERT", value_name = "FILE")]
   pub deno_cert: Option<PathBuf>,
 
+  /// Certificate authorities that kernels trust: "mozilla", "system" or both, separated by commas.
+  #[arg(
+    long = "tls-ca-store",
+    env = "DENO_TLS_CA_STORE",
+    value_name = "LIST",
+    value_delimiter = ',',
+    default_value = "mozilla"
+  )]
+  pub tls_ca_store: Vec<CaStore>,
+
   /// Interpreter of CPython kernels: a path, or a name looked for in PATH. These kernels are not
   /// sandboxed; allow them with ALLOWED_KERNEL_TYPES for people you trust.
   #[arg(
@@ -555,6 +567,15 @@ impl KernelArgs {
         .filter(|path| path.is_file())
         .ok_or_else(|| SettingsError::Certificates(path.clone()))?;
     }
+    for python in self
+      .cpython_others
+      .iter_mut()
+      .chain([&mut self.cpython_executable])
+    {
+      if let Some(found) = program(python) {
+        *python = found;
+      }
+    }
     self
       .kernel_user
       .map_or(Ok(()), KernelUser::check)
@@ -605,6 +626,24 @@ impl KernelArgs {
       }
     }
   }
+}
+
+/// The absolute path of a program: of one that PATH has, or below the folder that the server was started
+/// in. Links stay: a Python finds out by them which environment it is of.
+fn program(written: &Path) -> Option<PathBuf> {
+  if written.as_os_str().is_empty() || written.components().count() > 1 {
+    return std::path::absolute(written).ok();
+  }
+  let usual = || "/usr/local/bin:/usr/bin:/bin".into();
+  let path = std::env::var_os("PATH").unwrap_or_else(usual);
+  let is_program = |path: &PathBuf| {
+    let metadata = path.metadata();
+    metadata.is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+  };
+  std::env::split_paths(&path)
+    .filter(|folder| folder.is_absolute())
+    .map(|folder| folder.join(written))
+    .find(is_program)
 }
 
 /// The platform's folder for application data, else one below the home directory.
@@ -702,6 +741,16 @@ mod tests {
         .expect_err("no mode")
         .contains("worker-typescript")
     );
+  }
+
+  #[test]
+  fn a_program_is_looked_for_in_path() {
+    let found = program(Path::new("sh")).expect("every system has one");
+    assert!(found.is_absolute() && found.ends_with("sh"), "{found:?}");
+    assert_eq!(program(Path::new("no-such-program-xyz")), None);
+    assert_eq!(program(Path::new("/a/b")), Some("/a/b".into()));
+    let relative = program(Path::new("env/bin/python")).expect("a path");
+    assert!(relative.is_absolute() && relative.ends_with("env/bin/python"));
   }
 
   #[test]

@@ -293,6 +293,7 @@ impl CreateKernel {
         mounts,
         permissions,
         certificates: settings.deno_cert.clone(),
+        ca_stores: settings.tls_ca_store.clone(),
         // CPython's packages do not come from there.
         registry_auth: match self.language {
           Language::CPython => Vec::new(),
@@ -309,7 +310,15 @@ impl CreateKernel {
 impl CreateKernel {
   fn approve_python(&self, settings: &KernelArgs) -> Result<PathBuf, KernelError> {
     let Some(wanted) = &self.python else {
-      return Ok(settings.cpython_executable.clone());
+      let python = &settings.cpython_executable;
+      if self.language == Language::CPython && !python.is_absolute() {
+        return Err(KernelError::Host(format!(
+          "CPYTHON_EXECUTABLE: there is no program `{}` in the PATH of the server; set it to the path of a \
+           CPython, or of the `bin/python` of a virtual environment",
+          python.display()
+        )));
+      }
+      return Ok(python.clone());
     };
     if self.language != Language::CPython {
       return Err(KernelError::Invalid(

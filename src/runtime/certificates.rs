@@ -1,45 +1,66 @@
 //! The certificate authorities that a kernel's TLS connections trust.
 
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use deno_error::JsErrorBox;
+use deno_lib::args::CaData;
+use deno_lib::args::get_root_cert_store;
 use deno_runtime::deno_tls::RootCertStoreProvider;
-use deno_runtime::deno_tls::create_default_root_cert_store;
 use deno_runtime::deno_tls::load_certs;
 use deno_runtime::deno_tls::rustls::RootCertStore;
+use kernel_host::protocol::CaStore;
+use sys_traits::impls::RealSys;
 
-/// Mozilla's authorities, and those of a PEM file that the operator names. Read when they are first
-/// needed: most kernels connect to nothing.
+/// The authorities of the stores that the operator chose, Mozilla's by default, and those of a PEM file.
+/// Read when they are first needed: most kernels connect to nothing.
 #[derive(Debug, Default)]
 pub struct TrustedRoots {
-  file: OnceLock<PathBuf>,
+  chosen: OnceLock<Chosen>,
   store: OnceLock<Result<RootCertStore, String>>,
 }
 
+#[derive(Debug, Default)]
+struct Chosen {
+  stores: Vec<CaStore>,
+  file: Option<PathBuf>,
+}
+
 impl TrustedRoots {
-  /// Trusts the authorities of `file` too. Once, before the first connection.
-  pub fn add_file(&self, file: PathBuf) {
-    let _ = self.file.set(file);
+  /// Trusts these. Once, before the first connection.
+  pub fn choose(&self, stores: Vec<CaStore>, file: Option<PathBuf>) {
+    let _ = self.chosen.set(Chosen { stores, file });
   }
 }
 
 impl RootCertStoreProvider for TrustedRoots {
   fn get_or_try_init(&self) -> Result<&RootCertStore, JsErrorBox> {
-    let store = self.store.get_or_init(|| match self.file.get() {
-      None => Ok(create_default_root_cert_store()),
-      Some(file) => with_file(file).map_err(|e| format!("DENO_CERT: {}: {e}", file.display())),
-    });
+    let store = self
+      .store
+      .get_or_init(|| self.chosen.get().unwrap_or(&Chosen::default()).load());
     store.as_ref().map_err(|e| JsErrorBox::generic(e.clone()))
   }
 }
 
-fn with_file(file: &Path) -> Result<RootCertStore, Box<dyn std::error::Error>> {
-  let mut store = create_default_root_cert_store();
-  for certificate in load_certs(&mut std::fs::read(file)?.as_slice())? {
-    // Bundles of operating systems hold some that rustls cannot use.
-    let _ = store.add(certificate);
+impl Chosen {
+  fn load(&self) -> Result<RootCertStore, String> {
+    let stores = match self.stores.as_slice() {
+      [] => &[CaStore::Mozilla],
+      stores => stores,
+    };
+    let names = stores.iter().map(|store| store.name().to_owned()).collect();
+    // Without data it would look into the environment.
+    let none = Some(CaData::Bytes(Vec::new()));
+    let mut trusted = get_root_cert_store(&RealSys, None, Some(names), none)
+      .map_err(|e| format!("DENO_TLS_CA_STORE: {e}"))?;
+    if let Some(file) = &self.file {
+      let wrong = |e: &dyn std::fmt::Display| format!("DENO_CERT: {}: {e}", file.display());
+      let text = std::fs::read(file).map_err(|e| wrong(&e))?;
+      for certificate in load_certs(&mut text.as_slice()).map_err(|e| wrong(&e))? {
+        // Bundles of operating systems hold some that rustls cannot use.
+        let _ = trusted.add(certificate);
+      }
+    }
+    Ok(trusted)
   }
-  Ok(store)
 }

@@ -1,7 +1,9 @@
 //! What a Python kernel in V8 has besides the extension of every kernel: the files of Pyodide, its
 //! packages, and the buffer that interrupts it.
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::fs::Metadata;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use deno_core::ExtensionFileSource;
 use deno_core::OpState;
@@ -41,6 +44,77 @@ pub struct PackageFolders {
   pub cache: PathBuf,
 }
 
+/// Most bytes of packages that are kept; the oldest make room.
+const MAX_CACHE: u64 = 2 << 30;
+
+/// Names of the distribution's files that a kernel needs while it boots.
+const ASSETS: [&str; 6] = [
+  LOCK_FILE,
+  "pyodide.asm.wasm",
+  "python_stdlib.zip",
+  "site-packages.zip",
+  "snapshot.head",
+  "snapshot.memory",
+];
+/// Names the packages of the distribution, and their sums.
+const LOCK_FILE: &str = "pyodide-lock.json";
+
+/// What a kernel may ask for of Python's files: everything while it boots, then packages.
+struct Distribution {
+  files: PythonFiles,
+  booted: bool,
+  /// By file name; read when the first package is asked for.
+  sums: Option<HashMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct LockFile {
+  packages: HashMap<String, LockedPackage>,
+}
+
+#[derive(Deserialize)]
+struct LockedPackage {
+  file_name: String,
+  sha256: String,
+}
+
+impl Distribution {
+  fn new(files: PythonFiles) -> Self {
+    Self {
+      files,
+      booted: false,
+      sums: None,
+    }
+  }
+
+  /// A file that is needed while Python boots. Code of the kernel could ask for others.
+  fn asset(&self, name: &str) -> Result<PathBuf, JsErrorBox> {
+    match !self.booted && ASSETS.contains(&name) {
+      true => Ok(self.files.assets.join(name)),
+      false => Err(JsErrorBox::new(
+        "NotCapable",
+        format!("{name} is not a file of Python's start"),
+      )),
+    }
+  }
+
+  /// The sum that the distribution has for a package.
+  fn sum(&mut self, name: &str) -> Result<&str, String> {
+    if self.sums.is_none() {
+      let path = self.files.assets.join(LOCK_FILE);
+      let text = std::fs::read(&path).map_err(|e| format!("{LOCK_FILE} cannot be read: {e}"))?;
+      let locked: LockFile =
+        serde_json::from_slice(&text).map_err(|e| format!("{LOCK_FILE}: {e}"))?;
+      let packages = locked.packages.into_values();
+      self.sums = Some(packages.map(|it| (it.file_name, it.sha256)).collect());
+    }
+    let sum = self.sums.as_ref().and_then(|sums| sums.get(name));
+    sum
+      .map(String::as_str)
+      .ok_or_else(|| format!("{name} is not in {LOCK_FILE}"))
+  }
+}
+
 impl PackageFolders {
   fn find(&self, name: &str, sha256: &str) -> Option<Vec<u8>> {
     let name = plain_name(name)?;
@@ -60,6 +134,7 @@ impl PackageFolders {
     let name = plain_name(name).ok_or_else(|| format!("not a file name: {name}"))?;
     // A cache that cannot be written is a slow one, nothing worse.
     let _ = std::fs::create_dir_all(&self.cache);
+    make_room(&self.cache, bytes.len() as u64, MAX_CACHE);
     let half = self
       .cache
       .join(format!("{}.{}.part", name.display(), std::process::id()));
@@ -84,6 +159,27 @@ impl PackageFolders {
   }
 }
 
+/// Removes the oldest files of a folder until `bytes` more are within `most`.
+fn make_room(folder: &Path, bytes: u64, most: u64) {
+  let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+  let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
+    .filter_map(|entry| {
+      let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
+      Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+    })
+    .collect();
+  files.sort_unstable();
+  let mut total = files.iter().map(|(_, length, _)| length).sum::<u64>() + bytes;
+  for (_, length, path) in files {
+    if total <= most {
+      return;
+    }
+    if std::fs::remove_file(path).is_ok() {
+      total -= length;
+    }
+  }
+}
+
 /// The name as a path of one component.
 fn plain_name(name: &str) -> Option<&Path> {
   let path = Path::new(name);
@@ -102,6 +198,7 @@ deno_core::extension!(
   python,
   ops = [
     op_python_asset,
+    op_python_booted,
     op_python_fatal,
     op_python_interrupt_buffer,
     op_python_keep_package,
@@ -112,8 +209,13 @@ deno_core::extension!(
   ],
   esm_entry_point = "ext:python/python.js",
   options = { files: PythonFiles, interrupt: InterruptBuffer },
+  // A worker is a whole Deno runtime, with everything that Python's own is without.
+  middleware = |op| match op.name {
+    "op_create_worker" => op_python_no_worker(),
+    _ => op,
+  },
   state = |state, options| {
-    state.put(options.files);
+    state.put(Distribution::new(options.files));
     state.put(options.interrupt);
   },
   // Given as text, not as a file name: a bare name would be read from the build machine's disk.
@@ -233,7 +335,7 @@ fn op_python_asset<'s>(
   scope: &mut v8::PinScope<'s, '_>,
   #[string] name: &str,
 ) -> Result<v8::Local<'s, v8::Uint8Array>, JsErrorBox> {
-  let path = state.borrow::<PythonFiles>().assets.join(name);
+  let path = state.borrow::<Distribution>().asset(name)?;
   let unreadable =
     |e: std::io::Error| JsErrorBox::generic(format!("{} cannot be read: {e}", path.display()));
   let file = File::open(&path).map_err(unreadable)?;
@@ -255,7 +357,7 @@ fn op_python_map_memory(
   #[string] name: &str,
   #[buffer] memory: &mut [u8],
 ) -> Result<(), JsErrorBox> {
-  let path = state.borrow::<PythonFiles>().assets.join(name);
+  let path = state.borrow::<Distribution>().asset(name)?;
   map_over(&path, memory)
     .map_err(|e| JsErrorBox::generic(format!("{} cannot be mapped: {e}", path.display())))
 }
@@ -290,9 +392,11 @@ fn map_over(path: &Path, memory: &mut [u8]) -> std::io::Result<()> {
 fn op_python_package(
   state: &mut OpState,
   #[string] name: &str,
-  #[string] sha256: &str,
-) -> Option<Vec<u8>> {
-  state.borrow::<PythonFiles>().packages.find(name, sha256)
+) -> Result<Option<Vec<u8>>, JsErrorBox> {
+  let distribution = state.borrow_mut::<Distribution>();
+  let packages = distribution.files.packages.clone();
+  let sum = distribution.sum(name).map_err(JsErrorBox::generic)?;
+  Ok(packages.find(name, sum))
 }
 
 /// Keeps a package that was downloaded, for all kernels.
@@ -300,20 +404,34 @@ fn op_python_package(
 fn op_python_keep_package(
   state: &mut OpState,
   #[string] name: &str,
-  #[string] sha256: &str,
   #[buffer] bytes: &[u8],
 ) -> Result<(), JsErrorBox> {
-  let packages = &state.borrow::<PythonFiles>().packages;
-  packages
-    .keep(name, sha256, bytes)
-    .map_err(JsErrorBox::generic)
+  let distribution = state.borrow_mut::<Distribution>();
+  let packages = distribution.files.packages.clone();
+  let sum = distribution.sum(name).map_err(JsErrorBox::generic)?;
+  packages.keep(name, sum, bytes).map_err(JsErrorBox::generic)
+}
+
+/// Nothing of Python's start is needed any more.
+#[op2(fast)]
+fn op_python_booted(state: &mut OpState) {
+  state.borrow_mut::<Distribution>().booted = true;
+}
+
+/// Takes the place of `op_create_worker`.
+#[op2(fast)]
+fn op_python_no_worker() -> Result<(), JsErrorBox> {
+  Err(JsErrorBox::new(
+    "NotSupported",
+    "workers are not available in Python kernels",
+  ))
 }
 
 /// Where packages were looked for, in words.
 #[op2]
 #[string]
 fn op_python_package_places(state: &mut OpState, #[string] name: &str) -> String {
-  state.borrow::<PythonFiles>().packages.places(name)
+  state.borrow::<Distribution>().files.packages.places(name)
 }
 
 #[cfg(test)]
@@ -341,6 +459,40 @@ mod tests {
     std::fs::create_dir(dir.path().join("local")).expect("is made");
     std::fs::write(dir.path().join("local/a.whl"), "hello").expect("is written");
     assert_eq!(folders.find("a.whl", SUM), Some(b"hello".to_vec()));
+  }
+
+  #[test]
+  fn the_oldest_packages_make_room() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let start = SystemTime::UNIX_EPOCH;
+    for (age, name) in ["newest", "middle", "oldest"].iter().enumerate() {
+      let file = File::create(dir.path().join(name)).expect("is made");
+      file.set_len(100).expect("has a length");
+      let time = start + Duration::from_secs(1000 - age as u64);
+      file.set_modified(time).expect("has a time");
+    }
+    make_room(dir.path(), 100, 400);
+    assert!(dir.path().join("oldest").exists());
+    make_room(dir.path(), 150, 300);
+    assert!(!dir.path().join("oldest").exists() && !dir.path().join("middle").exists());
+    assert!(dir.path().join("newest").exists());
+  }
+
+  #[test]
+  fn only_the_files_of_the_start_are_there_and_only_then() {
+    let mut distribution = Distribution::new(PythonFiles {
+      assets: "/assets".into(),
+      packages: PackageFolders {
+        local: None,
+        cache: "/cache".into(),
+      },
+    });
+    assert!(distribution.asset("snapshot.memory").is_ok());
+    for name in ["/etc/passwd", "../x", "pyodide.mjs", ""] {
+      assert!(distribution.asset(name).is_err(), "{name}");
+    }
+    distribution.booted = true;
+    assert!(distribution.asset("snapshot.memory").is_err());
   }
 
   #[test]

@@ -225,9 +225,10 @@ impl JsWorker {
       .fs
       .configure(config.scratch.clone(), mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
-    if let Some(path) = &config.certificates {
-      self.services.roots.add_file(path.clone());
-    }
+    self
+      .services
+      .roots
+      .choose(config.ca_stores.clone(), config.certificates.clone());
     self.services.modules.open_registries(&config.registry_auth);
     let permissions = permissions::container(self.services.sys.clone(), &config.permissions)?;
     let isolate = self.worker.js_runtime.v8_isolate();

@@ -8,16 +8,23 @@ use serde_json::json;
 use crate::support::Hypha;
 use crate::support::PATIENCE;
 use crate::support::Server;
+use crate::support::ServerBuilder;
 
 /// A server that runs what the Hypha server publishes, and may reach it: it is on this machine.
 fn engine(hypha: &Hypha) -> Server {
+  builder(hypha)
+    .env("HYPHA_WORKSPACE", hypha.env("HYPHA_WORKSPACE"))
+    .start()
+}
+
+/// One whose apps have no workspace.
+fn builder(hypha: &Hypha) -> ServerBuilder {
   Server::builder()
     .env("LOAD_APPS", "true")
     .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
     .env("HYPHA_TOKEN", hypha.env("HYPHA_TOKEN"))
     .env("APPS_UPDATE_SECONDS", "3600")
     .env("KERNEL_PERMISSIONS_MAX", r#"{"net": true, "import": true}"#)
-    .start()
 }
 
 async fn get(server: &Server, path: &str) -> Value {
@@ -144,6 +151,30 @@ async fn an_app_registers_services_with_a_token_of_its_own() {
     .post("/api/apps/service-app/execute", &json!({ "code": own }))
     .await;
   assert!(answer.text.contains("false"), "not the engine's token");
+}
+
+#[tokio::test]
+async fn without_a_workspace_of_their_own_apps_get_no_token() {
+  let hypha = Hypha::shared().await;
+  let server = builder(&hypha).start();
+  app(&server, "service-app", |app| app["instance"] != 0).await;
+  let reached = async {
+    while !log(&server, "service-app")
+      .await
+      .contains("HYPHA_WORKSPACE is not set")
+    {
+      tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+  };
+  let told = tokio::time::timeout(PATIENCE, reached).await;
+  assert!(told.is_ok(), "{}", log(&server, "service-app").await);
+  assert!(!server.log().contains("may publish others"));
+  let shared = engine(&hypha);
+  assert!(
+    shared.log().contains("may publish others"),
+    "{}",
+    shared.log()
+  );
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ mod permissions;
 mod pool;
 mod process_layers;
 mod python;
+mod secrets;
 mod shutdown;
 mod streaming;
 mod support;

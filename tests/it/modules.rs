@@ -1035,6 +1035,49 @@ async fn a_redirect_leads_only_to_hosts_that_may_be_imported_from() {
 }
 
 #[tokio::test]
+async fn what_is_imported_as_text_is_followed_only_to_hosts_that_may_be_imported_from() {
+  let foreign = Loopback::start(|_| Reply::content("text/plain", "a secret"));
+  let target = foreign.url("/secret.txt");
+  let site = Loopback::start(move |request| match request.path.as_str() {
+    "/file.txt" => Reply::Redirect("file:///etc/hostname".to_owned()),
+    "/own.txt" => Reply::Redirect("/here.txt".to_owned()),
+    "/here.txt" => Reply::content("text/plain", "here"),
+    _ => Reply::Redirect(target.clone()),
+  });
+  let host = |it: &Loopback| {
+    it.url("")
+      .trim_start_matches("http://")
+      .trim_end_matches('/')
+      .to_owned()
+  };
+  let ceiling = json!({"import": [host(&site), host(&foreign)]});
+  let server = Server::builder()
+    .env("KERNEL_PERMISSIONS_MAX", ceiling.to_string())
+    .start();
+  let text = |path: &str| {
+    let address = site.url(path);
+    format!("(await import('{address}', {{ with: {{ type: 'text' }} }})).default")
+  };
+  let narrow = json!({"lang": "typescript", "permissions": {"import": [host(&site)]}});
+  let narrow = server.client().create(narrow).await;
+  narrow.gives(&text("/own.txt"), "\"here\"").await;
+  refused(
+    &narrow,
+    &text("/away.txt"),
+    &["Requires import access to", &host(&foreign)],
+  )
+  .await;
+  assert_eq!(foreign.requests("/secret.txt"), 0);
+  // Nor does it read what another kernel, which may, has left in the cache.
+  let wide = server.client().typescript().await;
+  wide.gives(&text("/away.txt"), "\"a secret\"").await;
+  refused(&narrow, &text("/away.txt"), &["Requires import access to"]).await;
+  // Deno looks for a file at the site itself.
+  let events = wide.execute(&text("/file.txt")).await;
+  assert!(!format!("{events:?}").contains("localhost"), "{events:?}");
+}
+
+#[tokio::test]
 async fn a_module_of_a_site_imports_no_file() {
   let kernel = kernel().await;
   fails(

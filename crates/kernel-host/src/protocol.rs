@@ -10,6 +10,7 @@ use std::io;
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -182,10 +183,43 @@ pub struct HostConfig {
   pub permissions: HostPermissions,
   /// PEM file with certificate authorities to trust besides the usual ones.
   pub certificates: Option<PathBuf>,
+  /// Whose certificate authorities to trust.
+  pub ca_stores: Vec<CaStore>,
   /// What opens the operator's package registries.
   pub registry_auth: Vec<RegistryAuth>,
   /// Largest JavaScript heap, in bytes.
   pub max_heap_bytes: usize,
+}
+
+/// Certificate authorities, by the names that Deno has for them in `DENO_TLS_CA_STORE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaStore {
+  Mozilla,
+  System,
+}
+
+impl CaStore {
+  pub fn name(self) -> &'static str {
+    match self {
+      Self::Mozilla => "mozilla",
+      Self::System => "system",
+    }
+  }
+}
+
+impl FromStr for CaStore {
+  type Err = String;
+
+  fn from_str(text: &str) -> Result<Self, String> {
+    match text.trim() {
+      "mozilla" => Ok(Self::Mozilla),
+      "system" => Ok(Self::System),
+      other => Err(format!(
+        "`{other}` is no store of certificate authorities: write mozilla, system or mozilla,system"
+      )),
+    }
+  }
 }
 
 /// What opens a package registry.

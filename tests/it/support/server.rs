@@ -53,6 +53,11 @@ impl ServerBuilder {
     self
   }
 
+  pub fn arg(mut self, value: impl AsRef<OsStr>) -> Self {
+    self.command.arg(value);
+    self
+  }
+
   /// Lets it keep its files in a folder that outlives it.
   pub fn data_dir(mut self, path: &Path) -> Self {
     self.data_dir = Some(path.to_owned());

@@ -77,6 +77,7 @@ impl Kernel {
     let mut kernel = Self::blank(hosts).await;
     let config = HostConfig {
       registry_auth: Vec::new(),
+      ca_stores: Vec::new(),
       env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
       scratch: kernel.scratch.path().to_owned(),
       mounts: Vec::new(),

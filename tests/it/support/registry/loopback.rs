@@ -27,6 +27,7 @@ pub struct Request {
   /// Without the query; `%2f` is a slash.
   pub path: String,
   pub body: Vec<u8>,
+  pub authorization: Option<String>,
   /// The server's own address, as the one who asks knows it.
   pub origin: String,
 }
@@ -154,10 +155,14 @@ async fn read(request: axum::extract::Request) -> Request {
   let host = request.headers().get("host");
   let host = host.and_then(|h| h.to_str().ok()).unwrap_or_default();
   let origin = format!("http://{host}");
+  let authorization = request.headers().get("authorization");
+  let authorization = authorization.and_then(|value| value.to_str().ok());
+  let authorization = authorization.map(str::to_owned);
   let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
   Request {
     path,
     body: body.map(Vec::from).unwrap_or_default(),
+    authorization,
     origin,
   }
 }
