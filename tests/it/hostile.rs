@@ -84,7 +84,10 @@ cases! {
   h4_addresses_that_are_not_public: "h4-addresses-that-are-not-public",
   h5_answers_beyond_the_app: "h5-answers-beyond-the-app",
   h9_what_is_no_request: "h9-what-is-no-request",
+  m1_deno_while_python_stats: "m1-deno-while-python-stats",
   m20_hosts_of_requests: "m20-hosts-of-requests",
+  m2_workers_of_python: "m2-workers-of-python",
+  m4_packages_of_its_own_making: "m4-packages-of-its-own-making",
   m5_roots_that_exist_and_that_do_not: "m5-roots-that-exist-and-that-do-not",
 }
 
