@@ -13,12 +13,14 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Awaitable
 from collections.abc import Callable
 from typing import Protocol
 
 import IPython
 from IPython.utils import PyColorize
 
+from . import distribution
 from . import pip_arguments
 from .frontend import Host
 from .kernel import Kernel
@@ -40,14 +42,12 @@ class PyodideShell(KernelShell):
         self.system(cmd)
 
     async def pip(self, line: str) -> None:
-        import micropip
-
         wanted = pip_arguments.parse(line)
         if not wanted.requirements:
             sys.stderr.write("%pip install: nothing to install\n")
             return
         before = _installed()
-        await micropip.install(
+        await distribution.install(
             wanted.requirements,
             keep_going=True,
             deps=wanted.dependencies,
@@ -140,16 +140,24 @@ async def _load_packages(modules: list[str]) -> None:
     import pyodide_js
 
     complaints: list[str] = []
-    try:
-        await pyodide_js.loadPackagesFromImports(
+
+    async def attempt(loading: Awaitable[object]) -> list[str]:
+        try:
+            await loading
+        except Exception as error:
+            complaints.append(traceback.format_exception_only(error)[-1].strip())
+        importlib.invalidate_caches()
+        return [module for module in modules if not _importable(module)]
+
+    lost = await attempt(
+        pyodide_js.loadPackagesFromImports(
             "\n".join(f"import {module}" for module in modules),
             messageCallback=lambda _message: None,
             errorCallback=complaints.append,
         )
-    except Exception as error:
-        complaints.append(traceback.format_exception_only(error)[-1].strip())
-    importlib.invalidate_caches()
-    lost = [module for module in modules if not _importable(module)]
+    )
+    if lost and complaints:
+        lost = await attempt(distribution.install_from_index(distribution.packages_of(lost)))
     if lost and complaints:
         sys.stderr.write(f"Could not load {', '.join(lost)}: {'; '.join(complaints)}\n")
 

@@ -1,6 +1,7 @@
 //! The command line. Nothing else in the crate prints.
 
 mod apps;
+mod packages;
 mod run;
 mod serve;
 mod startup;
@@ -32,6 +33,7 @@ use crate::settings::ServeArgs;
     deno-app-engine serve --port 9000    on another port\n  \
     deno-app-engine serve --apps-dir apps    and keep the apps in a folder running\n  \
     deno-app-engine run --allow-net script.ts    one app in the foreground\n  \
+    deno-app-engine packages fetch numpy --pyodide-packages-dir wheels    for machines without a network\n  \
     deno-app-engine tokens add lab       a token for the namespace lab\n  \
     deno-app-engine apps list            the apps of a running server\n  \
     KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript deno-app-engine    with warm TypeScript kernels"
@@ -52,6 +54,8 @@ enum Command {
   Run(Box<run::RunArgs>),
   /// Look at the apps of a running server, start, stop and reload them.
   Apps(Box<apps::AppsArgs>),
+  /// Fetch packages of Python kernels for machines without a network.
+  Packages(packages::PackagesArgs),
   /// Make tokens for those who may use a server.
   Tokens(tokens::TokensArgs),
   /// The inside of a kernel process; the server starts it.
@@ -104,6 +108,12 @@ pub fn main() -> ExitCode {
     }
     Some(Command::Apps(args)) => {
       return match apps::run(*args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+      };
+    }
+    Some(Command::Packages(args)) => {
+      return match packages::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
       };

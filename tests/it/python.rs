@@ -5,7 +5,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Kernel;
+use crate::support::Loopback;
+use crate::support::Reply;
 use crate::support::Server;
+use crate::support::binary;
 use crate::support::children_of;
 use crate::support::eventually;
 use crate::support::exists;
@@ -442,4 +445,47 @@ async fn work_in_the_background_goes_on_between_cells() {
     kernel.execute("ticks > 5").await.result() == Some("True")
   })
   .await;
+}
+
+#[tokio::test]
+async fn packages_are_fetched_for_machines_without_a_network() {
+  let dir = TempDir::new().expect("a folder");
+  let mirror = Loopback::start(|_| Reply::content("application/zip", "not the wheel"));
+  let fetch = |names: &[&str]| {
+    std::process::Command::new(binary())
+      .env_clear()
+      // The index, too, is out of reach.
+      .env("HTTPS_PROXY", "http://127.0.0.1:9")
+      .args(["packages", "fetch"])
+      .args(names)
+      .args(["--from", &mirror.url("/full"), "--pyodide-packages-dir"])
+      .arg(dir.path())
+      .output()
+      .expect("runs")
+  };
+  let unknown = fetch(&["no-such-package-xyz"]);
+  let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+  assert!(
+    !unknown.status.success() && said.contains("`no-such-package-xyz` is not a package"),
+    "{said}"
+  );
+  let forged = fetch(&["pandas"]);
+  let said = String::from_utf8_lossy(&forged.stderr).into_owned();
+  assert!(!forged.status.success(), "{said}");
+  for expected in [
+    "[1/",
+    "numpy-",
+    "not the file whose sha256",
+    "packages could not be had",
+  ] {
+    assert!(said.contains(expected), "{expected}: {said}");
+  }
+  assert!(
+    std::fs::read_dir(dir.path())
+      .expect("is there")
+      .next()
+      .is_none()
+  );
+  let paths = mirror.requests("/full/numpy-2.4.6-cp314-cp314-pyemscripten_2026_0_wasm32.whl");
+  assert_eq!(paths, 1, "{said}");
 }

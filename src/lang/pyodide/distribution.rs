@@ -33,6 +33,20 @@ pub fn path_in(folder: &Path) -> Result<PathBuf, String> {
   Ok(folder.join(ID))
 }
 
+/// The file that names the packages of the distribution, and their sums.
+///
+/// # Errors
+/// In a build without Python; a sentence for whoever asks for packages.
+pub fn lock_file() -> Result<Vec<u8>, String> {
+  let lock = FILES.iter().find(|(name, _)| *name == "pyodide-lock.json");
+  let (_, compressed) = lock.ok_or_else(|| {
+    "this engine was built without Python: build it again after scripts/setup.sh has run".to_owned()
+  })?;
+  let mut text = Vec::new();
+  io::copy(&mut GzDecoder::new(*compressed), &mut text).map_err(|e| e.to_string())?;
+  Ok(text)
+}
+
 /// Unpacks the distribution, unless it is there. Blocks for about a second when it is not.
 ///
 /// # Errors

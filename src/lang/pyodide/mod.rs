@@ -3,6 +3,7 @@
 
 pub mod distribution;
 mod interrupt;
+pub mod packages;
 
 use std::future::Future;
 use std::io;

@@ -1,0 +1,93 @@
+//! `deno-app-engine packages`: packages of Python kernels, for machines without a network.
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Subcommand;
+
+use crate::lang::pyodide::packages::DISTRIBUTION;
+use crate::lang::pyodide::packages::Fetcher;
+use crate::lang::pyodide::packages::Lock;
+use crate::lang::pyodide::packages::PackagesError;
+
+#[derive(Debug, Args)]
+pub struct PackagesArgs {
+  #[command(subcommand)]
+  command: PackagesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PackagesCommand {
+  /// Fetch packages of the Pyodide distribution, with all that they need, into a folder. Servers started
+  /// with that folder as PYODIDE_PACKAGES_DIR have them without a network.
+  Fetch(FetchArgs),
+}
+
+#[derive(Debug, Args)]
+struct FetchArgs {
+  /// Names, such as numpy.
+  #[arg(required = true, value_name = "NAME")]
+  names: Vec<String>,
+
+  /// The folder.
+  #[arg(long, env = "PYODIDE_PACKAGES_DIR", value_name = "DIR")]
+  pyodide_packages_dir: PathBuf,
+
+  /// Where the distribution is: a mirror, say.
+  #[arg(
+    long,
+    value_name = "URL",
+    default_value = DISTRIBUTION
+  )]
+  from: String,
+
+  /// PEM file with certificate authorities to trust besides the usual ones.
+  #[arg(long = "cert", env = "DENO_CERT", value_name = "FILE")]
+  deno_cert: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PackagesCommandError {
+  #[error(transparent)]
+  Packages(#[from] PackagesError),
+  #[error("{0}")]
+  Io(#[from] io::Error),
+  #[error("{0} of {1} packages could not be had")]
+  Incomplete(usize, usize),
+}
+
+/// # Errors
+/// When a package is unknown or could not be had; the others are fetched all the same.
+pub fn run(args: PackagesArgs) -> Result<(), PackagesCommandError> {
+  let PackagesCommand::Fetch(args) = args.command;
+  let packages = Lock::of_this_binary()?.with_dependencies(&args.names)?;
+  let fetcher = Fetcher::new(&args.from, args.deno_cert.as_deref())?;
+  let folder = args.pyodide_packages_dir;
+  let runtime = tokio::runtime::Builder::new_current_thread()
+    .enable_all()
+    .build()?;
+  let mut failed = 0;
+  for (number, package) in packages.iter().enumerate() {
+    let place = format!("[{}/{}]", number + 1, packages.len());
+    let name = format!("{} {}", package.name, package.version);
+    if io::stderr().is_terminal() {
+      let _ = write!(io::stderr(), "{place} {name} …\r");
+    }
+    let line = match runtime.block_on(fetcher.fetch(package, &folder)) {
+      Ok(0) => format!("{name}: there already"),
+      Ok(bytes) => format!("{name}: {} KiB", bytes.div_ceil(1024)),
+      Err(error) => {
+        failed += 1;
+        error.to_string()
+      }
+    };
+    let _ = writeln!(io::stderr(), "{place} {line}");
+  }
+  match failed {
+    0 => Ok(()),
+    failed => Err(PackagesCommandError::Incomplete(failed, packages.len())),
+  }
+}
