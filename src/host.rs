@@ -65,6 +65,9 @@ pub enum Program {
   },
 }
 
+/// Where a system's certificate authorities are, when they are not where they usually are.
+const AUTHORITIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 impl HostSpec {
   /// The same for the main program of an app. What runs in V8 knows its program already.
   pub fn for_program(mut self) -> Self {
@@ -109,6 +112,11 @@ impl HostSpec {
       // Nothing else of the server's environment is for kernels.
       .env_clear()
       .envs(registries::environment())
+      .envs(
+        AUTHORITIES
+          .iter()
+          .filter_map(|name| Some((name, std::env::var_os(name)?))),
+      )
       // One isolate, few threads: glibc's arena a core would only spread the heap out.
       .env("MALLOC_ARENA_MAX", "1")
       .stdin(Stdio::from(OwnedFd::from(socket)))

@@ -7,6 +7,7 @@ mod apps;
 mod authority;
 pub mod cli;
 mod descriptors;
+mod digest;
 mod engine;
 mod host;
 mod http;

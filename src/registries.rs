@@ -39,6 +39,16 @@ pub fn without_credentials(address: &str) -> Option<(String, RegistryAuth)> {
   Some((url.into(), auth))
 }
 
+/// What opens the registries that this process's environment names.
+pub fn auth() -> Vec<RegistryAuth> {
+  let addresses = VARIABLES
+    .into_iter()
+    .filter_map(|name| std::env::var(name).ok());
+  addresses
+    .filter_map(|address| Some(without_credentials(&address)?.1))
+    .collect()
+}
+
 /// The registries' variables for processes of kernels, without what opens them.
 pub fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
   VARIABLES.into_iter().filter_map(|name| {

@@ -28,6 +28,7 @@ use crate::kernel::MountRoot;
 use crate::kernel::PermissionRequest;
 use crate::log_budget::LogBudget;
 use crate::outbound::is_loopback;
+use crate::registries;
 use crate::secret::Secret;
 use crate::tokens;
 use crate::tokens::TokenFileError;
@@ -546,6 +547,7 @@ impl KernelArgs {
     let command = Self::augment_args(clap::Command::new(env!("CARGO_PKG_NAME")));
     let matches = command.try_get_matches_from([env!("CARGO_PKG_NAME")])?;
     let mut settings = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
+    settings.registry_auth = registries::auth();
     settings
       .check()
       .map_err(|e| clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{e}\n")))?;

@@ -18,6 +18,7 @@ use sha2::Sha256;
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
+use crate::digest;
 use crate::secret::Secret;
 
 /// What a token may see.
@@ -77,7 +78,7 @@ impl TryFrom<String> for TokenDigest {
 
 impl From<TokenDigest> for String {
   fn from(digest: TokenDigest) -> Self {
-    digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest::hex(&digest.0)
   }
 }
 

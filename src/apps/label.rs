@@ -1,13 +1,11 @@
 //! The name of an app as one label of a host name, such as `hello` in `hello.localhost`.
 
-use sha2::Digest;
-use sha2::Sha256;
-
 use super::AppId;
+use crate::digest;
 
 /// Of a label (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
-/// Hexadecimal digits of a digest; enough that nobody finds a second id that has them.
+/// Hexadecimal digits of a digest that a label has: enough that nobody finds a second id with them.
 const DIGEST: usize = 24;
 
 /// A label for an app, which no other app has. An id that is one already is its own; others, such as
@@ -28,7 +26,7 @@ pub fn of(id: &AppId) -> String {
     name if name.starts_with("xn--") => "app",
     name => name,
   };
-  format!("{name}-{}", digest(id))
+  format!("{name}-{}", short_digest(id))
 }
 
 /// The id that is its own label.
@@ -37,11 +35,8 @@ pub fn plain(label: &str) -> Option<AppId> {
   (of(&id) == label).then_some(id)
 }
 
-fn digest(id: &AppId) -> String {
-  let mut text: String = Sha256::digest(id.as_str())
-    .iter()
-    .map(|byte| format!("{byte:02x}"))
-    .collect();
+fn short_digest(id: &AppId) -> String {
+  let mut text = digest::sha256(id.as_str());
   text.truncate(DIGEST);
   text
 }

@@ -1,5 +1,6 @@
 //! `deno-app-engine apps`: speaks to a running server about its apps.
 
+use std::borrow::Cow;
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
@@ -56,6 +57,9 @@ enum AppsCommand {
     /// The last lines only.
     #[arg(short = 'n', long, default_value_t = 100)]
     lines: usize,
+    /// Pass on what would control the terminal, such as colours, instead of showing it.
+    #[arg(long)]
+    raw: bool,
   },
   /// Start an app that does not run.
   Start { id: String },
@@ -121,15 +125,20 @@ async fn speak(args: AppsArgs) -> Result<(), AppsError> {
       let apps: Vec<App> = server.read(server.get(&[]).await?).await?;
       show(&table(&apps))
     }
-    AppsCommand::Logs { id, follow, lines } => {
+    AppsCommand::Logs {
+      id,
+      follow,
+      lines,
+      raw,
+    } => {
       let query = format!("logs?lines={lines}");
       let entries: Vec<Entry> = server.read(server.get(&[&id, &query]).await?).await?;
       for entry in &entries {
-        show(&line(entry))?;
+        show(&line(entry, raw))?;
       }
       if follow {
         let last = entries.last().map_or(0, |entry| entry.seq);
-        server.follow(&id, last).await?;
+        server.follow(&id, last, raw).await?;
       }
       Ok(())
     }
@@ -216,7 +225,7 @@ impl Server {
   }
 
   /// Shows the entries after `seq` until the app is gone.
-  async fn follow(&self, id: &str, seq: u64) -> Result<(), AppsError> {
+  async fn follow(&self, id: &str, seq: u64, raw: bool) -> Result<(), AppsError> {
     let answer = self.send(Method::GET, &[id, "logs", "stream"], seq).await?;
     let mut stream = answer.bytes_stream();
     let mut rest = Vec::new();
@@ -230,7 +239,7 @@ impl Server {
           continue;
         };
         match serde_json::from_slice(data) {
-          Ok(Item::Entry(entry)) => show(&line(&entry))?,
+          Ok(Item::Entry(entry)) => show(&line(&entry, raw))?,
           Ok(Item::Gap { missed }) => show(&format!("[{missed} lines were missed]\n"))?,
           Err(error) => return Err(AppsError::Malformed(self.url.clone(), error.to_string())),
         }
@@ -240,15 +249,32 @@ impl Server {
   }
 }
 
+/// A text that controls no terminal: not its title, its clipboard or what it has shown before.
+fn printable(text: &str) -> Cow<'_, str> {
+  let controls = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
+  if !text.contains(controls) {
+    return text.into();
+  }
+  let shown = text.chars().map(|c| match controls(c) {
+    true => c.escape_debug().to_string(),
+    false => c.to_string(),
+  });
+  shown.collect::<String>().into()
+}
+
 /// One line of a log; what the engine says of the app is marked.
-fn line(entry: &Entry) -> String {
+fn line(entry: &Entry, raw: bool) -> String {
   let time = entry.time.get(..19).unwrap_or(&entry.time);
   let mark = match entry.stream.as_str() {
     "engine" => "* ",
     "stderr" => "! ",
     _ => "  ",
   };
-  format!("{time} {mark}{}\n", entry.text)
+  let text = match raw {
+    true => Cow::from(&entry.text),
+    false => printable(&entry.text),
+  };
+  format!("{} {mark}{text}\n", printable(time))
 }
 
 fn table(apps: &[App]) -> String {
@@ -288,7 +314,7 @@ fn table(apps: &[App]) -> String {
     text.push('\n');
   }
   text.extend(notes);
-  text
+  printable(&text).into_owned()
 }
 
 /// A reader that has seen enough closes the pipe, which is no error.
@@ -306,6 +332,15 @@ fn show(text: &str) -> Result<(), AppsError> {
 #[cfg(test)]
 mod tests {
   use super::*;
+
+  #[test]
+  fn what_would_control_the_terminal_is_shown() {
+    assert_eq!(printable("a\tb\nc é"), "a\tb\nc é");
+    assert_eq!(
+      printable("\x1b]0;title\x07\r\u{9b}2J"),
+      "\\u{1b}]0;title\\u{7}\\r\\u{9b}2J"
+    );
+  }
 
   #[test]
   fn apps_are_shown_in_columns_and_reasons_below() {

@@ -107,17 +107,16 @@ pub fn start_again(_: impl Iterator<Item = OsString>) -> io::Result<()> {
 /// Takes the secrets out of the environment, now that they are where they are needed. Returns what opens
 /// registries; their addresses stay. Call it before there are threads.
 pub fn forget() -> Vec<RegistryAuth> {
-  let mut auth = Vec::new();
+  let auth = registries::auth();
   for (_, name) in SECRETS {
     // SAFETY: there is one thread.
     unsafe { std::env::remove_var(name) };
   }
   for name in registries::VARIABLES {
     let address = std::env::var(name).ok();
-    if let Some((address, opens)) = address.as_deref().and_then(registries::without_credentials) {
+    if let Some((address, _)) = address.as_deref().and_then(registries::without_credentials) {
       // SAFETY: there is one thread.
       unsafe { std::env::set_var(name, address) };
-      auth.push(opens);
     }
   }
   auth

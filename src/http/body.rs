@@ -23,7 +23,7 @@ use super::error::ApiError;
 /// A body that takes a while to parse, in bytes.
 const LONG: usize = 256 << 10;
 /// How much of a body that is too large is read before the answer, and for how long.
-const DRAIN_BYTES: usize = 16 << 20;
+const DRAIN_BYTES: usize = 128 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 pub struct JsonBody<T>(pub T);

@@ -40,7 +40,7 @@ const READY_WAIT: Duration = Duration::from_secs(5);
 /// How long the engine may take to hear that a process has gone.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// How an answer came to its client, which is what keeps pages of apps apart.
+/// Where a request came in, and so what pages its answer would be among.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Door {
   /// Of the engine, where its own pages are.
@@ -59,19 +59,23 @@ pub fn router(engine: &AppState, door: Door) -> Router<AppState> {
   guarded(routes, engine)
 }
 
-/// Hands what is asked of an app's own host to the app, and everything else on.
+/// Apps by their own hosts, where every path is theirs.
+pub fn by_hosts(engine: &AppState) -> Router {
+  let routes = Router::new().fallback(by_host);
+  guarded(routes, engine).with_state(engine.clone())
+}
+
+/// Hands what is asked of an app's own host to [`by_hosts`], and everything else on.
 pub async fn own_hosts(
-  State(engine): State<AppState>,
+  State(mut apps): State<Router>,
   request: Request,
   next: Next,
 ) -> Response<Body> {
   let asked = request.extensions().get::<Asked>();
-  if asked.is_none_or(|asked| asked.app().is_none()) {
-    return next.run(request).await;
+  match asked.and_then(Asked::app) {
+    Some(_) => apps.call(request).await.into_response(),
+    None => next.run(request).await,
   }
-  let routes = Router::new().fallback(by_host);
-  let mut routes: Router = guarded(routes, &engine).with_state(engine);
-  routes.call(request).await.into_response()
 }
 
 fn guarded(routes: Router<AppState>, engine: &AppState) -> Router<AppState> {
@@ -94,13 +98,14 @@ async fn add_slash(
   request: Request,
 ) -> ApiResult<Response<Body>> {
   let id = AppId::new(&id)?;
-  if let Some(home) = home(&engine, door, &id, &request, "/")
+  let query = request.uri().query().map(|query| format!("?{query}"));
+  let path = format!("/{}", query.unwrap_or_default());
+  if let Some(home) = home(&engine, door, &id, &request, &path)
     && is_navigation(&request)
   {
     return Ok(gone_home(&home));
   }
-  let query = request.uri().query().map(|query| format!("?{query}"));
-  let location = format!("/apps/{id}/{}", query.unwrap_or_default());
+  let location = format!("/apps/{id}{path}");
   Ok(
     (
       StatusCode::PERMANENT_REDIRECT,

@@ -64,7 +64,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
     // Apps answer for themselves, preflight requests included.
     .merge(gateway::router(&engine, Door::Engine))
     .layer(middleware::from_fn_with_state(
-      engine.clone(),
+      gateway::by_hosts(&engine),
       gateway::own_hosts,
     ))
     .layer(middleware::from_fn_with_state(policy, origin::guard))
@@ -79,7 +79,7 @@ fn router_of_apps(engine: Arc<Engine>) -> Router {
     .merge(gateway::router(&engine, Door::Apps))
     .fallback(|| async { ApiError::not_found("Not found: apps are below /apps/{id}/") })
     .layer(middleware::from_fn_with_state(
-      engine.clone(),
+      gateway::by_hosts(&engine),
       gateway::own_hosts,
     ))
     .layer(middleware::from_fn_with_state(policy, origin::guard))

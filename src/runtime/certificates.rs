@@ -29,7 +29,15 @@ struct Chosen {
 impl TrustedRoots {
   /// Trusts these. Once, before the first connection.
   pub fn choose(&self, stores: Vec<CaStore>, file: Option<PathBuf>) {
+    // The kernel's own environment, which comes later, does not say where the system's are.
+    let moved = stores.contains(&CaStore::System)
+      && ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
     let _ = self.chosen.set(Chosen { stores, file });
+    if moved {
+      let _ = self.get_or_try_init();
+    }
   }
 }
 

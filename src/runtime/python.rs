@@ -26,6 +26,8 @@ use memmap2::MmapOptions;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::digest;
+
 /// Files of Pyodide on this machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PythonFiles {
@@ -121,14 +123,14 @@ impl PackageFolders {
     let folders = self.local.iter().chain(std::iter::once(&self.cache));
     folders
       .filter_map(|folder| std::fs::read(folder.join(name)).ok())
-      .find(|bytes| sha256_of(bytes) == sha256)
+      .find(|bytes| digest::sha256(bytes) == sha256)
   }
 
   fn keep(&self, name: &str, sha256: &str, bytes: &[u8]) -> Result<(), String> {
-    if sha256_of(bytes) != sha256 {
+    if digest::sha256(bytes) != sha256 {
       return Err(format!(
         "{name} is not the file that pyodide-lock.json names: its sha256 is {}, not {sha256}",
-        sha256_of(bytes)
+        digest::sha256(bytes)
       ));
     }
     let name = plain_name(name).ok_or_else(|| format!("not a file name: {name}"))?;
@@ -184,14 +186,6 @@ fn make_room(folder: &Path, bytes: u64, most: u64) {
 fn plain_name(name: &str) -> Option<&Path> {
   let path = Path::new(name);
   (path.file_name() == Some(path.as_os_str())).then_some(path)
-}
-
-fn sha256_of(bytes: &[u8]) -> String {
-  use sha2::Digest;
-  sha2::Sha256::digest(bytes)
-    .iter()
-    .map(|byte| format!("{byte:02x}"))
-    .collect()
 }
 
 deno_core::extension!(

@@ -5,13 +5,19 @@ use std::fs;
 use std::io;
 use std::io::BufWriter;
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::io::AsyncBufRead;
 use tokio::io::AsyncBufReadExt;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::ReadBuf;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::Dimensions;
@@ -35,6 +41,8 @@ const FORMAT: &str = "vector-index";
 const VERSION: u32 = 1;
 /// Documents of a page and of a transaction.
 const BATCH: u64 = 500;
+/// Exports that are read at one time.
+pub(super) const MAX_EXPORTS: usize = 8;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,8 +61,25 @@ struct Header {
 /// An index as JSON Lines. The file has no name any more: it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Export {
-  pub file: tokio::fs::File,
+  pub file: ExportFile,
   pub bytes: u64,
+}
+
+/// What an export is read from. Each takes the disk space of a copy, for as long as its reader takes.
+#[derive(Debug)]
+pub struct ExportFile {
+  file: tokio::fs::File,
+  _place: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for ExportFile {
+  fn poll_read(
+    mut self: Pin<&mut Self>,
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+  ) -> Poll<io::Result<()>> {
+    Pin::new(&mut self.file).poll_read(cx, buffer)
+  }
 }
 
 /// What to call the index that is imported, when not as it was called.
@@ -75,6 +100,11 @@ impl VectorDb {
     requester: &Requester,
   ) -> Result<Export, VectorError> {
     let lease = self.lease(id, requester, Operation::Read).await?;
+    let place = self.exports.clone().try_acquire_owned().map_err(|_| {
+      VectorError::LimitReached(format!(
+        "{MAX_EXPORTS} exports are being read already: wait until one has ended"
+      ))
+    })?;
     let (store, loaded) = (self.store.clone(), lease.loaded.clone());
     let file = lease
       .read(&self.readers, move |index| {
@@ -92,7 +122,10 @@ impl VectorDb {
       .await?;
     let bytes = file.metadata().map_or(0, |about| about.len());
     Ok(Export {
-      file: tokio::fs::File::from_std(file),
+      file: ExportFile {
+        file: tokio::fs::File::from_std(file),
+        _place: place,
+      },
       bytes,
     })
   }

@@ -1,15 +1,13 @@
 //! What indices are called.
 
 use std::fmt;
-use std::fmt::Write;
 
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Digest;
-use sha2::Sha256;
 use utoipa::ToSchema;
 
 use super::VectorError;
+use crate::digest;
 
 /// In bytes; more would only cost.
 const MAX_LENGTH: usize = 4096;
@@ -67,10 +65,7 @@ impl IndexId {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let mut name: String = self.0.chars().take(READABLE).map(plain).collect();
     name.push('-');
-    for byte in Sha256::digest(&self.0) {
-      // Writing to a string cannot fail.
-      let _ = write!(name, "{byte:02x}");
-    }
+    name.push_str(&digest::sha256(&self.0));
     name
   }
 }

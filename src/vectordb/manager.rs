@@ -30,6 +30,7 @@ use super::VectorError;
 use super::VectorEvent;
 use super::VectorEventKind;
 use super::embedding::Registry;
+use super::exchange::MAX_EXPORTS;
 use super::loaded::Lease;
 use super::loaded::Loaded;
 use super::store::Card;
@@ -51,6 +52,8 @@ pub struct VectorDb {
   pub(super) store: Arc<Store>,
   pub(super) registry: Arc<Registry>,
   pub(super) readers: Arc<Semaphore>,
+  /// Places for copies that are read.
+  pub(super) exports: Arc<Semaphore>,
   pub(super) ending: AtomicBool,
   indices: RwLock<HashMap<IndexId, Slot>>,
   /// By folder: who opens, closes or removes an index passes alone.
@@ -88,6 +91,7 @@ impl VectorDb {
       store: Arc::new(store),
       registry: Arc::new(registry),
       readers: Arc::new(Semaphore::new(options.limits.readers.max(1))),
+      exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
       ending: AtomicBool::new(false),
       indices: RwLock::default(),
       gates: Mutex::default(),

@@ -1,6 +1,8 @@
 //! CPython kernels, through the HTTP API. What cells print and return is in `cells`, how the process
 //! behaves in the tests of `cpython-host`.
 
+use std::path::Path;
+
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -173,4 +175,28 @@ async fn an_interpreter_that_will_not_do_is_said_at_once_and_all_else_works() {
     .refused(501, &["IPython", "pip install"]);
   let kernel = client.typescript().await;
   assert_eq!(kernel.execute("1 + 1").await.result(), Some("2"));
+}
+
+#[tokio::test]
+async fn the_default_interpreter_is_looked_for_in_path() {
+  let python = cpython();
+  let bin = Path::new(&python).parent().expect("a folder");
+  let allowed = |path: &Path| {
+    Server::builder()
+      .env("ALLOWED_KERNEL_TYPES", "worker-cpython")
+      .env("PATH", path)
+      .start()
+  };
+  let server = allowed(bin);
+  let kernel = server.client().create(json!({"lang": "cpython"})).await;
+  let here = format!("sys.prefix == {:?}", bin.parent().expect("a folder"));
+  kernel.execute("import sys").await;
+  kernel.gives(&here, "True").await;
+  let nowhere = TempDir::new().expect("a folder");
+  let server = allowed(nowhere.path());
+  let refused = server
+    .client()
+    .try_create(&json!({"lang": "cpython"}))
+    .await;
+  refused.refused(500, &["CPYTHON_EXECUTABLE", "`python3`", "PATH"]);
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 use serde_json::json;
+use sha2::Digest;
+use sha2::Sha256;
 use tempfile::TempDir;
 
 use crate::support::Kernel;
@@ -10,6 +12,7 @@ use crate::support::Reply;
 use crate::support::Server;
 use crate::support::binary;
 use crate::support::children_of;
+use crate::support::cpython;
 use crate::support::eventually;
 use crate::support::exists;
 use crate::support::in_time;
@@ -488,4 +491,93 @@ async fn packages_are_fetched_for_machines_without_a_network() {
   );
   let paths = mirror.requests("/full/numpy-2.4.6-cp314-cp314-pyemscripten_2026_0_wasm32.whl");
   assert_eq!(paths, 1, "{said}");
+}
+
+/// A wheel without code.
+fn wheel(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
+  let info = format!("{name}-{version}.dist-info");
+  let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
+  let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+  let mut script = String::from("import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1], 'w')\n");
+  let own = [
+    (format!("{info}/METADATA"), metadata.as_str()),
+    (format!("{info}/WHEEL"), tags),
+    (format!("{info}/RECORD"), ""),
+  ];
+  let files = files.iter().map(|(path, text)| ((*path).to_owned(), *text));
+  for (path, text) in own.into_iter().chain(files) {
+    script.push_str(&format!("z.writestr({path:?}, {text:?})\n"));
+  }
+  script.push_str("z.close()\n");
+  let dir = TempDir::new().expect("a folder");
+  let path = dir.path().join("it.whl");
+  let made = std::process::Command::new(cpython())
+    .args(["-c", &script])
+    .arg(&path)
+    .status()
+    .expect("Python can be run");
+  assert!(made.success());
+  std::fs::read(path).expect("is there")
+}
+
+#[tokio::test]
+async fn what_the_distribution_does_not_give_comes_from_the_package_index_with_its_sums() {
+  // The distribution has another version, which is out of reach.
+  let good = wheel(
+    "annotated_types",
+    "9.9",
+    &[("annotated_types/__init__.py", "origin = 'the index'\n")],
+  );
+  let sum: String = Sha256::digest(&good)
+    .iter()
+    .map(|byte| format!("{byte:02x}"))
+    .collect();
+  let index = Loopback::start(move |request| {
+    let files = |project: &str, sum: &str| {
+      let name = format!("{}-9.9-py3-none-any.whl", project.replace('-', "_"));
+      json!({
+        "meta": {"api-version": "1.0"}, "name": project, "versions": ["9.9"],
+        "files": [{"filename": name, "url": format!("{}/files/{name}", request.origin), "hashes": {"sha256": sum}}],
+      })
+    };
+    let simple = |project: &str, sum: &str| {
+      Reply::content(
+        "application/vnd.pypi.simple.v1+json",
+        files(project, sum).to_string(),
+      )
+    };
+    match request.path.as_str() {
+      "/simple/annotated-types/" => simple("annotated-types", &sum),
+      "/simple/tomli/" => simple("tomli", &"0".repeat(64)),
+      path if path.starts_with("/files/") => Reply::content("application/zip", good.clone()),
+      _ => Reply::Status(404),
+    }
+  });
+  let server = Server::builder()
+    .env("KERNEL_PERMISSIONS_MAX", r#"{"net": ["127.0.0.1"]}"#)
+    .start();
+  let kernel = server.client().create(json!({"lang": "python"})).await;
+  let first = format!(
+    "import engine_kernel.distribution as d\nd._INDEX_FIRST = {:?}",
+    index.url("/simple/{package_name}/")
+  );
+  kernel.execute(&first).await;
+  let installed = kernel.execute("%pip install annotated-types").await;
+  let told = installed.stderr();
+  assert!(
+    told.contains("looking for annotated-types in the index"),
+    "{told}"
+  );
+  assert!(
+    installed
+      .stdout()
+      .contains("Successfully installed annotated-types-9.9"),
+    "{installed:?}"
+  );
+  kernel.execute("import annotated_types").await;
+  kernel.gives("annotated_types.origin", "'the index'").await;
+  let forged = kernel.execute("%pip install tomli").await;
+  assert!(forged.evalue().contains("don't match hash"), "{forged:?}");
+  let neither = kernel.execute("%pip install attrs").await;
+  assert!(neither.evalue().contains("attrs"), "{neither:?}");
 }

@@ -130,6 +130,7 @@ fn introduce(
   prefix: Option<HeaderValue>,
 ) {
   remove_look_alikes(headers);
+  remove_claims(headers);
   headers.remove(header::FORWARDED);
   if let Some(client) = client {
     let client = client.ip().to_canonical().to_string();
@@ -154,6 +155,31 @@ fn introduce(
   headers.remove(FORWARDED_PREFIX);
   if let Some(prefix) = prefix {
     headers.insert(FORWARDED_PREFIX, prefix);
+  }
+}
+
+/// Removes what only a proxy may say, and this one does not: an app would believe the client.
+fn remove_claims(headers: &mut HeaderMap) {
+  let is_one = |name: &&HeaderName| {
+    let said_here = [
+      FORWARDED_FOR,
+      FORWARDED_HOST,
+      FORWARDED_PREFIX,
+      FORWARDED_PROTO,
+    ];
+    let name = name.as_str().replace('_', "-");
+    let others = [
+      "x-real-ip",
+      "x-original-url",
+      "x-original-host",
+      "x-rewrite-url",
+    ];
+    others.contains(&name.as_str())
+      || (name.starts_with("x-forwarded-") && !said_here.iter().any(|it| *it == name.as_str()))
+  };
+  let claims: Vec<HeaderName> = headers.keys().filter(is_one).cloned().collect();
+  for name in claims {
+    headers.remove(name);
   }
 }
 

@@ -12,10 +12,9 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::Url;
 use serde::Deserialize;
-use sha2::Digest;
-use sha2::Sha256;
 use tempfile::NamedTempFile;
 
+use crate::digest;
 use crate::outbound;
 use crate::outbound::Patience;
 
@@ -225,9 +224,7 @@ fn verified(package: &Package, url: &Url, bytes: Vec<u8>) -> Result<Vec<u8>, Str
 }
 
 fn is(package: &Package, bytes: &[u8]) -> bool {
-  let digest = Sha256::digest(bytes);
-  let text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-  text == package.sha256
+  digest::sha256(bytes) == package.sha256
 }
 
 #[cfg(test)]

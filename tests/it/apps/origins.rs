@@ -70,7 +70,12 @@ async fn browsers_are_led_to_the_apps_own_host_and_clients_are_not() {
   app.ready().await;
   let port = apps_server().port();
   for visit in [&VISIT[..], &OLD_VISIT[..]] {
-    for (path, expected) in [("/a?b=%20", "/a?b=%20"), ("/", "/"), ("", "/")] {
+    for (path, expected) in [
+      ("/a?b=%20", "/a?b=%20"),
+      ("/", "/"),
+      ("", "/"),
+      ("?c", "/?c"),
+    ] {
       for host in ["localhost:1", "127.0.0.1:1"] {
         let answer = ask(port, host, &app.path(path), visit).await;
         assert_eq!(answer.status(), 307, "{path}");

@@ -74,6 +74,12 @@ async fn an_app_is_told_who_asks_and_under_which_address() {
     .header("x_forwarded_host", "forged")
     .header("x-forwarded_prefix", "forged")
     .header("forwarded", "host=forged")
+    .header("x-forwarded-port", "forged")
+    .header("x-forwarded-user", "forged")
+    .header("x-real-ip", "forged")
+    .header("x_real_ip", "forged")
+    .header("x-original-url", "/forged")
+    .header("x-rewrite-url", "/forged")
     .header("x-other_header", "kept");
   let seen = seen(&front, request.body(Body::empty()).expect("a request")).await;
   assert_eq!(
