@@ -116,6 +116,11 @@ impl JsWorker {
     Self::boot_as(options, modules, Some(main), program)
   }
 
+  /// From now on code imports from the web only, as a page does.
+  pub fn allow_web_modules_only(&self) {
+    self.loader.allow_web_only();
+  }
+
   /// The same with more extensions than every kernel has.
   ///
   /// # Errors

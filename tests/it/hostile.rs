@@ -87,6 +87,7 @@ cases! {
   m1_deno_while_python_stats: "m1-deno-while-python-stats",
   m20_hosts_of_requests: "m20-hosts-of-requests",
   m2_workers_of_python: "m2-workers-of-python",
+  m3_files_of_pythons_start: "m3-files-of-pythons-start",
   m4_packages_of_its_own_making: "m4-packages-of-its-own-making",
   m5_roots_that_exist_and_that_do_not: "m5-roots-that-exist-and-that-do-not",
 }

@@ -112,6 +112,7 @@ impl Pyodide {
       .call("boot", &arguments)
       .await
       .map_err(io::Error::other)?;
+    pyodide.js.allow_web_modules_only();
     Ok(pyodide)
   }
 

@@ -62,6 +62,8 @@ pub struct KernelModuleLoader {
   load_mark: LoadMark,
   /// Loads that have begun and not ended.
   loading: Cell<usize>,
+  /// Whether modules come from the web only, as those of a page do.
+  web_only: Cell<bool>,
 }
 
 impl KernelModuleLoader {
@@ -72,7 +74,13 @@ impl KernelModuleLoader {
       source_maps,
       load_mark,
       loading: Cell::new(0),
+      web_only: Cell::new(false),
     }
+  }
+
+  /// From now on modules come from the web only: none of Node.js, no packages, no files.
+  pub fn allow_web_only(&self) {
+    self.web_only.set(true);
   }
 
   /// Gives up what is being fetched.
@@ -125,6 +133,11 @@ impl KernelModuleLoader {
       }
       error => JsErrorBox::from_err(error),
     })?;
+    if self.web_only.get() && !matches!(resolved.scheme(), "http" | "https" | "data" | "blob") {
+      return Err(JsErrorBox::type_error(format!(
+        "\"{specifier}\" cannot be imported here: JavaScript in a Python kernel imports from the web only"
+      )));
+    }
     let jsr = self.modules.jsr_url.as_str();
     if referrer.as_str().starts_with(jsr)
       && !resolved.as_str().starts_with(jsr)
