@@ -3,11 +3,14 @@
 
 use std::fs::File;
 use std::fs::Permissions;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -109,6 +112,36 @@ async fn every_kind_of_kernel_process_is_confined() {
     let kernel = server.client().create(json!({ "lang": lang })).await;
     is_confined(process_of(&kernel, &server).await, "1024");
   }
+}
+
+#[tokio::test]
+async fn kernels_of_a_server_in_the_background_hear_an_interrupt() {
+  // What a shell starts with `&` ignores these.
+  let script = format!("trap '' INT QUIT HUP; exec {} run loop.ts", binary());
+  let dir = TempDir::new().expect("a folder");
+  std::fs::write(
+    dir.path().join("loop.ts"),
+    "console.log('up'); while (true);",
+  )
+  .expect("is written");
+  let mut child = Command::new("sh")
+    .args(["-c", &script])
+    .current_dir(dir.path())
+    .stdout(Stdio::piped())
+    .spawn()
+    .expect("runs");
+  let mut line = String::new();
+  let said = child.stdout.take().expect("is piped");
+  BufReader::new(said)
+    .read_line(&mut line)
+    .expect("can be read");
+  assert_eq!(line, "up\n");
+  kill(child.id(), Signal::INT);
+  eventually("it ends", || {
+    let ended = child.try_wait().expect("can be waited for").is_some();
+    std::future::ready(ended)
+  })
+  .await;
 }
 
 #[tokio::test]

@@ -114,6 +114,7 @@ impl Confinement {
   /// When the system refuses a layer, or the server has gone.
   pub fn enter(&self, role: Role, passed: &[RawFd]) -> io::Result<()> {
     close_inherited(passed)?;
+    hear_signals();
     give_memory_up_first();
     limit(role)?;
     lead_session()?;
@@ -195,6 +196,15 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     unsafe { libc::close(fd.cast_signed()) };
   }
   Ok(())
+}
+
+/// Signals that a server was started deaf to, as shells start what they put into the background, mean to
+/// kernels what they mean to other programs.
+fn hear_signals() {
+  for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+    // SAFETY: the default is no handler that could do anything wrong.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+  }
 }
 
 /// Best effort: without /proc the machine decides by size, as it always did.
