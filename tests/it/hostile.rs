@@ -72,6 +72,7 @@ cases! {
   c5_long_history: "c5-long-history",
   c5_long_output: "c5-long-output",
   c5_tiny_events: "c5-tiny-events",
+  h10_tokens_of_published_apps: "h10-tokens-of-published-apps",
   h11_tokens_of_the_server: "h11-tokens-of-the-server",
   h12_redirects_of_text: "h12-redirects-of-text",
   h13_passwords_of_registries: "h13-passwords-of-registries",
