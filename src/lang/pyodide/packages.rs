@@ -258,4 +258,44 @@ mod tests {
     let unknown = lock().with_dependencies(&["nope".into()]);
     assert!(matches!(unknown, Err(PackagesError::Unknown(name)) if name == "nope"));
   }
+
+  #[tokio::test]
+  async fn a_package_is_put_into_the_folder_once() {
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = asked.clone();
+    let wheel = move || async move {
+      count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+      "hello"
+    };
+    let mirror = axum::Router::new().route("/full/a.whl", axum::routing::get(wheel));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+      .await
+      .expect("a port");
+    let address = listener.local_addr().expect("is bound");
+    tokio::spawn(async move {
+      while let Ok((stream, _)) = listener.accept().await {
+        let service = hyper_util::service::TowerToHyperService::new(mirror.clone());
+        let connection = hyper::server::conn::http1::Builder::new();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        tokio::spawn(connection.serve_connection(io, service));
+      }
+    });
+    let package = Package {
+      name: "a".into(),
+      version: "1".into(),
+      file_name: "a.whl".into(),
+      sha256: digest::sha256("hello"),
+      depends: Vec::new(),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().join("new");
+    let fetcher = Fetcher::new(&format!("http://{address}/full"), None).expect("an address");
+    for bytes in [5, 0] {
+      let fetched = fetcher.fetch(&package, &folder).await;
+      assert_eq!(fetched.expect("is there"), bytes);
+      let kept = fs::read(folder.join("a.whl")).expect("is kept");
+      assert_eq!(kept, b"hello");
+    }
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+  }
 }
