@@ -66,6 +66,11 @@ impl AppOrigins {
     below(LOCALHOST).or_else(|| below(&domain?.name))
   }
 
+  /// Whether apps have another origin than the engine for those who asked it at `host`.
+  pub fn apart(&self, host: &Authority) -> bool {
+    self.domain.is_some() || self.port.is_some() || host.host.is_loopback()
+  }
+
   /// Where a browser that asked the engine at `host` finds `path` of an app, as a reference that keeps
   /// the scheme. `None` where apps have no other origin than the engine.
   pub fn location(&self, id: &AppId, host: &Authority, path: &str) -> Option<String> {
@@ -108,6 +113,7 @@ mod tests {
       ("engine.example", None),
     ] {
       assert_eq!(at(&none, host).as_deref(), expected, "{host}");
+      assert_eq!(none.apart(&authority(host)), expected.is_some(), "{host}");
     }
     let domain = origins(Some("apps.example"), Some(9000));
     let expected = Some("//hello.apps.example:8000/a?b".to_owned());

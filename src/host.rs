@@ -31,6 +31,7 @@ use crate::protocol::MainProgram;
 use crate::registries;
 use crate::runtime::ModuleCache;
 use crate::runtime::PythonFiles;
+use crate::runtime::SYSTEM_AUTHORITIES;
 
 /// The hidden command that turns this binary into a kernel process.
 pub const HOST_COMMAND: &str = "kernel-host";
@@ -64,9 +65,6 @@ pub enum Program {
     modules: ModuleCache,
   },
 }
-
-/// Where a system's certificate authorities are, when they are not where they usually are.
-const AUTHORITIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 impl HostSpec {
   /// The same for the main program of an app. What runs in V8 knows its program already.
@@ -113,7 +111,7 @@ impl HostSpec {
       .env_clear()
       .envs(registries::environment())
       .envs(
-        AUTHORITIES
+        SYSTEM_AUTHORITIES
           .iter()
           .filter_map(|name| Some((name, std::env::var_os(name)?))),
       )

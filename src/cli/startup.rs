@@ -32,7 +32,7 @@ const SECRETS: [(&str, &str); 3] = [
 const HANDED_OVER: &str = "DENO_APP_ENGINE_SECRETS";
 
 /// What the process began with, by the names of variables.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
 struct Secrets(BTreeMap<String, String>);
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::extract::FromRequestParts;
@@ -80,7 +81,9 @@ async fn read(
   };
   let caller = Visible::from_request_parts(parts, engine).await?;
   let namespace = caller.namespace(None)?;
-  let memory = BodyMemory::from_request_parts(parts, engine).await?;
+  let memory = Extension::<BodyMemory>::from_request_parts(parts, engine).await;
+  let Extension(memory) =
+    memory.map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.body_text()))?;
   let announced = parts
     .headers
     .get(header::CONTENT_LENGTH)

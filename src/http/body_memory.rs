@@ -8,13 +8,10 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
-use super::AppState;
 use super::error::ApiError;
 
 /// Bodies up to this size need no place, in bytes: connections, which are bounded, bound them too.
@@ -41,19 +38,6 @@ struct Inner {
 pub struct Place {
   _total: OwnedSemaphorePermit,
   _share: OwnedSemaphorePermit,
-}
-
-impl FromRequestParts<AppState> for BodyMemory {
-  type Rejection = ApiError;
-
-  async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-    parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-      ApiError::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "no memory is set aside for request bodies",
-      )
-    })
-  }
 }
 
 impl BodyMemory {

@@ -34,6 +34,7 @@ use crate::apps::AppId;
 use crate::apps::proxy::EngineToken;
 use crate::apps::proxy::ProxyError;
 use crate::apps::proxy::site::Site;
+use crate::authority::Authority;
 
 /// How long a request waits for an app that starts or restarts.
 const READY_WAIT: Duration = Duration::from_secs(5);
@@ -100,8 +101,8 @@ async fn add_slash(
   let id = AppId::new(&id)?;
   let query = request.uri().query().map(|query| format!("?{query}"));
   let path = format!("/{}", query.unwrap_or_default());
-  if let Some(home) = home(&engine, door, &id, &request, &path)
-    && is_navigation(&request)
+  if is_navigation(&request)
+    && let Some(home) = home(&engine, door, &id, &request, &path)
   {
     return Ok(gone_home(&home));
   }
@@ -131,12 +132,14 @@ async fn by_path(
   let app = engine.apps.get(&id)?;
   let path = format!("/{path}");
   let mut site = Site::below(format!("/apps/{id}"));
-  if door == Door::Engine {
-    match home(&engine, door, &id, &request, &path) {
-      Some(home) if is_navigation(&request) => return Ok(gone_home(&home)),
-      home => site.sandboxed = home.is_none(),
-    }
+  if is_navigation(&request)
+    && let Some(home) = home(&engine, door, &id, &request, &path)
+  {
+    return Ok(gone_home(&home));
   }
+  let origins = &engine.settings.app_origins;
+  let host = asked_host(&request);
+  site.sandboxed = door == Door::Engine && !host.is_some_and(|host| origins.apart(host));
   forward(&engine, &app, &site, &path, request).await
 }
 
@@ -164,8 +167,12 @@ fn home(
   if door == Door::Apps {
     return None;
   }
-  let host = request.extensions().get::<Asked>()?.host.as_ref()?;
+  let host = asked_host(request)?;
   engine.settings.app_origins.location(id, host, path)
+}
+
+fn asked_host(request: &Request) -> Option<&Authority> {
+  request.extensions().get::<Asked>()?.host.as_ref()
 }
 
 /// Whether the answer becomes a page. Browsers say so to servers of this machine and to those with TLS;

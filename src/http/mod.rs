@@ -53,7 +53,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
       engine.clone(),
       access::guard,
     ));
-  Router::new()
+  let routes = Router::new()
     .merge(guarded)
     .merge(openapi::pages(document))
     .route("/health", get(status::health))
@@ -62,22 +62,21 @@ pub fn router(engine: Arc<Engine>) -> Router {
     .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
     .layer(policy.cors())
     // Apps answer for themselves, preflight requests included.
-    .merge(gateway::router(&engine, Door::Engine))
-    .layer(middleware::from_fn_with_state(
-      gateway::by_hosts(&engine),
-      gateway::own_hosts,
-    ))
-    .layer(middleware::from_fn_with_state(policy, origin::guard))
-    .layer(CatchPanicLayer::custom(error::panicked))
-    .with_state(engine)
+    .merge(gateway::router(&engine, Door::Engine));
+  screened(routes, policy, engine)
 }
 
 /// Apps only, for a port whose pages are of another origin than the engine's.
 fn router_of_apps(engine: Arc<Engine>) -> Router {
+  let routes = gateway::router(&engine, Door::Apps)
+    .fallback(|| async { ApiError::not_found("Not found: apps are below /apps/{id}/") });
   let policy = Policy::of(&engine.settings);
-  Router::new()
-    .merge(gateway::router(&engine, Door::Apps))
-    .fallback(|| async { ApiError::not_found("Not found: apps are below /apps/{id}/") })
+  screened(routes, policy, engine)
+}
+
+/// What every request passes first, whatever port it came to.
+fn screened(routes: Router<AppState>, policy: Arc<Policy>, engine: AppState) -> Router {
+  routes
     .layer(middleware::from_fn_with_state(
       gateway::by_hosts(&engine),
       gateway::own_hosts,

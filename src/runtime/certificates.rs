@@ -12,6 +12,9 @@ use deno_runtime::deno_tls::rustls::RootCertStore;
 use kernel_host::protocol::CaStore;
 use sys_traits::impls::RealSys;
 
+/// Variables that say where a system's authorities are, when they are not where they usually are.
+pub const SYSTEM_AUTHORITIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// The authorities of the stores that the operator chose, Mozilla's by default, and those of a PEM file.
 /// Read when they are first needed: most kernels connect to nothing.
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ impl TrustedRoots {
   pub fn choose(&self, stores: Vec<CaStore>, file: Option<PathBuf>) {
     // The kernel's own environment, which comes later, does not say where the system's are.
     let moved = stores.contains(&CaStore::System)
-      && ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+      && SYSTEM_AUTHORITIES
         .iter()
         .any(|name| std::env::var_os(name).is_some());
     let _ = self.chosen.set(Chosen { stores, file });

@@ -17,6 +17,7 @@ mod vm;
 mod web_worker;
 mod worker;
 
+pub use certificates::SYSTEM_AUTHORITIES;
 pub use fs::Mount;
 pub use limits::HeapLimit;
 pub use modules::ModuleCache;
