@@ -1,7 +1,15 @@
-//! The binary: everything lives in the library, see `deno_app_engine::cli`.
+//! The binary `deno-app-engine`: a command line around the engine and its HTTP face.
+
+mod cli;
+mod descriptors;
+mod memory;
+mod pyodide;
+mod settings;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-  deno_app_engine::cli::main()
+  // A kernel process starts often and parses nothing.
+  embed::main_hook();
+  cli::main()
 }

@@ -13,7 +13,7 @@ mod glibc {
 
   use kernel_host::host::give_free_memory_back;
 
-  use crate::kernel::resident_bytes;
+  use kernels::resident_bytes;
 
   const MIB: u64 = 1 << 20;
   /// What is larger has pages of its own, which go back when it is freed.

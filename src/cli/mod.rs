@@ -7,7 +7,6 @@ mod serve;
 mod startup;
 mod tokens;
 
-use std::ffi::OsString;
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
@@ -20,7 +19,6 @@ use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
 
-use crate::host::HOST_COMMAND;
 use crate::settings::ServeArgs;
 
 /// Runs TypeScript, JavaScript and Python for others, each kernel in a process of its own, behind one HTTP API.
@@ -58,18 +56,10 @@ enum Command {
   Packages(packages::PackagesArgs),
   /// Make tokens for those who may use a server.
   Tokens(tokens::TokensArgs),
-  /// The inside of a kernel process; the server starts it.
-  #[command(hide = true)]
-  KernelHost { spec: Vec<OsString> },
 }
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-  // A kernel process starts often and parses nothing.
-  let mut args = std::env::args_os().skip(1);
-  if args.next().is_some_and(|arg| arg == HOST_COMMAND) {
-    return run_kernel_host(args);
-  }
   let again = match startup::take_over() {
     Ok(again) => again,
     Err(error) => return failed(&error),
@@ -124,7 +114,6 @@ pub fn main() -> ExitCode {
         Err(error) => failed(&error),
       };
     }
-    Some(Command::KernelHost { spec }) => return run_kernel_host(spec),
   };
   args.kernels.registry_auth = registry_auth;
   start_logging();
@@ -137,13 +126,6 @@ pub fn main() -> ExitCode {
 fn failed(error: &dyn std::error::Error) -> ExitCode {
   let _ = writeln!(io::stderr(), "error: {error}");
   ExitCode::FAILURE
-}
-
-fn run_kernel_host(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-  crate::host::run_command(args).unwrap_or_else(|| {
-    let _ = writeln!(io::stderr(), "error: the server starts kernel hosts");
-    ExitCode::from(2)
-  })
 }
 
 /// Shows clap's message; when the wrong value came from the environment, it says from which variable.

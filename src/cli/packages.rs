@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::Subcommand;
+use pyodide_dist::packages::DISTRIBUTION;
+use pyodide_dist::packages::Fetcher;
+use pyodide_dist::packages::Lock;
+use pyodide_dist::packages::PackagesError;
 
-use crate::lang::pyodide::packages::DISTRIBUTION;
-use crate::lang::pyodide::packages::Fetcher;
-use crate::lang::pyodide::packages::Lock;
-use crate::lang::pyodide::packages::PackagesError;
+use crate::pyodide::PYODIDE;
 
 #[derive(Debug, Args)]
 pub struct PackagesArgs {
@@ -55,15 +56,15 @@ pub enum PackagesCommandError {
   Packages(#[from] PackagesError),
   #[error("{0}")]
   Io(#[from] io::Error),
-  #[error("{0} of {1} packages could not be had")]
+  #[error("{0} of {1} packages could not be fetched")]
   Incomplete(usize, usize),
 }
 
 /// # Errors
-/// When a package is unknown or could not be had; the others are fetched all the same.
+/// When a package is unknown or could not be fetched; the others are fetched all the same.
 pub fn run(args: PackagesArgs) -> Result<(), PackagesCommandError> {
   let PackagesCommand::Fetch(args) = args.command;
-  let packages = Lock::of_this_binary()?.with_dependencies(&args.names)?;
+  let packages = Lock::of(&PYODIDE)?.with_dependencies(&args.names)?;
   let fetcher = Fetcher::new(&args.from, args.deno_cert.as_deref())?;
   let folder = args.pyodide_packages_dir;
   let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,28 +8,30 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use kernel_host::spawner;
+use engine::AppOptions;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::MainProgram;
+use kernel_protocol::ProgramEvent;
+use kernel_protocol::StreamName;
+use kernels::CreateKernel;
+use kernels::Grant;
+use kernels::Kernel;
+use kernels::KernelError;
+use kernels::KernelType;
+use kernels::Language;
+use kernels::LaunchProgram;
+use kernels::Mode;
+use kernels::OwnFolders;
+use kernels::PermissionRequest;
+use kernels::ProgramNotice;
+use kernels::spawner;
 use rustix::process::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::mpsc;
+use vectordb::VectorDbOptions;
 
-use crate::engine;
-use crate::kernel::CreateKernel;
-use crate::kernel::Grant;
-use crate::kernel::Kernel;
-use crate::kernel::KernelError;
-use crate::kernel::KernelType;
-use crate::kernel::Language;
-use crate::kernel::LaunchApp;
-use crate::kernel::Mode;
-use crate::kernel::OwnFolders;
-use crate::kernel::PermissionRequest;
-use crate::kernel::ProgramNotice;
-use crate::protocol::KernelEvent;
-use crate::protocol::MainProgram;
-use crate::protocol::ProgramEvent;
-use crate::protocol::StreamName;
+use crate::pyodide::PYODIDE;
 use crate::settings::KernelArgs;
 use crate::settings::default_data_dir;
 
@@ -146,13 +148,22 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
     mode: Mode::Worker,
     language,
   }];
-  engine::keep_watch().await?;
-  let kernels = engine::kernels(&settings, &data_dir.ok_or(RunError::NoDataDir)?)?;
+  let data_dir = data_dir.ok_or(RunError::NoDataDir)?;
+  let kernels = embed::start_kernels(embed::Options {
+    kernels: settings.options(),
+    cached_only: settings.cached_only,
+    pyodide: PYODIDE,
+    pyodide_packages_dir: settings.pyodide_packages_dir,
+    apps: AppOptions::default(),
+    vectors: VectorDbOptions::new(data_dir.join("vectordb")),
+    data_dir,
+  })
+  .await?;
   // Inherited by the program's process, the only one that is started here.
   let stdin = rustix::io::dup(io::stdin()).map_err(io::Error::from)?;
   let (notices, mut heard) = mpsc::channel(256);
-  let app = LaunchApp {
-    name: script.display().to_string(),
+  let program = LaunchProgram {
+    label: script.display().to_string(),
     kernel: CreateKernel {
       language,
       env: std::env::vars().collect(),
@@ -172,7 +183,7 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
       stdin: Some(stdin.as_raw_fd()),
     },
   };
-  let kernel = kernels.launch(app, notices).await?;
+  let kernel = kernels.launch(program, notices).await?;
   let code = follow(&kernel, &mut heard).await;
   kernels.shut_down().await;
   spawner::end_orphans().await;

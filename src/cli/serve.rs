@@ -5,15 +5,12 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use access::Access;
+use http_api::Listeners;
 use tokio::net::TcpListener;
 
 use crate::descriptors;
-use crate::engine;
-use crate::engine::Engine;
-use crate::http;
-use crate::http::Listeners;
 use crate::memory;
-use crate::settings::Access;
 use crate::settings::ServeArgs;
 use crate::settings::Settings;
 use crate::settings::SettingsError;
@@ -68,8 +65,8 @@ async fn serve(mut settings: Settings) -> Result<(), ServeError> {
   }
   memory::set_up();
   let open_to_others = settings.access == Access::Open && !settings.host.is_loopback();
-  engine::keep_watch().await?;
-  let engine = Engine::start(settings).map_err(|e| ServeError::DataDir(data_dir, e))?;
+  let engine = embed::start(settings.engine()).await;
+  let engine = engine.map_err(|e| ServeError::DataDir(data_dir, e))?;
   engine.vectors.take_over().await;
   engine.load_apps().await;
   tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
@@ -79,12 +76,13 @@ async fn serve(mut settings: Settings) -> Result<(), ServeError> {
   if open_to_others {
     tracing::warn!("anybody who can reach {address} can run code here: --no-auth was given");
   }
-  http::serve(
+  http_api::serve(
     Listeners {
       engine: listener,
       apps,
     },
     engine.clone(),
+    settings.http(),
     connections,
     stop_signal(),
     DRAIN_TIMEOUT,

@@ -14,13 +14,12 @@ use std::os::fd::FromRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use kernel_host::protocol::RegistryAuth;
-use kernel_host::sandbox;
+use embed::registries;
+use kernel_protocol::RegistryAuth;
 use rustix::fs::MemfdFlags;
+use sandbox;
 use serde::Deserialize;
 use serde::Serialize;
-
-use crate::registries;
 
 /// Flags whose values are secrets, and the variables that say the same.
 const SECRETS: [(&str, &str); 3] = [

@@ -5,11 +5,10 @@ use std::io::IsTerminal;
 use std::io::Write;
 use std::path::PathBuf;
 
+use access::tokens;
+use access::tokens::TokenFileError;
 use clap::Args;
 use clap::Subcommand;
-
-use crate::tokens;
-use crate::tokens::TokenFileError;
 
 #[derive(Debug, Args)]
 pub struct TokensArgs {

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use kernel_protocol::zygote::ZygoteReply;
 use pyo3::prelude::*;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -19,11 +20,8 @@ use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 use rustix::process::WaitOptions;
-
-use kernel_host::lang::cpython::zygote::Told;
-use kernel_host::protocol;
-use kernel_host::sandbox;
-use kernel_host::sandbox::Role;
+use sandbox;
+use sandbox::Role;
 
 /// A kernel that was forked and has not been waited for.
 struct Child {
@@ -63,7 +61,7 @@ pub fn check_threads() -> io::Result<()> {
 
 fn serve_while_asked(py: Python<'_>, mut control: UnixStream) -> io::Result<Option<UnixStream>> {
   let mut children = Vec::new();
-  tell(&mut control, &Told::Ready)?;
+  tell(&mut control, &ZygoteReply::Ready)?;
   loop {
     let asked = wait(&control, &children)?;
     for ended in (0..children.len()).rev() {
@@ -87,9 +85,9 @@ fn serve_while_asked(py: Python<'_>, mut control: UnixStream) -> io::Result<Opti
       Ok(Some(child)) => {
         let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
         children.push(child);
-        Told::Forked { pid }
+        ZygoteReply::Forked { pid }
       }
-      Err(error) => Told::Refused {
+      Err(error) => ZygoteReply::Refused {
         reason: error.to_string(),
       },
     };
@@ -97,8 +95,8 @@ fn serve_while_asked(py: Python<'_>, mut control: UnixStream) -> io::Result<Opti
   }
 }
 
-fn tell(control: &mut UnixStream, told: &Told) -> io::Result<()> {
-  control.write_all(&protocol::encode(told))
+fn tell(control: &mut UnixStream, told: &ZygoteReply) -> io::Result<()> {
+  control.write_all(&kernel_protocol::encode(told))
 }
 
 /// Blocks until something is to be done. Whether the server has something to say.
@@ -123,11 +121,11 @@ fn has_ended(child: &Child) -> io::Result<bool> {
 }
 
 /// Ends what the kernel left running in its group, while its process id, and so the group's, is still its own.
-fn bury(child: &Child) -> io::Result<Told> {
+fn bury(child: &Child) -> io::Result<ZygoteReply> {
   let _ = rustix::process::kill_process_group(child.pid, Signal::KILL);
   let status = rustix::process::waitpid(Some(child.pid), WaitOptions::empty())?
     .map_or(0, |(_, status)| status.as_raw());
-  Ok(Told::Exited {
+  Ok(ZygoteReply::Exited {
     pid: child.pid.as_raw_nonzero().get().unsigned_abs(),
     status,
   })

@@ -14,19 +14,18 @@ use std::sync::PoisonError;
 
 use include_dir::Dir;
 use include_dir::include_dir;
+use kernel_host::host;
+use kernel_host::host::Ending;
+use kernel_protocol::Reply;
+use kernel_protocol::zygote::ZygoteReply;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use sandbox::Confinement;
+use sandbox::Role;
 
 use crate::fork_server;
 use crate::language::CPython;
-use kernel_host::host;
-use kernel_host::host::Ending;
-use kernel_host::lang::cpython::zygote::Told;
-use kernel_host::protocol;
-use kernel_host::protocol::Reply;
-use kernel_host::sandbox::Confinement;
-use kernel_host::sandbox::Role;
 
 /// The Python half of the kernel.
 static PYTHON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../python");
@@ -128,8 +127,8 @@ fn host_main(py: Python<'_>) -> PyResult<()> {
     Err(error) => {
       let reason = format!("the kernel's Python could not start: {error}");
       let frame = match role {
-        Role::Kernel | Role::Program => protocol::encode(&Reply::Fatal { reason }),
-        Role::Zygote => protocol::encode(&Told::Failed { reason }),
+        Role::Kernel | Role::Program => kernel_protocol::encode(&Reply::Fatal { reason }),
+        Role::Zygote => kernel_protocol::encode(&ZygoteReply::Failed { reason }),
       };
       let _ = socket.write_all(&frame);
       return Err(error);

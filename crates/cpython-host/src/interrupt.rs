@@ -12,10 +12,9 @@ use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use kernel_host::language::Interrupt;
+use kernel_protocol::ExecutionId;
 use pyo3::prelude::*;
-
-use kernel_host::lang::Interrupt;
-use kernel_host::protocol::ExecutionId;
 
 /// A signal that Python has not handled yet stays pending and would hit whatever runs next. So
 /// which code runs, and that a signal was sent to it, change under one lock, and a cell begins and

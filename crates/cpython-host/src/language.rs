@@ -7,6 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kernel_host::host;
+use kernel_host::host::Surroundings;
+use kernel_host::host::fork;
+use kernel_host::language::Cell;
+use kernel_host::language::Interrupt;
+use kernel_host::language::Language;
+use kernel_host::sink::SharedSink;
+use kernel_protocol::ErrorReport;
+use kernel_protocol::HostConfig;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::MainProgram;
+use kernel_protocol::Outcome;
+use kernel_protocol::ProgramEvent;
+use kernel_protocol::Question;
+use kernel_protocol::descriptors::watch;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi::c_str;
@@ -17,21 +32,6 @@ use tokio::io::unix::AsyncFd;
 
 use crate::interrupt::Begin;
 use crate::interrupt::Interrupter;
-use kernel_host::host;
-use kernel_host::host::Surroundings;
-use kernel_host::host::fork;
-use kernel_host::lang::Cell;
-use kernel_host::lang::Interrupt;
-use kernel_host::lang::Language;
-use kernel_host::lang::cpython::watch;
-use kernel_host::protocol::ErrorReport;
-use kernel_host::protocol::HostConfig;
-use kernel_host::protocol::KernelEvent;
-use kernel_host::protocol::MainProgram;
-use kernel_host::protocol::Outcome;
-use kernel_host::protocol::ProgramEvent;
-use kernel_host::protocol::Question;
-use kernel_host::sink::SharedSink;
 
 /// How long a question may take: jedi's first answer takes seconds, and user code may hang.
 const ANSWER_TIME: Duration = Duration::from_secs(8);

@@ -1,12 +1,6 @@
-//! What the process of a kernel and the server share, whatever language the kernel speaks: the
-//! protocol, the request loop around a language, and how processes are started.
+//! What runs in a kernel process around its language: the request loop, the outbox, and the trait
+//! that a language implements.
 
 pub mod host;
-pub mod json;
-pub mod lang;
-mod orphans;
-pub mod protocol;
-pub mod sandbox;
+pub mod language;
 pub mod sink;
-pub mod spawner;
-pub mod wire;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::protocol::KernelEvent;
-use crate::protocol::ProgramEvent;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::ProgramEvent;
 
 /// Where the output of code goes, and where its questions are answered. Called on whichever thread
 /// runs code.

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+use testing::deno_dir;
 
 use super::Folder;
 use super::copy;
@@ -15,7 +16,6 @@ use crate::support::Server;
 use crate::support::ServerBuilder;
 use crate::support::Sources;
 use crate::support::WebSocket;
-use crate::support::deno_dir;
 use crate::support::eventually;
 use crate::support::in_time;
 

@@ -15,13 +15,13 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+use testing::deno_dir;
 
 use super::Folder;
 use super::copy;
 use super::in_project;
 use crate::support::App;
 use crate::support::binary;
-use crate::support::deno_dir;
 use crate::support::eventually;
 
 /// What the web has not, and is not asked for.

@@ -3,13 +3,7 @@
 
 mod app;
 mod client;
-pub mod deno_dir;
 mod events;
-#[expect(
-  dead_code,
-  reason = "unit tests of the library share it and use the rest"
-)]
-mod hypha;
 mod process;
 mod registry;
 mod server;
@@ -26,7 +20,6 @@ pub use self::client::Answer;
 pub use self::client::Client;
 pub use self::client::Kernel;
 pub use self::events::Events;
-pub use self::hypha::Hypha;
 pub use self::process::children_of;
 pub use self::process::exists;
 pub use self::process::kill;
@@ -45,6 +38,7 @@ pub use self::streams::Sse;
 pub use self::streams::SseBlock;
 pub use self::websocket::Frame;
 pub use self::websocket::WebSocket;
+pub use testing::hypha::Hypha;
 
 /// Longest anything may take. Nothing is that slow: it is for machines with much else to do.
 pub const PATIENCE: Duration = Duration::from_secs(90);

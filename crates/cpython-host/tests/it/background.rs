@@ -3,7 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use kernel_host::protocol::KernelEvent;
+use kernel_protocol::KernelEvent;
 
 use crate::support::Kernel;
 use crate::support::run;

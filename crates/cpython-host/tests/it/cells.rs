@@ -1,10 +1,10 @@
 //! What a cell says.
 
-use kernel_host::protocol::KernelEvent;
-use kernel_host::protocol::Outcome;
-use kernel_host::protocol::Question;
-use kernel_host::protocol::Request;
-use kernel_host::protocol::StreamName;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::Outcome;
+use kernel_protocol::Question;
+use kernel_protocol::Request;
+use kernel_protocol::StreamName;
 
 use crate::support::Kernel;
 use crate::support::run;

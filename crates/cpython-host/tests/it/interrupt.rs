@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use kernel_host::protocol::KernelEvent;
-use kernel_host::protocol::Outcome;
-use kernel_host::protocol::Request;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::Outcome;
+use kernel_protocol::Request;
 
 use crate::support::Kernel;
 use crate::support::run;

@@ -1,6 +1,6 @@
 //! Packages with native code.
 
-use kernel_host::protocol::KernelEvent;
+use kernel_protocol::KernelEvent;
 
 use crate::support::Kernel;
 use crate::support::run;

@@ -3,8 +3,9 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use kernel_host::protocol::Outcome;
-use kernel_host::protocol::Reply;
+use kernel_protocol::Outcome;
+use kernel_protocol::Reply;
+use kernels::launch::HostProcess as _;
 
 use crate::support::Kernel;
 use crate::support::run;

@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
-use kernel_host::lang::cpython::start::HostProcess;
-use kernel_host::lang::cpython::start::Starting;
-use kernel_host::sandbox::Role;
+use kernels::LocalProcess;
+use kernels::cpython::start::Starting;
+use kernels::launch::HostProcess as _;
+use sandbox::Role;
 
 use crate::support::Kernel;
 use crate::support::hosts;
@@ -21,7 +22,7 @@ use crate::support::run;
 fn a_kernel_can_be_started_directly() {
   run(async {
     let mut kernel = Kernel::of(&hosts(Starting::Direct)).await;
-    assert!(matches!(kernel.process, HostProcess::Direct(_)));
+    assert!(matches!(kernel.process, LocalProcess::Direct(_)));
     let executable = kernel.run("import sys; sys.executable").await.text();
     assert_eq!(executable, format!("'{}'", python().display()));
   });

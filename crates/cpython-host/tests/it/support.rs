@@ -8,21 +8,21 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kernel_host::lang::cpython::start::CPythonHosts;
-use kernel_host::lang::cpython::start::HostProcess;
-use kernel_host::lang::cpython::start::Starting;
-use kernel_host::protocol;
-use kernel_host::protocol::ErrorReport;
-use kernel_host::protocol::ExecutionId;
-use kernel_host::protocol::HostConfig;
-use kernel_host::protocol::HostPermissions;
-use kernel_host::protocol::KernelEvent;
-use kernel_host::protocol::Outcome;
-use kernel_host::protocol::Question;
-use kernel_host::protocol::Reply;
-use kernel_host::protocol::Request;
-use kernel_host::protocol::StreamName;
-use kernel_host::sandbox::Role;
+use kernel_protocol::ErrorReport;
+use kernel_protocol::ExecutionId;
+use kernel_protocol::HostConfig;
+use kernel_protocol::HostPermissions;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::Outcome;
+use kernel_protocol::Question;
+use kernel_protocol::Reply;
+use kernel_protocol::Request;
+use kernel_protocol::StreamName;
+use kernels::LocalProcess;
+use kernels::cpython::start::CPythonHosts;
+use kernels::cpython::start::Starting;
+use kernels::launch::HostProcess as _;
+use sandbox::Role;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -58,7 +58,7 @@ pub fn run(test: impl Future<Output = ()>) {
 }
 
 pub struct Kernel {
-  pub process: HostProcess,
+  pub process: LocalProcess,
   wire: Framed<UnixStream, LengthDelimitedCodec>,
   pub scratch: tempfile::TempDir,
 }
@@ -105,7 +105,7 @@ impl Kernel {
     let mut kernel = Self {
       process,
       wire: LengthDelimitedCodec::builder()
-        .max_frame_length(protocol::MAX_REPLY_BYTES)
+        .max_frame_length(kernel_protocol::MAX_REPLY_BYTES)
         .new_framed(wire),
       scratch: tempfile::tempdir().expect("a folder"),
     };
@@ -116,14 +116,14 @@ impl Kernel {
   }
 
   pub async fn send(&mut self, request: Request) {
-    let frame = protocol::encode(&request);
+    let frame = kernel_protocol::encode(&request);
     // A kernel that has gone is noticed by reading.
     let _ = self.wire.get_mut().write_all(&frame).await;
   }
 
   pub async fn next(&mut self) -> Option<Reply> {
     let frame = self.wire.next().await?.ok()?;
-    Some(protocol::decode(&frame).expect("a reply"))
+    Some(kernel_protocol::decode(&frame).expect("a reply"))
   }
 
   pub async fn start(&mut self, code: &str) -> ExecutionId {

@@ -5,11 +5,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use kernel_protocol::StreamName;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-
-use crate::protocol::StreamName;
 
 const CHUNK_BYTES: usize = 64 << 10;
 

@@ -17,30 +17,30 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use kernel_protocol::ExecutionId;
+use kernel_protocol::HostConfig;
+use kernel_protocol::MAX_JSON_BYTES;
+use kernel_protocol::MainProgram;
+use kernel_protocol::ProgramEvent;
+use kernel_protocol::Question;
+use kernel_protocol::Reply;
+use kernel_protocol::Request;
+use kernel_protocol::descriptors::DescriptorReader;
+use kernel_protocol::json::JsonText;
 use serde_json::Value;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-pub use self::capture::Capture;
-pub use self::outbox::Ending;
 use self::outbox::Outbox;
-use crate::json::JsonText;
-use crate::lang::Cell;
-use crate::lang::Interrupt;
-use crate::lang::Language;
-use crate::protocol;
-use crate::protocol::ExecutionId;
-use crate::protocol::HostConfig;
-use crate::protocol::MAX_JSON_BYTES;
-use crate::protocol::MainProgram;
-use crate::protocol::ProgramEvent;
-use crate::protocol::Question;
-use crate::protocol::Reply;
-use crate::protocol::Request;
+use crate::language::Cell;
+use crate::language::Interrupt;
+use crate::language::Language;
 use crate::sink::EventSink;
 use crate::sink::ProcessOwner;
 use crate::sink::SharedSink;
-use crate::wire::DescriptorReader;
+
+pub use self::capture::Capture;
+pub use self::outbox::Ending;
 
 /// How long a kernel has nothing to do before it gives memory back.
 const QUIET: Duration = Duration::from_millis(400);
@@ -168,7 +168,7 @@ impl Control {
   /// threads, the language at its next step.
   pub fn run(self) {
     let mut reader = DescriptorReader::new(&self.socket);
-    while let Ok(Some(request)) = protocol::read_frame::<Request>(&mut reader) {
+    while let Ok(Some(request)) = kernel_protocol::read_frame::<Request>(&mut reader) {
       let descriptors = reader.take_descriptors();
       let job = match request {
         Request::Configure(config) => Job::Configure(config, descriptors),

@@ -12,17 +12,17 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-use super::capture;
-use super::capture::CaptureReader;
-use super::fork;
-use crate::protocol;
-use crate::protocol::ExecutionId;
-use crate::protocol::KernelEvent;
-use crate::protocol::MAX_JSON_BYTES;
-use crate::protocol::MAX_REPLY_BYTES;
-use crate::protocol::MAX_TRACEBACK_LINES;
-use crate::protocol::ProgramEvent;
-use crate::protocol::Reply;
+use kernel_protocol::ExecutionId;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::MAX_JSON_BYTES;
+use kernel_protocol::MAX_REPLY_BYTES;
+use kernel_protocol::MAX_TRACEBACK_LINES;
+use kernel_protocol::ProgramEvent;
+use kernel_protocol::Reply;
+
+use crate::host::capture;
+use crate::host::capture::CaptureReader;
+use crate::host::fork;
 use crate::sink::EventSink;
 use crate::sink::ProcessOwner;
 
@@ -138,7 +138,7 @@ impl Outbox {
 impl Channel {
   fn write(&mut self, reply: &Reply) {
     // The server has gone: the control thread sees the same and ends the host.
-    let _ = (&*self.socket).write_all(&protocol::encode(reply));
+    let _ = (&*self.socket).write_all(&kernel_protocol::encode(reply));
   }
 
   fn event(&mut self, event: KernelEvent) {

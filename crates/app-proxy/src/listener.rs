@@ -1,0 +1,171 @@
+//! Where an app listens, as the system reports it: what its processes say of that is a claim, and where
+//! the engine connects to is nothing that an app may choose.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A listening socket, and one of those who have it open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+  /// Where it is reached from this machine.
+  pub address: SocketAddr,
+  pub pid: u32,
+  /// Its number in that process.
+  pub fd: i32,
+  inode: u64,
+}
+
+impl Listener {
+  /// Whether that process still has it open.
+  pub fn is_open(&self) -> bool {
+    inode(Path::new(&format!("/proc/{}/fd/{}", self.pid, self.fd))) == Some(self.inode)
+  }
+}
+
+/// What a process, or one that it has started, accepts connections with on this port.
+pub fn listening(pid: u32, port: u16) -> Option<Listener> {
+  let candidates = listeners(pid, port);
+  if candidates.is_empty() {
+    return None;
+  }
+  let owned = sockets_of(&family_of(pid));
+  let found = candidates.into_iter().filter_map(|(ip, inode)| {
+    let (pid, fd) = *owned.get(&inode)?;
+    let ip = match ip {
+      IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+      IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+      ip => ip,
+    };
+    Some(Listener {
+      address: SocketAddr::new(ip, port),
+      pid,
+      fd,
+      inode,
+    })
+  });
+  found.min_by_key(|found| (!found.address.ip().is_loopback(), found.address.is_ipv6()))
+}
+
+/// The addresses that something listens at on this port, in the network that the process sees, each
+/// with the inode of its socket.
+fn listeners(pid: u32, port: u16) -> Vec<(IpAddr, u64)> {
+  let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}"));
+  let tables = ["tcp", "tcp6"].map(|name| table(name).unwrap_or_default());
+  let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+  lines.filter_map(|line| listener(line, port)).collect()
+}
+
+/// Reads a line of `/proc/net/tcp` or `tcp6` (proc(5)): the address is hexadecimal, each four bytes of
+/// it in the machine's own order.
+fn listener(line: &str, port: u16) -> Option<(IpAddr, u64)> {
+  const LISTEN: &str = "0A";
+  let mut fields = line.split_ascii_whitespace().skip(1);
+  let (ip, local_port) = fields.next()?.split_once(':')?;
+  let state = fields.nth(1)?;
+  if state != LISTEN || u16::from_str_radix(local_port, 16) != Ok(port) {
+    return None;
+  }
+  let inode = fields.nth(5)?.parse().ok()?;
+  let words = (0..ip.len()).step_by(8).map(|at| {
+    let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+    Some(word.to_ne_bytes())
+  });
+  let bytes = words.collect::<Option<Vec<_>>>()?.concat();
+  let ip = match bytes.len() {
+    4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+    16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+    _ => return None,
+  };
+  Some((ip, inode))
+}
+
+/// A process and all that descend from it.
+fn family_of(pid: u32) -> Vec<u32> {
+  let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+  let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+  let parents: HashMap<u32, u32> = processes
+    .filter_map(|process| Some((process, parent_of(process)?)))
+    .collect();
+  let descends = |process: u32| {
+    std::iter::successors(Some(process), |process| parents.get(process).copied())
+      // Longer than any line of processes: a number may have come round meanwhile.
+      .take(1000)
+      .any(|ancestor| ancestor == pid)
+  };
+  parents
+    .keys()
+    .copied()
+    .filter(|process| descends(*process))
+    .collect()
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+  let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+  // The name of the program, in brackets, may hold anything.
+  let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+  fields.nth(1)?.parse().ok()
+}
+
+/// The sockets that these processes have open, by inode: who has each, and under which number.
+fn sockets_of(processes: &[u32]) -> HashMap<u64, (u32, i32)> {
+  let descriptors = processes.iter().flat_map(|process| {
+    let entries = fs::read_dir(format!("/proc/{process}/fd"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(move |entry| (*process, entry))
+  });
+  descriptors
+    .filter_map(|(process, entry)| {
+      let fd = entry.file_name().to_str()?.parse().ok()?;
+      Some((inode(&entry.path())?, (process, fd)))
+    })
+    .collect()
+}
+
+/// The inode of the socket that a descriptor is.
+fn inode(descriptor: &Path) -> Option<u64> {
+  let target = fs::read_link(descriptor).ok()?;
+  let inode = target.to_str()?.strip_prefix("socket:[")?;
+  inode.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+  use std::net::TcpListener;
+
+  use super::*;
+
+  #[test]
+  fn a_listener_is_found_where_it_is_and_only_as_its_owners() {
+    let me = std::process::id();
+    for (bound, expected) in [
+      ("127.0.0.1:0", "127.0.0.1"),
+      ("127.8.8.8:0", "127.8.8.8"),
+      ("0.0.0.0:0", "127.0.0.1"),
+    ] {
+      let listener = TcpListener::bind(bound).expect("listens");
+      let port = listener.local_addr().expect("is bound").port();
+      let expected = SocketAddr::new(expected.parse().expect("an address"), port);
+      let found = listening(me, port).expect("is found");
+      assert_eq!(
+        (found.address, found.pid, found.is_open()),
+        (expected, me, true)
+      );
+      // What is not a process of the app's is none of it.
+      let mut other = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("starts");
+      assert_eq!(listening(other.id(), port), None);
+      other.kill().expect("is killed");
+      other.wait().expect("is gone");
+      drop(listener);
+      assert_eq!(listening(me, port), None);
+      assert!(!found.is_open());
+    }
+  }
+}

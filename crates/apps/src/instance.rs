@@ -1,0 +1,85 @@
+//! What a supervisor knows of an instance and of what launches it; [`crate::process`] is how it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use app_proxy::Upstream;
+use async_trait::async_trait;
+use kernels::Execution;
+use tokio::sync::mpsc;
+
+use crate::AppError;
+use crate::AppId;
+use crate::log::AppLog;
+use crate::manifest::Manifest;
+use crate::spec::AppSpec;
+
+/// Launches instances.
+#[async_trait]
+pub trait Launcher: Send + Sync {
+  /// Checks whether an app may be launched with this manifest.
+  ///
+  /// # Errors
+  /// When it asks for more than the operator allows; the message names what.
+  fn check(&self, manifest: &Manifest) -> Result<(), AppError>;
+
+  /// The log of a new app.
+  fn new_log(&self) -> AppLog;
+
+  /// Starts the process and, in it, the main program.
+  ///
+  /// # Errors
+  /// When the app asks for more than the operator allows, or no process can be started.
+  async fn launch(
+    &self,
+    launch: Launch,
+    events: mpsc::Sender<InstanceEvent>,
+  ) -> Result<Arc<dyn Instance>, AppError>;
+}
+
+/// A process of an app.
+#[async_trait]
+pub trait Instance: Send + Sync {
+  fn pid(&self) -> Option<u32>;
+
+  /// Asks the process to end, ends it after `grace`, and returns when it is gone.
+  async fn stop(&self, grace: Duration);
+
+  /// Executes code beside the main program.
+  ///
+  /// # Errors
+  /// When the process is gone, or too much code waits.
+  fn execute(&self, code: String) -> Result<Arc<Execution>, AppError>;
+}
+
+pub struct Launch {
+  pub app: AppId,
+  pub number: u64,
+  pub spec: Arc<AppSpec>,
+  /// Where its output goes.
+  pub log: Arc<AppLog>,
+}
+
+#[derive(Debug)]
+pub enum InstanceEvent {
+  /// The main program runs.
+  Started,
+  Listening {
+    upstream: Upstream,
+    /// When the app chose it itself.
+    port: Option<u16>,
+  },
+  PortTaken {
+    port: u16,
+  },
+  /// The main program has ended. The process lives on, unless [`Self::Ended`] follows.
+  Finished {
+    code: i32,
+  },
+  /// The process is gone. The last event.
+  Ended {
+    reason: String,
+    /// As a shell gives it.
+    code: Option<i32>,
+  },
+}

@@ -1,0 +1,372 @@
+//! All apps of the engine.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
+use std::sync::RwLockWriteGuard;
+use std::sync::Weak;
+use std::time::Duration;
+
+use crate::AppError;
+use crate::AppId;
+use crate::app::App;
+use crate::folder;
+use crate::folder::RefusedApp;
+use crate::instance::Launcher;
+use crate::label;
+use crate::manifest::Manifest;
+use crate::manifest::WrittenManifest;
+use crate::runner::STOP_GRACE;
+use crate::spec::AppSpec;
+use crate::spec::Source;
+use crate::status::AppStatus;
+use crate::store::Store;
+use crate::supervisor::PortHolder;
+use crate::table::Apps;
+
+/// How long all apps together have to stop when the server does: each its grace, and a margin.
+const SHUT_DOWN_TIME: Duration = STOP_GRACE.saturating_add(Duration::from_secs(3));
+
+pub struct AppManager {
+  launcher: Arc<dyn Launcher>,
+  store: Store,
+  max_count: usize,
+  apps: RwLock<Apps>,
+  refused: Mutex<Vec<RefusedApp>>,
+  /// Held while an app is changed on disk and in memory, which must tell the same; never while
+  /// somebody's program is waited for.
+  changing: tokio::sync::Mutex<()>,
+  me: Weak<Self>,
+}
+
+impl AppManager {
+  /// `data` is the engine's own folder; posted apps are kept in it. Nothing is loaded yet.
+  pub fn new(launcher: Arc<dyn Launcher>, data: &Path, max_count: usize) -> Arc<Self> {
+    Arc::new_cyclic(|me| Self {
+      launcher,
+      store: Store::new(data),
+      max_count,
+      apps: RwLock::default(),
+      refused: Mutex::default(),
+      changing: tokio::sync::Mutex::default(),
+      me: me.clone(),
+    })
+  }
+
+  // ------------------------------------------------------------ looking
+
+  /// Every app, in the order of their ids.
+  pub fn list(&self) -> Vec<Arc<App>> {
+    self.read().by_id.values().cloned().collect()
+  }
+
+  /// # Errors
+  /// When there is no such app.
+  pub fn get(&self, id: &AppId) -> Result<Arc<App>, AppError> {
+    let app = self.read().by_id.get(id).cloned();
+    app.ok_or_else(|| AppError::NotFound(id.clone()))
+  }
+
+  /// The app with this [label](AppId::label).
+  pub fn by_label(&self, label: &str) -> Option<Arc<App>> {
+    match label::plain(label) {
+      Some(id) => self.get(&id).ok(),
+      None => {
+        let apps = self.read();
+        let mut apps = apps.by_id.iter();
+        apps
+          .find(|(id, _)| id.label() == label)
+          .map(|(_, app)| app.clone())
+      }
+    }
+  }
+
+  /// What was meant to be an app and is none, and why. Those with an id that no app has can be listed
+  /// as apps that failed.
+  pub fn refused(&self) -> Vec<RefusedApp> {
+    self
+      .refused
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .clone()
+  }
+
+  /// The app that has declared a port or listens on it.
+  pub fn holder_of(&self, port: u16) -> Option<AppId> {
+    self.read().holder_of(port, None)
+  }
+
+  /// [`Self::holder_of`], for as long as the manager lives.
+  fn port_holder(&self) -> PortHolder {
+    let manager = self.me.clone();
+    Arc::new(move |port| manager.upgrade()?.holder_of(port))
+  }
+
+  // ------------------------------------------------------------ loading
+
+  /// Adds every app in the operator's folder; all start at the same time.
+  pub async fn load_folder(&self, dir: PathBuf) {
+    let read = tokio::task::spawn_blocking(move || folder::read(&dir)).await;
+    self.add_all(read.unwrap_or_default());
+  }
+
+  /// Adds every app that was posted and not deleted.
+  pub async fn load_posted(&self) {
+    let store = self.store.clone();
+    let read = tokio::task::spawn_blocking(move || store.load()).await;
+    self.add_all(read.unwrap_or_default());
+  }
+
+  fn add_all(&self, read: Vec<Result<AppSpec, RefusedApp>>) {
+    for app in read {
+      let refused = match app {
+        Ok(spec) => {
+          let id = spec.manifest.id.clone();
+          let path = folder::source_path(&spec.source).map(|path| path.display().to_string());
+          match self.add(spec) {
+            Ok(_) => continue,
+            // The id is another app's: the path tells them apart.
+            Err(error @ AppError::Exists(_)) => RefusedApp {
+              id_or_path: path.unwrap_or_else(|| id.to_string()),
+              reason: error.to_string(),
+            },
+            Err(error) => RefusedApp {
+              id_or_path: id.to_string(),
+              reason: error.to_string(),
+            },
+          }
+        }
+        Err(refused) => refused,
+      };
+      self.refuse(refused);
+    }
+  }
+
+  /// Notes that something cannot be an app, in place of what was noted of it before.
+  pub fn refuse(&self, app: RefusedApp) {
+    tracing::warn!(app = app.id_or_path, "app refused: {}", app.reason);
+    let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+    refused.retain(|known| known.id_or_path != app.id_or_path);
+    refused.push(app);
+  }
+
+  /// Adds an app and starts it, in the background.
+  ///
+  /// # Errors
+  /// When its id or port is taken, or there are too many apps.
+  pub fn add(&self, spec: AppSpec) -> Result<Arc<App>, AppError> {
+    let id = spec.manifest.id.clone();
+    let mut apps = self.write();
+    apps.check_new(&spec.manifest, self.max_count)?;
+    let app = App::start_new(spec, self.launcher.clone(), self.port_holder());
+    apps.by_id.insert(id.clone(), app.clone());
+    drop(apps);
+    self.pardon(&id);
+    Ok(app)
+  }
+
+  fn pardon(&self, id: &AppId) {
+    let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+    refused.retain(|known| known.id_or_path != id.as_str());
+  }
+
+  // ------------------------------------------------------------ changing
+
+  /// Makes an app of a posted manifest, and keeps it on disk.
+  ///
+  /// # Errors
+  /// When the manifest is wrong, its id or port is taken, there are too many apps, or it cannot be
+  /// written.
+  pub async fn create(&self, written: WrittenManifest) -> Result<Arc<App>, AppError> {
+    let spec = AppSpec::of_script(written.check(None)?, Source::Posted)?;
+    self.launcher.check(&spec.manifest)?;
+    let manifest = spec.manifest.clone();
+    self
+      .undisturbed(move |manager| async move {
+        let _changing = manager.changing.lock().await;
+        manager.read().check_new(&manifest, manager.max_count)?;
+        manager.stored(move |store| store.save(&manifest)).await?;
+        let id = spec.manifest.id.clone();
+        match manager.add(spec) {
+          Ok(app) => Ok(app),
+          Err(error) => {
+            manager.stored(move |store| store.delete(&id)).await?;
+            Err(error)
+          }
+        }
+      })
+      .await
+  }
+
+  /// Starts an app anew: as `spec`, else as its source says now.
+  ///
+  /// # Errors
+  /// When there is no such app, it can no longer be read, its port is taken, or it does not come up.
+  pub async fn reload(&self, id: &AppId, spec: Option<AppSpec>) -> Result<AppStatus, AppError> {
+    let app = self.get(id)?;
+    let spec = match (spec, folder::source_path(&app.spec().source)) {
+      (Some(spec), _) => Some(spec),
+      (None, Some(path)) => Some(read_again(path.clone()).await?),
+      (None, None) => None,
+    };
+    let spec = spec.map(Arc::new);
+    if let Some(spec) = &spec {
+      self.check_replacement(id, &spec.manifest)?;
+    }
+    app.reload(spec).await
+  }
+
+  /// Replaces the manifest of a posted app and reloads it.
+  ///
+  /// # Errors
+  /// As [`Self::reload`], and when the app was not posted.
+  pub async fn update(&self, id: &AppId, written: WrittenManifest) -> Result<AppStatus, AppError> {
+    let spec = AppSpec::of_script(written.check(Some(id.clone()))?, Source::Posted)?;
+    self.launcher.check(&spec.manifest)?;
+    let app = self.get(id)?;
+    if app.spec().source != Source::Posted {
+      return Err(AppError::Conflict(format!(
+        "app {id} was not posted; change it where it comes from, then reload it"
+      )));
+    }
+    self.check_replacement(id, &spec.manifest)?;
+    self
+      .undisturbed(move |manager| async move {
+        let spec = Arc::new(spec);
+        let reloaded = app.reload(Some(spec.clone())).await;
+        let _changing = manager.changing.lock().await;
+        // An app that does not come up may have taken the new manifest all the same, and one that
+        // did may be deleted by now.
+        let is_current = manager
+          .get(&app.id)
+          .is_ok_and(|current| Arc::ptr_eq(&current, &app));
+        if is_current && Arc::ptr_eq(&app.spec(), &spec) {
+          manager
+            .stored(move |store| store.save(&spec.manifest))
+            .await?;
+        }
+        reloaded
+      })
+      .await
+  }
+
+  /// # Errors
+  /// When there is no such app.
+  pub async fn start(&self, id: &AppId) -> Result<(), AppError> {
+    self.get(id)?.start().await
+  }
+
+  /// Stops an app; it stays, and can be started again.
+  ///
+  /// # Errors
+  /// When there is no such app.
+  pub async fn stop(&self, id: &AppId) -> Result<(), AppError> {
+    self.get(id)?.stop().await
+  }
+
+  /// Stops an app and forgets it. One of the operator's folder is there again at the next start. A
+  /// refused app is deleted where it was kept.
+  ///
+  /// # Errors
+  /// When there is no such app, or it cannot be deleted on disk; it then runs on.
+  pub async fn delete(&self, id: &AppId) -> Result<(), AppError> {
+    let id = id.clone();
+    self
+      .undisturbed(move |manager| async move {
+        let _changing = manager.changing.lock().await;
+        let app = manager.get(&id);
+        let refused = manager
+          .refused()
+          .iter()
+          .any(|app| app.id_or_path == id.as_str());
+        let kept = match &app {
+          Ok(app) => app.spec().source == Source::Posted,
+          Err(error) if !refused => return Err(error.clone()),
+          Err(_) => true,
+        };
+        if kept {
+          let id = id.clone();
+          manager.stored(move |store| store.delete(&id)).await?;
+        }
+        if let Ok(app) = app {
+          app.close().await;
+          manager.write().by_id.remove(&id);
+        }
+        manager.pardon(&id);
+        Ok(())
+      })
+      .await
+  }
+
+  /// Ends every app, all at the same time.
+  pub async fn shut_down(&self) {
+    let apps = {
+      let mut apps = self.write();
+      apps.closed = true;
+      std::mem::take(&mut apps.by_id)
+    };
+    let ends = futures::future::join_all(apps.values().map(|app| app.close()));
+    if tokio::time::timeout(SHUT_DOWN_TIME, ends).await.is_err() {
+      tracing::warn!("some apps did not end within {SHUT_DOWN_TIME:?}");
+    }
+  }
+
+  /// A change that is finished also when the caller stops waiting.
+  async fn undisturbed<T, F>(
+    &self,
+    change: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+  ) -> Result<T, AppError>
+  where
+    T: Send + 'static,
+    F: Future<Output = Result<T, AppError>> + Send + 'static,
+  {
+    let stops = || AppError::Conflict("the server is shutting down".into());
+    let manager = self.me.upgrade().ok_or_else(stops)?;
+    let task = tokio::spawn(change(manager));
+    task
+      .await
+      .map_err(|e| AppError::Host(format!("the app could not be changed: {e}")))?
+  }
+
+  async fn stored(
+    &self,
+    change: impl FnOnce(Store) -> Result<(), AppError> + Send + 'static,
+  ) -> Result<(), AppError> {
+    let store = self.store.clone();
+    tokio::task::spawn_blocking(move || change(store))
+      .await
+      .map_err(|e| AppError::Host(format!("the app could not be kept on disk: {e}")))?
+  }
+
+  fn check_replacement(&self, id: &AppId, manifest: &Manifest) -> Result<(), AppError> {
+    if manifest.id != *id {
+      return Err(AppError::Invalid(format!(
+        "id: app {id} cannot become `{}`; delete it and add the other",
+        manifest.id
+      )));
+    }
+    self.read().check_port(manifest)
+  }
+
+  fn read(&self) -> RwLockReadGuard<'_, Apps> {
+    self.apps.read().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  fn write(&self) -> RwLockWriteGuard<'_, Apps> {
+    self.apps.write().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+async fn read_again(path: PathBuf) -> Result<AppSpec, AppError> {
+  let shown = path.display().to_string();
+  let read = tokio::task::spawn_blocking(move || folder::read_one(&path)).await;
+  read.ok().flatten().unwrap_or_else(|| {
+    Err(AppError::Invalid(format!(
+      "there is no app at {shown} any more; delete it, or put it back"
+    )))
+  })
+}

@@ -1,0 +1,380 @@
+//! Instances in kernel processes.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::Weak;
+use std::time::Duration;
+
+use app_proxy::Upstream;
+use app_proxy::gate::Gate;
+use app_proxy::listener;
+use app_proxy::listener::Listener;
+use async_trait::async_trait;
+use hypha_client::Artifacts;
+use hypha_client::ArtifactsError;
+use kernel_protocol::ErrorReport;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::MainProgram;
+use kernel_protocol::ProgramEvent;
+use kernels::CreateKernel;
+use kernels::Execution;
+use kernels::Kernel;
+use kernels::KernelManager;
+use kernels::LaunchProgram;
+use kernels::OwnFolders;
+use kernels::ProgramNotice;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::AppError;
+use crate::AppId;
+use crate::instance::Instance;
+use crate::instance::InstanceEvent;
+use crate::instance::Launch;
+use crate::instance::Launcher;
+use crate::log::AppLog;
+use crate::log::Level;
+use crate::manifest;
+use crate::manifest::Manifest;
+use crate::ports;
+use crate::spec::Entry;
+use crate::spec::Source;
+
+/// Notices that wait for the log; the program waits when there are more.
+const NOTICE_BUFFER: usize = 256;
+/// How often a port is tried that the manifest says the app will listen on.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the token of a published app is good for; a restart brings a new one.
+const TOKEN_LIFE: Duration = Duration::from_hours(24);
+
+/// Launches instances as programs of the kernel manager.
+pub struct KernelLauncher {
+  kernels: Arc<KernelManager>,
+  /// Of all apps.
+  folder: PathBuf,
+  /// Where published apps come from, and their tokens.
+  artifacts: Option<Arc<Artifacts>>,
+  /// Where the engine listens; no app may.
+  engine_ports: Vec<u16>,
+}
+
+/// An instance that is a kernel with a main program.
+struct KernelInstance {
+  kernel: Arc<Kernel>,
+}
+
+impl KernelLauncher {
+  pub fn new(
+    kernels: Arc<KernelManager>,
+    folder: PathBuf,
+    artifacts: Option<Arc<Artifacts>>,
+    engine_ports: Vec<u16>,
+  ) -> Self {
+    Self {
+      kernels,
+      folder,
+      artifacts,
+      engine_ports,
+    }
+  }
+
+  /// What an app may keep between its runs.
+  fn data_folder(&self, app: &AppId) -> PathBuf {
+    self.folder.join("data").join(app.as_str())
+  }
+
+  async fn environment(&self, launch: &Launch, data: &Path) -> Result<Environment, AppError> {
+    let mut env = Environment::new();
+    env.insert("APP_ID".into(), launch.app.to_string());
+    env.insert("APP_DATA_DIR".into(), data.display().to_string());
+    if let (Source::Artifact { id, .. }, Some(artifacts)) = (&launch.spec.source, &self.artifacts) {
+      env.insert("HYPHA_SERVER_URL".into(), artifacts.server_url().into());
+      if let Some(workspace) = artifacts.workspace() {
+        env.insert("HYPHA_WORKSPACE".into(), workspace.into());
+      }
+      match artifacts.token_for(id, TOKEN_LIFE).await {
+        Ok(token) => {
+          env.insert("HYPHA_TOKEN".into(), token.expose().to_owned());
+        }
+        Err(
+          error @ (ArtifactsError::NoToken
+          | ArtifactsError::NoWorkspace
+          | ArtifactsError::TooPowerful),
+        ) => {
+          launch
+            .log
+            .note(launch.number, Level::Warning, error.to_string());
+        }
+        Err(error) => return Err(AppError::Host(error.to_string())),
+      }
+    }
+    env.extend(launch.spec.manifest.env.clone());
+    Ok(env)
+  }
+
+  /// The file with the program.
+  async fn program(&self, launch: &Launch) -> Result<PathBuf, AppError> {
+    match &launch.spec.entry {
+      Entry::File(path) => {
+        let path = tokio::fs::canonicalize(path).await;
+        path.map_err(|e| AppError::Host(format!("the program cannot be read: {e}")))
+      }
+      Entry::Script(script) => {
+        let scripts = self.folder.join("scripts");
+        let folder = scripts.join(launch.app.as_str());
+        let extension = manifest::extension_of(launch.spec.manifest.lang);
+        // One for each instance: two may run side by side.
+        let path = folder.join(format!("main-{}.{extension}", launch.number));
+        let written = async {
+          if launch.number == 1 {
+            let _ = tokio::fs::remove_dir_all(&folder).await;
+          }
+          let confinement = self.kernels.confinement();
+          for passed in [&self.folder, &scripts, &folder] {
+            confinement.make_passable(passed)?;
+          }
+          tokio::fs::write(&path, script).await?;
+          confinement.make_readable(&path)?;
+          tokio::fs::canonicalize(&path).await
+        };
+        let path = written.await;
+        path.map_err(|e| AppError::Host(format!("the program cannot be written: {e}")))
+      }
+    }
+  }
+}
+
+fn kernel_of(manifest: &Manifest, env: Environment) -> CreateKernel {
+  CreateKernel {
+    language: manifest.lang,
+    env,
+    permissions: manifest.permissions.clone(),
+    limits: manifest.limits,
+    ..Default::default()
+  }
+}
+
+type Environment = std::collections::BTreeMap<String, String>;
+
+#[async_trait]
+impl Launcher for KernelLauncher {
+  fn check(&self, manifest: &Manifest) -> Result<(), AppError> {
+    let kernel = kernel_of(manifest, manifest.env.clone());
+    let permissions = self.kernels.check_program(&kernel)?;
+    match manifest.port {
+      Some(port) if self.engine_ports.contains(&port) => Err(AppError::Forbidden(format!(
+        "port: {port} is the engine's own; choose another"
+      ))),
+      Some(port) if !ports::may_listen(&permissions, port) => Err(AppError::Forbidden(format!(
+        "port: listening on {port} needs the permission `net` for 127.0.0.1:{port}, inside what the \
+         operator allows with KERNEL_PERMISSIONS_MAX; without `port`, servers of TypeScript and \
+         JavaScript are reached without it"
+      ))),
+      _ => Ok(()),
+    }
+  }
+
+  fn new_log(&self) -> AppLog {
+    AppLog::new(&self.kernels.logs)
+  }
+
+  async fn launch(
+    &self,
+    launch: Launch,
+    events: mpsc::Sender<InstanceEvent>,
+  ) -> Result<Arc<dyn Instance>, AppError> {
+    let manifest = &launch.spec.manifest;
+    let data = self.data_folder(&launch.app);
+    let confinement = self.kernels.confinement().clone();
+    let (apps, own) = (self.folder.clone(), data.clone());
+    let made = tokio::task::spawn_blocking(move || {
+      for passed in [&apps, &apps.join("data")] {
+        confinement.make_passable(passed)?;
+      }
+      confinement.take_over(&own)
+    });
+    made
+      .await
+      .unwrap_or_else(|e| Err(e.into()))
+      .map_err(|e| AppError::Host(format!("the app's folder cannot be made: {e}")))?;
+    let program = self.program(&launch).await?;
+    let folder = match &launch.spec.folder {
+      Some(folder) => Some(
+        tokio::fs::canonicalize(folder)
+          .await
+          .map_err(|e| AppError::Host(format!("the app's folder cannot be read: {e}")))?,
+      ),
+      None => None,
+    };
+    let own_address = loopback_address();
+    let app = LaunchProgram {
+      label: format!("app:{}", launch.app),
+      kernel: kernel_of(manifest, self.environment(&launch, &data).await?),
+      folders: OwnFolders {
+        working: folder.clone().unwrap_or_else(|| data.clone()),
+        read: folder
+          .into_iter()
+          .chain([program.clone(), data.clone()])
+          .collect(),
+        write: vec![data],
+      },
+      own_address: Some(own_address),
+      program: MainProgram {
+        path: program,
+        args: Vec::new(),
+        behind_engine: true,
+        stdin: None,
+      },
+    };
+    let (notices, heard) = mpsc::channel(NOTICE_BUFFER);
+    let kernel = self.kernels.launch(app, notices).await?;
+    if let Some(port) = manifest.port {
+      tokio::spawn(find_port(port, Arc::downgrade(&kernel), events.clone()));
+    }
+    let hearing = Hearing {
+      number: launch.number,
+      log: launch.log,
+      kernel: Arc::downgrade(&kernel),
+      own_address,
+    };
+    tokio::spawn(hearing.hear(heard, events));
+    Ok(Arc::new(KernelInstance { kernel }))
+  }
+}
+
+#[async_trait]
+impl Instance for KernelInstance {
+  fn pid(&self) -> Option<u32> {
+    self.kernel.pid()
+  }
+
+  async fn stop(&self, grace: Duration) {
+    let report = ErrorReport::new("AppStopped", "The app was stopped while this ran");
+    self.kernel.stop(grace, report).await;
+  }
+
+  fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
+    Ok(self.kernel.submit(code)?)
+  }
+}
+
+/// One of the addresses of this machine's loopback network: on Linux there are sixteen million, so that
+/// every instance has all ports for itself.
+fn loopback_address() -> Ipv4Addr {
+  if !cfg!(target_os = "linux") {
+    return Ipv4Addr::LOCALHOST;
+  }
+  // Without 0 and 255 at the end, and not where servers usually listen.
+  let [b, c, d, ..] = Uuid::new_v4().into_bytes();
+  Ipv4Addr::new(127, 64 | (b >> 1), c, 1 + d % 254)
+}
+
+/// What listens to an instance.
+struct Hearing {
+  number: u64,
+  log: Arc<AppLog>,
+  kernel: Weak<Kernel>,
+  own_address: Ipv4Addr,
+}
+
+impl Hearing {
+  async fn hear(
+    self,
+    mut notices: mpsc::Receiver<ProgramNotice>,
+    events: mpsc::Sender<InstanceEvent>,
+  ) {
+    while let Some(notice) = notices.recv().await {
+      let event = match notice {
+        ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
+          self.log.output(self.number, name, &text);
+          continue;
+        }
+        // The results of code that is executed in the app are for who executes it.
+        ProgramNotice::Event(_) => continue,
+        ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
+        ProgramNotice::Program(ProgramEvent::Listening { port, permitted }) => {
+          match self.upstream(port, permitted).await {
+            Some(upstream) => InstanceEvent::Listening {
+              upstream,
+              port: permitted.then_some(port),
+            },
+            None => continue,
+          }
+        }
+        ProgramNotice::Program(ProgramEvent::PortTaken { port }) => {
+          InstanceEvent::PortTaken { port }
+        }
+        ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
+        ProgramNotice::Ended(end) => InstanceEvent::Ended {
+          reason: end.reason,
+          code: end.code,
+        },
+      };
+      // The program waits for a slow supervisor. Nobody listens once the app is gone.
+      let _ = events.send(event).await;
+    }
+  }
+
+  /// Where a server is that the program says it has: found by the engine, or not at all.
+  async fn upstream(&self, port: u16, permitted: bool) -> Option<Upstream> {
+    let kernel = self.kernel.upgrade()?;
+    match find(&kernel, port).await {
+      Some(found) if permitted && ports::may_listen(&kernel.approved.host.permissions, port) => {
+        Some(Upstream::open(found.address))
+      }
+      Some(found) if !permitted && found.address.ip() == self.own_address => Some(gated(found)),
+      _ => {
+        let text = format!(
+          "the app says that it listens on port {port}, but has no such server that requests may go to"
+        );
+        self.log.note(self.number, Level::Warning, text);
+        None
+      }
+    }
+  }
+}
+
+/// A server that only the engine reaches, where the system makes that possible.
+fn gated(found: Listener) -> Upstream {
+  static WARNED: Once = Once::new();
+  let address = found.address;
+  match Gate::close(found) {
+    Ok(gate) => Upstream::gated(gate),
+    Err(error) => {
+      WARNED.call_once(|| {
+        tracing::warn!(
+          "programs of this machine can reach apps past the engine: their servers cannot be closed to \
+           them ({error}); it takes CAP_NET_ADMIN or an older system, see docs/security.md"
+        );
+      });
+      Upstream::open(address)
+    }
+  }
+}
+
+/// What a kernel's process listens with on this port, if it does.
+async fn find(kernel: &Kernel, port: u16) -> Option<Listener> {
+  let pid = kernel.pid()?;
+  let found = tokio::task::spawn_blocking(move || listener::listening(pid, port)).await;
+  found.ok().flatten()
+}
+
+/// Tells when an instance listens on the port that its manifest names: not every server that a script
+/// can start lets the engine know. Only a socket of its own processes counts.
+async fn find_port(port: u16, kernel: Weak<Kernel>, events: mpsc::Sender<InstanceEvent>) {
+  while let Some(kernel) = kernel.upgrade().filter(|kernel| kernel.pid().is_some()) {
+    if let Some(found) = find(&kernel, port).await {
+      let event = InstanceEvent::Listening {
+        upstream: Upstream::open(found.address),
+        port: Some(port),
+      };
+      let _ = events.send(event).await;
+      return;
+    }
+    drop(kernel);
+    tokio::time::sleep(PROBE_INTERVAL).await;
+  }
+}

@@ -1,0 +1,131 @@
+//! An app that may be run, and the check of the file it starts with.
+
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::AppError;
+use crate::manifest::Manifest;
+
+/// Longest program, in bytes.
+pub const MAX_SCRIPT_BYTES: u64 = 16 << 20;
+
+/// Everything an instance is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSpec {
+  pub manifest: Manifest,
+  pub source: Source,
+  pub entry: Entry,
+  /// The app's own folder, its working directory.
+  pub folder: Option<PathBuf>,
+}
+
+/// Where an app comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+  Folder(PathBuf),
+  File(PathBuf),
+  Posted,
+  Artifact { id: String, version: String },
+}
+
+/// The main program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+  Script(String),
+  File(PathBuf),
+}
+
+impl AppSpec {
+  /// An app that is nothing but a script.
+  ///
+  /// # Errors
+  /// When the manifest has no script, or names a file.
+  pub fn of_script(manifest: Manifest, source: Source) -> Result<Self, AppError> {
+    if manifest.entry.is_some() {
+      return Err(AppError::Invalid(
+        "entry: this app has no folder with files; give its program as startup_script".into(),
+      ));
+    }
+    let script = manifest.startup_script.clone().ok_or_else(|| {
+      AppError::Invalid("startup_script: missing; give the program of the app".into())
+    })?;
+    Ok(Self {
+      manifest,
+      source,
+      entry: Entry::Script(script),
+      folder: None,
+    })
+  }
+
+  /// An app in a folder of its own.
+  ///
+  /// # Errors
+  /// When the file it starts with cannot be used.
+  pub fn of_folder(manifest: Manifest, folder: PathBuf) -> Result<Self, AppError> {
+    let entry = match (&manifest.startup_script, &manifest.entry) {
+      (Some(script), _) => Entry::Script(script.clone()),
+      (None, Some(entry)) => Entry::File(entry_file(&folder, entry)?),
+      (None, None) => return Err(no_program()),
+    };
+    Ok(Self {
+      manifest,
+      source: Source::Folder(folder.clone()),
+      entry,
+      folder: Some(folder),
+    })
+  }
+}
+
+pub fn no_program() -> AppError {
+  AppError::Invalid(
+    "startup_script: missing, and so is entry; give the program as startup_script or the name of \
+     its file as entry"
+      .into(),
+  )
+}
+
+/// The file that `entry` names in `folder`, without a way out of it.
+fn entry_file(folder: &Path, entry: &str) -> Result<PathBuf, AppError> {
+  let wrong = |what: String| AppError::Invalid(format!("entry: `{entry}` {what}"));
+  let plain = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
+  if entry.is_empty() || !Path::new(entry).components().all(plain) {
+    return Err(wrong(
+      "is not a file inside the app's folder: write a relative path without `..`".into(),
+    ));
+  }
+  let folder = folder
+    .canonicalize()
+    .map_err(|e| wrong(format!("cannot be looked for: {e}")))?;
+  let path = folder.join(entry).canonicalize().map_err(|e| {
+    wrong(format!(
+      "cannot be used: {e}; name a file that is in the app's folder"
+    ))
+  })?;
+  if !path.starts_with(&folder) {
+    return Err(wrong(
+      "is a link that leads out of the app's folder; copy the file there".into(),
+    ));
+  }
+  check_program_file(&path).map_err(wrong)?;
+  // The name as written: what is said of it later names the file the user knows.
+  Ok(folder.join(entry))
+}
+
+/// Whether a file can be a program; says what is wrong with it.
+pub fn check_program_file(path: &Path) -> Result<(), String> {
+  let metadata = std::fs::metadata(path).map_err(|e| format!("cannot be used: {e}"))?;
+  if !metadata.is_file() {
+    return Err("is not a file; name the file that the app starts with".into());
+  }
+  if metadata.len() == 0 {
+    return Err("is empty; write the program of the app into it".into());
+  }
+  if metadata.len() > MAX_SCRIPT_BYTES {
+    return Err(format!(
+      "is larger than {} MiB, the most a program may have; load data from other files",
+      MAX_SCRIPT_BYTES >> 20
+    ));
+  }
+  Ok(())
+}

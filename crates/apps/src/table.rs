@@ -1,0 +1,54 @@
+//! The apps there are, and whether another may join them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::AppError;
+use crate::AppId;
+use crate::app::App;
+use crate::manifest::Manifest;
+
+#[derive(Default)]
+pub struct Apps {
+  pub by_id: BTreeMap<AppId, Arc<App>>,
+  /// The server is shutting down: nothing may be added.
+  pub closed: bool,
+}
+
+impl Apps {
+  pub fn check_new(&self, manifest: &Manifest, max_count: usize) -> Result<(), AppError> {
+    if self.closed {
+      return Err(AppError::Conflict("the server is shutting down".into()));
+    }
+    if self.by_id.contains_key(&manifest.id) {
+      return Err(AppError::Exists(manifest.id.clone()));
+    }
+    if self.by_id.len() >= max_count {
+      return Err(AppError::LimitReached(format!(
+        "{max_count} apps exist already, the most this server allows (APPS_MAX_COUNT): delete one \
+         first"
+      )));
+    }
+    self.check_port(manifest)
+  }
+
+  pub fn check_port(&self, manifest: &Manifest) -> Result<(), AppError> {
+    let Some(port) = manifest.port else {
+      return Ok(());
+    };
+    match self.holder_of(port, Some(&manifest.id)) {
+      None => Ok(()),
+      Some(holder) => Err(AppError::Conflict(format!(
+        "port: {port} is the port of app {holder}; choose another"
+      ))),
+    }
+  }
+
+  pub fn holder_of(&self, port: u16, except: Option<&AppId>) -> Option<AppId> {
+    let holds = |app: &&Arc<App>| {
+      let declared = app.spec().manifest.port;
+      except != Some(&app.id) && (declared == Some(port) || app.status().port == Some(port))
+    };
+    self.by_id.values().find(holds).map(|app| app.id.clone())
+  }
+}

@@ -1,0 +1,288 @@
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::AppError;
+use crate::AppId;
+use crate::instance::InstanceEvent;
+use crate::manager::AppManager;
+use crate::spec::Entry;
+use crate::status::AppState;
+use crate::tests::GRACE;
+use crate::tests::becomes;
+use crate::tests::instance;
+use crate::tests::instance::Processes;
+use crate::tests::seconds;
+use crate::tests::spec_of;
+use crate::tests::texts;
+use crate::tests::written;
+
+fn manager(max_count: usize) -> (Arc<AppManager>, Processes, TempDir) {
+  let data = tempfile::tempdir().expect("a folder");
+  let (manager, processes) = manager_in(data.path(), max_count);
+  (manager, processes, data)
+}
+
+fn manager_in(data: &Path, max_count: usize) -> (Arc<AppManager>, Processes) {
+  let (launcher, processes) = instance::processes();
+  (AppManager::new(launcher, data, max_count), processes)
+}
+
+fn script(id: &str) -> Value {
+  json!({"id": id, "startup_script": "1"})
+}
+
+fn id(id: &str) -> AppId {
+  AppId::new(id).expect("an id")
+}
+
+#[tokio::test(start_paused = true)]
+async fn apps_of_a_folder_start_together_and_those_that_never_start_harm_none() {
+  let (manager, mut processes, data) = manager(100);
+  let apps = data.path().join("mine");
+  fs::create_dir(&apps).expect("makes");
+  for name in ["a.ts", "b.py", "c.js"] {
+    fs::write(apps.join(name), "1").expect("writes");
+  }
+  fs::write(apps.join("broken.ts"), "").expect("writes");
+  manager.load_folder(apps).await;
+  let _hangs = processes.next().await;
+  let mut crashes = processes.next().await;
+  let mut runs = processes.next().await;
+  crashes.refuses(AppError::Forbidden("no".into()));
+  runs.starts();
+  assert_eq!(
+    manager
+      .get(&runs.app)
+      .expect("is there")
+      .settled()
+      .await
+      .state,
+    AppState::Running
+  );
+  let listed: Vec<String> = manager
+    .list()
+    .iter()
+    .map(|app| app.id.to_string())
+    .collect();
+  assert_eq!(listed, ["a", "b", "c"]);
+  let refused = manager.refused();
+  assert_eq!(refused.len(), 1);
+  assert_eq!(refused[0].id(), Some(id("broken")));
+  assert!(
+    refused[0].reason.contains("is empty"),
+    "{}",
+    refused[0].reason
+  );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_ports_and_the_number_of_apps_are_kept() {
+  let (manager, _processes, _data) = manager(2);
+  let with_port = |name: &str| spec_of(&json!({"id": name, "startup_script": "1", "port": 9000}));
+  manager.add(with_port("a")).expect("adds");
+  let error = manager.add(spec_of(&script("a"))).err().expect("exists");
+  assert_eq!(error, AppError::Exists(id("a")));
+  let error = manager.add(with_port("b")).err().expect("port");
+  assert!(matches!(&error, AppError::Conflict(text) if text.contains("9000 is the port of app a")));
+  manager.add(spec_of(&script("b"))).expect("adds");
+  let error = manager
+    .reload(&id("b"), Some(with_port("b")))
+    .await
+    .expect_err("port");
+  assert!(error.to_string().contains("app a"), "{error}");
+  let error = manager.add(spec_of(&script("c"))).err().expect("too many");
+  assert!(matches!(&error, AppError::LimitReached(text) if text.contains("APPS_MAX_COUNT")));
+  manager.delete(&id("a")).await.expect("deletes");
+  assert!(manager.get(&id("a")).is_err());
+  manager.add(with_port("c")).expect("adds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taken_port_is_told_with_the_app_that_holds_it() {
+  let (manager, mut processes, _data) = manager(9);
+  let holder = manager.add(spec_of(&script("holder"))).expect("adds");
+  let mut process = processes.next().await;
+  process.starts();
+  process.listens_on(9000);
+  holder.upstream(seconds(1)).await.expect("listens");
+  let late = manager.add(spec_of(&script("late"))).expect("adds");
+  let mut process = processes.next().await;
+  process.starts();
+  process.send(InstanceEvent::PortTaken { port: 9000 });
+  process.send(InstanceEvent::PortTaken { port: 9001 });
+  process.finishes(0);
+  becomes(&late, AppState::Exited).await;
+  let told = texts(&late).join("\n");
+  assert!(
+    told.contains("port 9000 is taken: app holder holds it"),
+    "{told}"
+  );
+  assert!(
+    told.contains("port 9001 is taken: another program holds it"),
+    "{told}"
+  );
+}
+
+#[tokio::test(start_paused = true)]
+async fn posted_apps_outlive_the_server_until_they_are_deleted() {
+  let (manager, mut processes, data) = manager(9);
+  manager
+    .create(written(&script("a")))
+    .await
+    .expect("creates");
+  manager
+    .create(written(&script("b")))
+    .await
+    .expect("creates");
+  let error = manager
+    .create(written(&script("a")))
+    .await
+    .err()
+    .expect("exists");
+  assert_eq!(error, AppError::Exists(id("a")));
+  let error = manager
+    .create(written(&json!({"id": "f", "entry": "main.ts"})))
+    .await;
+  assert!(
+    error
+      .err()
+      .expect("no folder")
+      .to_string()
+      .starts_with("entry: ")
+  );
+  let _first = processes.next().await;
+  manager.delete(&id("b")).await.expect("deletes");
+  manager.shut_down().await;
+  assert!(
+    manager.create(written(&script("c"))).await.is_err(),
+    "the server is shutting down"
+  );
+
+  let (manager, mut processes) = manager_in(data.path(), 9);
+  manager.load_posted().await;
+  assert_eq!(processes.next().await.app, id("a"));
+  assert_eq!(manager.list().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_posted_app_that_cannot_be_read_again_is_listed_and_can_be_deleted() {
+  let (manager, mut processes, data) = manager(9);
+  let kept = data.path().join("apps/posted/a");
+  fs::create_dir_all(&kept).expect("makes");
+  fs::write(kept.join("manifest.json"), "{").expect("writes");
+  manager.load_posted().await;
+  assert_eq!(manager.refused()[0].id(), Some(id("a")));
+  manager.delete(&id("a")).await.expect("deletes");
+  assert!(manager.refused().is_empty() && !kept.exists());
+  assert_eq!(
+    manager.delete(&id("a")).await,
+    Err(AppError::NotFound(id("a")))
+  );
+  processes.none_within(seconds(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_cannot_be_kept_on_disk_is_not_made() {
+  let (manager, mut processes, data) = manager(9);
+  fs::write(data.path().join("apps"), "in the way").expect("writes");
+  let error = manager
+    .create(written(&script("a")))
+    .await
+    .err()
+    .expect("cannot be written");
+  assert!(matches!(&error, AppError::Host(text) if text.contains("app a cannot be kept")));
+  assert!(manager.list().is_empty());
+  processes.none_within(seconds(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_posted_app_is_updated_in_memory_and_on_disk() {
+  let (manager, mut processes, data) = manager(9);
+  let app = manager
+    .create(written(&script("a")))
+    .await
+    .expect("creates");
+  processes.next().await.starts();
+  becomes(&app, AppState::Running).await;
+  let updating = tokio::spawn({
+    let manager = manager.clone();
+    let new = json!({"startup_script": "2", "env": {"A": "b"}});
+    async move { manager.update(&id("a"), written(&new)).await }
+  });
+  processes.next().await.starts();
+  updating.await.expect("joins").expect("updates");
+  assert_eq!(app.spec().manifest.env["A"], "b");
+  let (manager, mut processes) = manager_in(data.path(), 9);
+  manager.load_posted().await;
+  assert_eq!(processes.next().await.spec.entry, Entry::Script("2".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reloading_an_app_of_a_folder_reads_it_again() {
+  let (manager, mut processes, data) = manager(9);
+  let apps = data.path().join("mine");
+  fs::create_dir_all(apps.join("a")).expect("makes");
+  let write = |manifest: Value| fs::write(apps.join("a/app.json"), manifest.to_string());
+  write(json!({"startup_script": "1"})).expect("writes");
+  manager.load_folder(apps.clone()).await;
+  processes.next().await.starts();
+  manager.get(&id("a")).expect("is there").settled().await;
+  write(json!({"startup_script": "2", "env": {"A": "b"}})).expect("writes");
+  let reloading = tokio::spawn({
+    let manager = manager.clone();
+    async move { manager.reload(&id("a"), None).await }
+  });
+  let mut new = processes.next().await;
+  assert_eq!(new.spec.entry, Entry::Script("2".into()));
+  assert_eq!(new.spec.manifest.env["A"], "b");
+  new.starts();
+  reloading.await.expect("joins").expect("reloads");
+  for (broken, told) in [
+    (json!({"id": "b", "startup_script": "1"}), "cannot become"),
+    (json!({}), "startup_script"),
+  ] {
+    write(broken).expect("writes");
+    let error = manager.reload(&id("a"), None).await.expect_err("is wrong");
+    assert!(error.to_string().contains(told), "{error}");
+  }
+  fs::remove_dir_all(apps.join("a")).expect("removes");
+  let error = manager.reload(&id("a"), None).await.expect_err("is gone");
+  assert!(error.to_string().contains("no app at"), "{error}");
+  assert_eq!(
+    manager.get(&id("a")).expect("is there").status().state,
+    AppState::Running
+  );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_apps_end_together_when_the_server_stops() {
+  let (manager, mut processes, _data) = manager(50);
+  for i in 0..50 {
+    manager
+      .add(spec_of(&script(&format!("app-{i}"))))
+      .expect("adds");
+    let mut process = processes.next().await;
+    process.is_stubborn();
+    process.starts();
+    manager.get(&process.app).expect("is there").settled().await;
+  }
+  let asked = Instant::now();
+  manager.shut_down().await;
+  assert!(
+    asked.elapsed() < GRACE + seconds(1),
+    "{:?}",
+    asked.elapsed()
+  );
+  assert!(manager.list().is_empty());
+  let error = manager
+    .add(spec_of(&script("late")))
+    .err()
+    .expect("is too late");
+  assert_eq!(error.to_string(), "the server is shutting down");
+}

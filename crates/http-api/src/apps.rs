@@ -1,0 +1,437 @@
+//! `/api/apps`: published programs and their lives. They belong to the engine, not to a namespace.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::http::HeaderMap;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use engine::Engine;
+use engine::apps::App;
+use engine::apps::AppError;
+use engine::apps::AppId;
+use engine::apps::AppState as Phase;
+use engine::apps::AppStats;
+use engine::apps::LogEntry;
+use engine::apps::RefusedApp;
+use engine::apps::RestartPolicy;
+use engine::apps::Source;
+use engine::apps::WrittenManifest;
+use engine::apps::published;
+use engine::kernels::Execution;
+use engine::kernels::Language;
+use engine::kernels::Limits;
+use engine::kernels::PermissionRequest;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::IntoParams;
+use utoipa::ToSchema;
+
+use crate::access::Operator;
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::error::ApiResult;
+use crate::error::ErrorBody;
+use crate::executions::CodeBody;
+use crate::kernels::timestamp;
+use crate::path::Path;
+use crate::stream;
+
+/// Most lines of a log in one answer.
+const MAX_LINES: usize = 10_000;
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppSummary {
+  id: String,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  name: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  description: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  version: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  language: Option<Language>,
+  status: Phase,
+  /// Why it is in this state, where that is not plain.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  reason: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  exit_code: Option<i32>,
+  /// Whether it listens, so that requests are passed on to it.
+  ready: bool,
+  /// Where requests to it go.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  url: Option<String>,
+  /// folder, file, posted, artifact or refused.
+  source: &'static str,
+  /// Id of the published artifact.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  artifact: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  created: Option<String>,
+  /// When it came into this state.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  since: Option<String>,
+  restarts: u64,
+  /// Which of its instances it is, counted from 1.
+  instance: u64,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pid: Option<u32>,
+  /// A port of its own that it listens on.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  port: Option<u16>,
+}
+
+impl AppSummary {
+  fn of(app: &App) -> Self {
+    let spec = app.spec();
+    let status = app.status();
+    let manifest = &spec.manifest;
+    let (source, artifact) = match &spec.source {
+      Source::Folder(_) => ("folder", None),
+      Source::File(_) => ("file", None),
+      Source::Posted => ("posted", None),
+      Source::Artifact { id, .. } => ("artifact", Some(id.clone())),
+    };
+    Self {
+      id: app.id.to_string(),
+      name: manifest.name.clone(),
+      description: manifest.description.clone(),
+      version: manifest.version.clone(),
+      language: Some(manifest.lang),
+      status: status.state,
+      reason: status.reason,
+      exit_code: status.exit_code,
+      ready: status.ready,
+      url: Some(format!("/apps/{}/", app.id)),
+      source,
+      artifact,
+      created: Some(timestamp(app.added)),
+      since: Some(timestamp(status.since)),
+      restarts: status.restarts,
+      instance: status.instance,
+      pid: status.pid,
+      port: status.port,
+    }
+  }
+
+  /// Something that was meant to be an app.
+  fn refused(app: RefusedApp) -> Self {
+    Self {
+      url: app.id().map(|id| format!("/apps/{id}/")),
+      id: app.id_or_path,
+      name: None,
+      description: None,
+      version: None,
+      language: None,
+      status: Phase::Failed,
+      reason: Some(app.reason),
+      exit_code: None,
+      ready: false,
+      source: "refused",
+      artifact: None,
+      created: None,
+      since: None,
+      restarts: 0,
+      instance: 0,
+      pid: None,
+      port: None,
+    }
+  }
+}
+
+/// An app and how it is set up.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppDetails {
+  #[serde(flatten)]
+  summary: AppSummary,
+  restart: RestartPolicy,
+  permissions: PermissionRequest,
+  limits: Limits,
+  /// Names of its environment variables; their values are nobody's.
+  env: Vec<String>,
+}
+
+impl AppDetails {
+  fn of(app: &App) -> Self {
+    let manifest = &app.spec().manifest;
+    Self {
+      summary: AppSummary::of(app),
+      restart: manifest.restart,
+      permissions: manifest.permissions.clone(),
+      limits: manifest.limits,
+      env: manifest.env.keys().cloned().collect(),
+    }
+  }
+}
+
+fn app(engine: &Arc<Engine>, id: &str) -> ApiResult<Arc<App>> {
+  Ok(engine.apps.get(&known(engine, id)?)?)
+}
+
+/// The id of an app: its own, or that of the artifact it was published as.
+fn known(engine: &Arc<Engine>, id: &str) -> ApiResult<AppId> {
+  if let Ok(id) = AppId::new(id) {
+    return Ok(id);
+  }
+  let apps = engine.apps.list();
+  let published = apps
+    .iter()
+    .find(|app| matches!(&app.spec().source, Source::Artifact { id: known, .. } if known == id));
+  published
+    .map(|app| app.id.clone())
+    .ok_or_else(|| ApiError::not_found(format!("App with ID {id} not found")))
+}
+
+/// Lists apps, also what was meant to be one and why it is none.
+#[utoipa::path(get, path = "/api/apps", tag = "apps", responses((status = 200, body = [AppSummary])))]
+pub async fn list(State(engine): State<Arc<Engine>>, _: Operator) -> Json<Vec<AppSummary>> {
+  let apps = engine.apps.list();
+  let summaries = apps.iter().map(|app| AppSummary::of(app));
+  let refused = engine.apps.refused().into_iter().map(AppSummary::refused);
+  Json(summaries.chain(refused).collect())
+}
+
+/// Makes an app of a manifest and starts it. It is kept, also when the server restarts.
+#[utoipa::path(post, path = "/api/apps", tag = "apps", request_body = WrittenManifest, responses(
+  (status = 201, body = AppDetails), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+  (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
+pub async fn create(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  JsonBody(manifest): JsonBody<WrittenManifest>,
+) -> ApiResult<(StatusCode, Json<AppDetails>)> {
+  let app = engine.apps.create(manifest).await?;
+  Ok((StatusCode::CREATED, Json(AppDetails::of(&app))))
+}
+
+/// Tells all about an app.
+#[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
+  (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
+pub async fn info(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+) -> ApiResult<Json<AppDetails>> {
+  Ok(Json(AppDetails::of(&*app(&engine, &id)?)))
+}
+
+/// Replaces the manifest of a posted app and reloads it.
+#[utoipa::path(put, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)),
+  request_body = WrittenManifest, responses(
+  (status = 200, body = AppDetails), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+  (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn update(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+  JsonBody(manifest): JsonBody<WrittenManifest>,
+) -> ApiResult<Json<AppDetails>> {
+  let id = known(&engine, &id)?;
+  engine.apps.update(&id, manifest).await?;
+  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+}
+
+/// Stops an app and forgets it.
+#[utoipa::path(delete, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
+  (status = 200, body = Done), (status = 404, body = ErrorBody)))]
+pub async fn delete(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+) -> ApiResult<Json<Done>> {
+  engine.apps.delete(&known(&engine, &id)?).await?;
+  Ok(Json(Done { success: true }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Done {
+  success: bool,
+}
+
+/// Starts an app that does not run.
+#[utoipa::path(post, path = "/api/apps/{id}/start", tag = "apps", params(("id" = String, Path)), responses(
+  (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
+pub async fn start(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+) -> ApiResult<Json<AppDetails>> {
+  let id = known(&engine, &id)?;
+  engine.apps.start(&id).await?;
+  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+}
+
+/// Stops an app, gracefully if it can; it stays, and can be started again.
+#[utoipa::path(post, path = "/api/apps/{id}/stop", tag = "apps", params(("id" = String, Path)), responses(
+  (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
+pub async fn stop(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+) -> ApiResult<Json<AppDetails>> {
+  let id = known(&engine, &id)?;
+  engine.apps.stop(&id).await?;
+  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+}
+
+/// Reads an app again and starts it anew: environment, permissions and script as they are now. Where
+/// that can be, the new instance is ready before the old one is stopped.
+#[utoipa::path(post, path = "/api/apps/{id}/reload", tag = "apps", params(("id" = String, Path)), responses(
+  (status = 200, body = AppDetails), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
+pub async fn reload(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+) -> ApiResult<Json<AppDetails>> {
+  let id = known(&engine, &id)?;
+  match (&engine.artifacts, &engine.apps.get(&id)?.spec().source) {
+    (Some(artifacts), Source::Artifact { id: artifact, .. }) => {
+      published::reload(&engine.apps, artifacts, &id, artifact).await?;
+    }
+    _ => {
+      engine.apps.reload(&id, None).await?;
+    }
+  }
+  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+}
+
+/// What an app uses now.
+#[utoipa::path(get, path = "/api/apps/{id}/stats", tag = "apps", params(("id" = String, Path)), responses(
+  (status = 200, body = AppStats), (status = 404, body = ErrorBody)))]
+pub async fn stats(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+) -> ApiResult<Json<AppStats>> {
+  Ok(Json(app(&engine, &id)?.stats().await))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct LogQuery {
+  /// Most lines, the last ones.
+  #[param(default = 100, maximum = 10_000)]
+  lines: Option<usize>,
+  /// Only what came after the entry with this number.
+  since: Option<u64>,
+}
+
+/// The log of an app: what it prints, and what happens to it.
+#[utoipa::path(get, path = "/api/apps/{id}/logs", tag = "apps", params(("id" = String, Path), LogQuery),
+  responses((status = 200, body = [LogEntry]), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn logs(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+  query: Result<Query<LogQuery>, QueryRejection>,
+) -> ApiResult<Response<Body>> {
+  let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+  let log = &app(&engine, &id)?.log;
+  let lines = query.lines.unwrap_or(100).min(MAX_LINES);
+  let entries = match query.since {
+    Some(seq) => log.since(seq),
+    None => log.last(lines),
+  };
+  let skip = entries.len().saturating_sub(lines);
+  Ok(Json(&entries[skip..]).into_response())
+}
+
+/// Follows the log of an app as server-sent events. With `Last-Event-ID` it goes on after that entry,
+/// else it begins with the first that is kept. Entries that are lost to a slow reader are told as
+/// `{"missed": n}`.
+#[utoipa::path(get, path = "/api/apps/{id}/logs/stream", tag = "apps",
+  params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last entry seen")),
+  responses((status = 200, content_type = "text/event-stream", body = LogEntry), (status = 404, body = ErrorBody)))]
+pub async fn follow(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+  headers: HeaderMap,
+) -> ApiResult<Response<Body>> {
+  let last = headers.get("last-event-id").map(|value| {
+    let number = value
+      .to_str()
+      .ok()
+      .and_then(|text| text.parse::<u64>().ok());
+    number.ok_or_else(|| ApiError::bad_request("Last-Event-ID: must be the number of an entry"))
+  });
+  let follower = app(&engine, &id)?
+    .log
+    .follow(last.transpose()?.unwrap_or(0));
+  Ok(stream::app_log(follower))
+}
+
+/// Executes code in the process of an app, beside its program, and streams the events as one JSON
+/// object a line.
+#[utoipa::path(post, path = "/api/apps/{id}/execute", tag = "apps", params(("id" = String, Path)),
+  request_body = CodeBody, responses(
+  (status = 200, content_type = "application/x-ndjson", description = "`stream_start`, the events, `stream_complete`"),
+  (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn execute(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+  JsonBody(body): JsonBody<CodeBody>,
+) -> ApiResult<Response<Body>> {
+  Ok(stream::ndjson(executed(&engine, &id, body)?))
+}
+
+/// The same as server-sent events.
+#[utoipa::path(post, path = "/api/apps/{id}/execute/stream", tag = "apps", params(("id" = String, Path)),
+  request_body = CodeBody, responses(
+  (status = 200, content_type = "text/event-stream", description = "The events"),
+  (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn execute_stream(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+  Path(id): Path<String>,
+  JsonBody(body): JsonBody<CodeBody>,
+) -> ApiResult<Response<Body>> {
+  Ok(stream::sse(executed(&engine, &id, body)?.reader(0)))
+}
+
+fn executed(engine: &Arc<Engine>, id: &str, body: CodeBody) -> ApiResult<Arc<Execution>> {
+  Ok(app(engine, id)?.execute(body.into_code()?)?)
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateReport {
+  /// Apps in the collection.
+  published: usize,
+  added: Vec<String>,
+  reloaded: Vec<String>,
+  removed: Vec<String>,
+}
+
+/// Looks at the collection of published apps now.
+#[utoipa::path(post, path = "/api/apps/update", tag = "apps", responses(
+  (status = 200, body = UpdateReport), (status = 409, body = ErrorBody), (status = 502, body = ErrorBody)))]
+pub async fn update_published(
+  State(engine): State<Arc<Engine>>,
+  _: Operator,
+) -> ApiResult<Json<UpdateReport>> {
+  let artifacts = engine.artifacts.as_ref().ok_or_else(|| {
+    ApiError::from(AppError::Conflict(
+      "This server runs no published apps: start it with --load-apps".into(),
+    ))
+  })?;
+  let changes = published::update(&engine.apps, artifacts)
+    .await
+    .map_err(|e| ApiError::new(StatusCode::BAD_GATEWAY, e.to_string()))?;
+  let names = |ids: Vec<AppId>| ids.into_iter().map(String::from).collect();
+  Ok(Json(UpdateReport {
+    published: changes.published,
+    added: names(changes.added),
+    reloaded: names(changes.reloaded),
+    removed: names(changes.removed),
+  }))
+}

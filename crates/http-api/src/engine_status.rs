@@ -1,0 +1,110 @@
+//! `/health`, `/api/status`, `/api/events`: how the engine is.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use engine::Engine;
+use engine::kernels::EngineEvent;
+use engine::kernels::EngineEventKind;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::access::Visible;
+use crate::error::ApiResult;
+use crate::kernels::timestamp;
+use crate::stream;
+
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+  status: &'static str,
+}
+
+/// Says that the server answers. Needs no token.
+pub async fn health() -> Json<Health> {
+  Json(Health { status: "ok" })
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+  status: &'static str,
+  version: &'static str,
+  uptime_seconds: u64,
+  kernels: KernelCounts,
+  pool: PoolCounts,
+  allowed_kernel_types: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct KernelCounts {
+  total: usize,
+  busy: usize,
+  dead: usize,
+  max: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct PoolCounts {
+  enabled: bool,
+  available: usize,
+  total: usize,
+}
+
+/// Tells what runs; of a namespace, to those who see no more.
+#[utoipa::path(get, path = "/api/status", tag = "engine", responses((status = 200, body = EngineStatus)))]
+pub async fn status(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+) -> ApiResult<Json<EngineStatus>> {
+  let namespace = visible.namespace(None)?;
+  let stats = engine.kernels.stats(namespace.as_deref());
+  let options = &engine.kernels.options;
+  Ok(Json(EngineStatus {
+    status: "ok",
+    version: env!("CARGO_PKG_VERSION"),
+    uptime_seconds: engine.started.elapsed().as_secs(),
+    kernels: KernelCounts {
+      total: stats.total,
+      busy: stats.busy,
+      dead: stats.dead,
+      max: options.max_count,
+    },
+    pool: PoolCounts {
+      enabled: options.pool.enabled,
+      available: stats.pool.available,
+      total: stats.pool.total,
+    },
+    allowed_kernel_types: options.allowed.iter().map(ToString::to_string).collect(),
+  }))
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WireEngineEvent {
+  kernel_id: String,
+  timestamp: String,
+  #[serde(flatten)]
+  event: EngineEventKind,
+}
+
+/// Streams what happens to kernels from now on, as server-sent events.
+#[utoipa::path(get, path = "/api/events", tag = "engine",
+  responses((status = 200, content_type = "text/event-stream", body = WireEngineEvent)))]
+pub async fn events(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+) -> ApiResult<Response<Body>> {
+  let namespace = visible.namespace(None)?;
+  let wire = move |event: EngineEvent| {
+    let seen = namespace.is_none() || event.kernel.namespace() == namespace.as_deref();
+    seen.then(|| WireEngineEvent {
+      kernel_id: event.kernel.to_string(),
+      timestamp: timestamp(event.time),
+      event: event.kind,
+    })
+  };
+  Ok(stream::sse_of(engine.kernels.watch(), wire))
+}

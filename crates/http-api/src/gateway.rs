@@ -1,0 +1,260 @@
+//! Requests to apps, passed on as they are: `/apps/{id}/…`, and whatever is asked of an app's own host.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::Router;
+use axum::body::Body;
+use axum::body::HttpBody;
+use axum::extract::ConnectInfo;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::Response;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::routing::any;
+use engine::Engine;
+use engine::app_proxy::EngineToken;
+use engine::app_proxy::ProxyError;
+use engine::app_proxy::site::Site;
+use engine::apps::App;
+use engine::apps::AppId;
+use tower_service::Service;
+
+use crate::Face;
+use crate::HttpOptions;
+use crate::access;
+use crate::authority::Authority;
+use crate::error::ApiError;
+use crate::error::ApiResult;
+use crate::origin::Asked;
+use crate::origin::SEC_FETCH_MODE;
+use crate::path::Path;
+use crate::patience;
+
+/// How long a request waits for an app that starts or restarts.
+const READY_WAIT: Duration = Duration::from_secs(5);
+/// How long the engine may take to hear that a process has gone.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where a request came in, and so what pages its answer would be among.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+  /// Of the engine, where its own pages are.
+  Engine,
+  /// Of apps only.
+  Apps,
+}
+
+/// Apps by their paths.
+pub fn router(face: &Face, door: Door) -> Router<Face> {
+  let routes = Router::new()
+    .route("/apps/{id}", any(add_slash))
+    .route("/apps/{id}/", any(by_path))
+    .route("/apps/{id}/{*path}", any(by_path))
+    .layer(Extension(door));
+  guarded(routes, face)
+}
+
+/// Apps by their own hosts, where every path is theirs.
+pub fn by_hosts(face: &Face) -> Router {
+  let routes = Router::new().fallback(by_host);
+  guarded(routes, face).with_state(face.clone())
+}
+
+/// Hands what is asked of an app's own host to [`by_hosts`], and everything else on.
+pub async fn own_hosts(
+  State(mut apps): State<Router>,
+  request: Request,
+  next: Next,
+) -> Response<Body> {
+  let asked = request.extensions().get::<Asked>();
+  match asked.and_then(Asked::app) {
+    Some(_) => apps.call(request).await.into_response(),
+    None => next.run(request).await,
+  }
+}
+
+fn guarded(routes: Router<Face>, face: &Face) -> Router<Face> {
+  routes
+    .layer(middleware::from_fn_with_state(
+      patience::APPS,
+      patience::for_bodies,
+    ))
+    .layer(middleware::from_fn_with_state(
+      face.clone(),
+      access::guard_apps,
+    ))
+}
+
+/// Relative addresses in an app's pages are meant from below its id.
+async fn add_slash(
+  State(face): State<Face>,
+  Extension(door): Extension<Door>,
+  Path(id): Path<String>,
+  request: Request,
+) -> ApiResult<Response<Body>> {
+  let id = AppId::new(&id)?;
+  let query = request.uri().query().map(|query| format!("?{query}"));
+  let path = format!("/{}", query.unwrap_or_default());
+  if is_navigation(&request)
+    && let Some(home) = home(&face.options, door, &id, &request, &path)
+  {
+    return Ok(gone_home(&home));
+  }
+  let location = format!("/apps/{id}{path}");
+  Ok(
+    (
+      StatusCode::PERMANENT_REDIRECT,
+      [(header::LOCATION, location)],
+    )
+      .into_response(),
+  )
+}
+
+async fn by_path(
+  State(face): State<Face>,
+  Extension(door): Extension<Door>,
+  request: Request,
+) -> ApiResult<Response<Body>> {
+  // As it was sent: decoding and encoding again would change what the app sees.
+  let target = request.uri().path_and_query();
+  let target = target.map_or("/", |target| target.as_str()).to_owned();
+  let rest = target.strip_prefix("/apps/").unwrap_or_default();
+  let (id, path) = rest
+    .split_once('/')
+    .ok_or_else(|| ApiError::not_found("Not found"))?;
+  let id = AppId::new(id)?;
+  let app = face.engine.apps.get(&id)?;
+  let path = format!("/{path}");
+  let mut site = Site::below(format!("/apps/{id}"));
+  if is_navigation(&request)
+    && let Some(home) = home(&face.options, door, &id, &request, &path)
+  {
+    return Ok(gone_home(&home));
+  }
+  let origins = &face.options.app_origins;
+  let host = asked_host(&request);
+  site.sandboxed = door == Door::Engine && !host.is_some_and(|host| origins.apart(host));
+  forward(&face.engine, &app, &site, &path, request).await
+}
+
+async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Response<Body>> {
+  let asked = request.extensions().get::<Asked>();
+  let label = asked.and_then(Asked::app).unwrap_or_default();
+  let app = face.engine.apps.by_label(label).ok_or_else(|| {
+    ApiError::not_found(format!(
+      "There is no app at `{label}.`: it may have been deleted"
+    ))
+  })?;
+  let path = request.uri().path_and_query();
+  let path = path.map_or("/", |path| path.as_str()).to_owned();
+  forward(
+    &face.engine,
+    &app,
+    &Site::own(app.id.as_str()),
+    &path,
+    request,
+  )
+  .await
+}
+
+/// Where a browser should go for this, if not here.
+fn home(
+  options: &HttpOptions,
+  door: Door,
+  id: &AppId,
+  request: &Request,
+  path: &str,
+) -> Option<String> {
+  if door == Door::Apps {
+    return None;
+  }
+  let host = asked_host(request)?;
+  options.app_origins.location(id, host, path)
+}
+
+fn asked_host(request: &Request) -> Option<&Authority> {
+  request.extensions().get::<Asked>()?.host.as_ref()
+}
+
+/// Whether the answer becomes a page. Browsers say so to servers of this machine and to those with TLS;
+/// to others they say what they would like to see.
+fn is_navigation(request: &Request) -> bool {
+  let headers = request.headers();
+  if let Some(mode) = headers.get(SEC_FETCH_MODE) {
+    return mode == "navigate";
+  }
+  let accepts_pages = |value: &HeaderValue| {
+    let value = value.to_str().unwrap_or_default();
+    value.to_ascii_lowercase().contains("text/html")
+  };
+  headers.get_all(header::ACCEPT).iter().any(accepts_pages)
+    && !headers.contains_key(header::AUTHORIZATION)
+    && !headers.contains_key(header::UPGRADE)
+}
+
+/// Leads a browser to the app's own origin, forms with what they send.
+fn gone_home(location: &str) -> Response<Body> {
+  let headers = [
+    (header::LOCATION, location),
+    (header::CACHE_CONTROL, "no-store"),
+  ];
+  (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
+}
+
+async fn forward(
+  engine: &Arc<Engine>,
+  app: &App,
+  site: &Site,
+  path: &str,
+  request: Request,
+) -> ApiResult<Response<Body>> {
+  let mut again = without_body(&request);
+  let mut request = request;
+  let deadline = Instant::now() + READY_WAIT;
+  loop {
+    let lease = app.upstream(READY_WAIT).await?;
+    match engine.proxy.forward(lease, site, path, request).await {
+      Ok(response) => return Ok(response),
+      // Its process has just gone, which the engine is about to hear; nothing was sent.
+      Err(ProxyError::Unreachable { .. }) if Instant::now() < deadline && again.is_some() => {
+        tokio::time::sleep(RETRY_PAUSE).await;
+        request = again.take().unwrap_or_default();
+        again = without_body(&request);
+      }
+      Err(error) => return Err(ApiError::new(error.status(), error.to_string())),
+    }
+  }
+}
+
+/// A copy of a request that has no body and asks for no other protocol.
+fn without_body(request: &Request) -> Option<Request> {
+  if !request.body().is_end_stream() || request.headers().contains_key(header::UPGRADE) {
+    return None;
+  }
+  let mut copy = Request::new(Body::empty());
+  *copy.method_mut() = request.method().clone();
+  *copy.uri_mut() = request.uri().clone();
+  *copy.headers_mut() = request.headers().clone();
+  let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+  if let Some(peer) = peer {
+    copy.extensions_mut().insert(*peer);
+  }
+  if request.extensions().get::<EngineToken>().is_some() {
+    mark_token(&mut copy);
+  }
+  Some(copy)
+}
+
+/// Marks a request whose token was the engine's.
+pub fn mark_token(request: &mut Request) {
+  request.extensions_mut().insert(EngineToken);
+}

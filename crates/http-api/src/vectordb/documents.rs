@@ -1,0 +1,355 @@
+//! What is in an index.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use engine::Engine;
+use engine::vector_index::Hit;
+use engine::vector_index::Stored;
+use engine::vectordb::DocumentPage;
+use engine::vectordb::NewDocument;
+use engine::vectordb::QueryMode;
+use engine::vectordb::QueryRequest;
+use engine::vectordb::generate_documents;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use utoipa::IntoParams;
+use utoipa::ToSchema;
+
+use crate::access::Visible;
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::error::ApiResult;
+use crate::error::ErrorBody;
+use crate::path::Path;
+use crate::vectordb::parameters;
+
+/// Documents of a page, when a request does not say.
+const PAGE: u64 = 100;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddBody {
+  #[serde(default)]
+  documents: Vec<NewDocument>,
+}
+
+/// What changed.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Changed {
+  success: bool,
+  message: String,
+  /// How many the index has now.
+  document_count: u64,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  added: Option<usize>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  replaced: Option<usize>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  removed: Option<usize>,
+}
+
+/// Adds documents, in place of those of the same ids: all of them or none. What was answered with 200
+/// outlasts a crash.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
+  params(("id" = String, Path)), request_body = AddBody, responses(
+  (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+  (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 502, body = ErrorBody)))]
+pub async fn add(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+  JsonBody(AddBody { documents }): JsonBody<AddBody>,
+) -> ApiResult<Json<Changed>> {
+  let (index, requester) = visible.index(&id);
+  let count = documents.len();
+  let added = engine.vectors.add(&index, documents, &requester).await?;
+  Ok(Json(Changed {
+    success: true,
+    message: format!("Added {count} documents"),
+    document_count: added.document_count,
+    added: Some(added.added),
+    replaced: Some(added.replaced),
+    removed: None,
+  }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoveBody {
+  #[serde(default)]
+  document_ids: Vec<String>,
+  /// Instead of ids: all documents whose metadata it takes.
+  filter: Option<Value>,
+}
+
+/// Removes documents by their ids or by a filter.
+#[utoipa::path(delete, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
+  params(("id" = String, Path)), request_body = RemoveBody, responses(
+  (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+  (status = 404, body = ErrorBody)))]
+pub async fn remove(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+  JsonBody(body): JsonBody<RemoveBody>,
+) -> ApiResult<Json<Changed>> {
+  let (index, requester) = visible.index(&id);
+  let RemoveBody {
+    document_ids,
+    filter,
+  } = body;
+  let removed = match filter {
+    Some(_) if !document_ids.is_empty() => {
+      return Err(ApiError::bad_request(
+        "documentIds and filter: give one of the two",
+      ));
+    }
+    Some(filter) => {
+      engine
+        .vectors
+        .delete_where(&index, &filter, &requester)
+        .await?
+    }
+    None => {
+      engine
+        .vectors
+        .delete_documents(&index, document_ids, &requester)
+        .await?
+    }
+  };
+  Ok(Json(Changed {
+    success: true,
+    message: format!("Removed {} documents", removed.removed),
+    document_count: removed.document_count,
+    added: None,
+    replaced: None,
+    removed: Some(removed.removed),
+  }))
+}
+
+/// A text or a vector.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged, expecting = "a query is a text or an array of numbers")]
+pub enum Wanted {
+  Text(String),
+  Vector(Vec<f32>),
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueryBody {
+  query: Option<Wanted>,
+  /// The words of a hybrid query whose `query` is a vector.
+  text: Option<String>,
+  /// `semantic` by vectors, `fullText` by words, `hybrid` by both.
+  #[serde(default)]
+  mode: QueryMode,
+  #[schema(default = 10)]
+  k: Option<usize>,
+  /// Results to pass over.
+  offset: Option<usize>,
+  /// Least score, 0 to 1.
+  threshold: Option<f32>,
+  /// Which documents, by their metadata, e.g. `{"year": {"$gte": 2020}, "topic": {"$in": ["a", "b"]}}`.
+  filter: Option<Value>,
+  #[schema(default = true)]
+  include_metadata: Option<bool>,
+  #[schema(default = false)]
+  include_vectors: Option<bool>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Found {
+  results: Vec<Hit>,
+  count: usize,
+  /// The text, or `[vector]`.
+  query: String,
+}
+
+/// Finds documents, best first; scores are similarities from 0 to 1.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/query", tag = "vector database",
+  params(("id" = String, Path)), request_body = QueryBody, responses(
+  (status = 200, body = Found), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+  (status = 404, body = ErrorBody), (status = 502, body = ErrorBody)))]
+pub async fn query(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+  JsonBody(body): JsonBody<QueryBody>,
+) -> ApiResult<Json<Found>> {
+  let (index, requester) = visible.index(&id);
+  let (text, vector) = match body.query {
+    None => (body.text, None),
+    Some(Wanted::Text(_)) if body.text.is_some() => {
+      return Err(ApiError::bad_request(
+        "text: it goes with a query that is a vector; this one is a text already",
+      ));
+    }
+    Some(Wanted::Text(text)) => (Some(text), None),
+    Some(Wanted::Vector(vector)) => (body.text, Some(vector)),
+  };
+  let shown = match (&text, &vector) {
+    (_, Some(_)) => "[vector]".to_owned(),
+    (text, None) => text.clone().unwrap_or_default(),
+  };
+  let default = QueryRequest::default();
+  let request = QueryRequest {
+    mode: body.mode,
+    text,
+    vector,
+    k: body.k.unwrap_or(default.k),
+    offset: body.offset.unwrap_or(default.offset),
+    threshold: body.threshold.unwrap_or(default.threshold),
+    filter: body.filter,
+    include_metadata: body.include_metadata.unwrap_or(default.include_metadata),
+    include_vectors: body.include_vectors.unwrap_or(default.include_vectors),
+  };
+  let results = engine.vectors.query(&index, request, &requester).await?;
+  Ok(Json(Found {
+    count: results.len(),
+    results,
+    query: shown,
+  }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+  /// Documents to pass over.
+  offset: Option<u64>,
+  /// Most documents of the answer.
+  #[param(default = 100, maximum = 10_000)]
+  limit: Option<u64>,
+  /// Which documents, by their metadata: JSON as in a query.
+  filter: Option<String>,
+  #[serde(default, rename = "includeVectors")]
+  #[param(default = false)]
+  include_vectors: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DocumentList {
+  documents: Vec<Stored>,
+  count: usize,
+  /// How many there are on all pages.
+  total: u64,
+}
+
+/// Lists documents in the order in which they came.
+#[utoipa::path(get, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
+  params(("id" = String, Path), ListQuery), responses((status = 200, body = DocumentList),
+  (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn list(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+  query: Result<Query<ListQuery>, QueryRejection>,
+) -> ApiResult<Json<DocumentList>> {
+  let (index, requester) = visible.index(&id);
+  let query = parameters(query)?;
+  let filter: Option<Value> = query
+    .filter
+    .map(|text| serde_json::from_str(&text))
+    .transpose()
+    .map_err(|e| ApiError::bad_request(format!("filter: not JSON: {e}")))?;
+  let (offset, limit) = (
+    query.offset.unwrap_or_default(),
+    query.limit.unwrap_or(PAGE),
+  );
+  let list = engine
+    .vectors
+    .list_documents(&index, filter.as_ref(), offset, limit, &requester);
+  let DocumentPage {
+    mut documents,
+    total,
+  } = list.await?;
+  if !query.include_vectors {
+    for document in &mut documents {
+      document.vector = None;
+    }
+  }
+  Ok(Json(DocumentList {
+    count: documents.len(),
+    documents,
+    total,
+  }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GetQuery {
+  #[param(default = false)]
+  include_vectors: Option<bool>,
+}
+
+/// One document by its id.
+#[utoipa::path(get, path = "/api/vectordb/indices/{id}/documents/{document}", tag = "vector database",
+  params(("id" = String, Path), ("document" = String, Path), GetQuery), responses((status = 200, body = Stored),
+  (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn get(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path((id, document)): Path<(String, String)>,
+  query: Result<Query<GetQuery>, QueryRejection>,
+) -> ApiResult<Json<Stored>> {
+  let (index, requester) = visible.index(&id);
+  let vectors = parameters(query)?.include_vectors.unwrap_or_default();
+  let ids = vec![document.clone()];
+  let get = engine
+    .vectors
+    .get_documents(&index, ids, vectors, &requester);
+  let found = get.await?.pop();
+  found
+    .map(Json)
+    .ok_or_else(|| ApiError::not_found(format!("Document {document} not found")))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateBody {
+  /// At most 100.
+  #[schema(default = 10)]
+  count: Option<usize>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Generated {
+  documents: Vec<GeneratedDocument>,
+  count: usize,
+  message: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct GeneratedDocument {
+  id: String,
+  text: Option<String>,
+  metadata: Option<Map<String, Value>>,
+}
+
+/// Makes up documents to try an index with; they are added to none.
+#[utoipa::path(post, path = "/api/vectordb/generate-documents", tag = "vector database", request_body = GenerateBody,
+  responses((status = 200, body = Generated), (status = 400, body = ErrorBody)))]
+pub async fn generate(JsonBody(body): JsonBody<GenerateBody>) -> Json<Generated> {
+  let documents: Vec<_> = generate_documents(body.count)
+    .into_iter()
+    .map(|document| GeneratedDocument {
+      id: document.id,
+      text: document.text,
+      metadata: document.metadata,
+    })
+    .collect();
+  Json(Generated {
+    count: documents.len(),
+    message: format!("Generated {} random documents", documents.len()),
+    documents,
+  })
+}

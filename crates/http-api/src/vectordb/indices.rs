@@ -1,0 +1,467 @@
+//! Indices and their lives.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::Query;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::http::Response;
+use axum::http::header;
+use engine::Engine;
+use engine::vector_index::Metric;
+use engine::vectordb::CreateIndex;
+use engine::vectordb::DatabaseStats;
+use engine::vectordb::DimensionRule;
+use engine::vectordb::ImportIndex;
+use engine::vectordb::InactivityTimeout;
+use engine::vectordb::IndexInfo;
+use engine::vectordb::OffloadedIndex;
+use engine::vectordb::Permission;
+use engine::vectordb::VectorError;
+use engine::vectordb::VectorEvent;
+use engine::vectordb::VectorEventKind;
+use futures::TryStreamExt;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+use tokio_util::io::ReaderStream;
+use tokio_util::io::StreamReader;
+use utoipa::IntoParams;
+use utoipa::ToSchema;
+
+use crate::access::Visible;
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::error::ApiResult;
+use crate::error::ErrorBody;
+use crate::kernels::timestamp;
+use crate::path::Path;
+use crate::stream;
+use crate::vectordb::Done;
+use crate::vectordb::DoneAt;
+use crate::vectordb::NamespaceQuery;
+use crate::vectordb::done;
+use crate::vectordb::done_now;
+use crate::vectordb::parameters;
+
+/// Where indices are that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+/// The name that stands for no provider in particular.
+const NO_PROVIDER: &str = "default";
+
+/// Lists the indices that are open.
+#[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(NamespaceQuery),
+  responses((status = 200, body = [IndexInfo]), (status = 403, body = ErrorBody)))]
+pub async fn list(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  query: Result<Query<NamespaceQuery>, QueryRejection>,
+) -> ApiResult<Json<Vec<IndexInfo>>> {
+  let namespace = visible.namespace(parameters(query)?.namespace)?;
+  Ok(Json(engine.vectors.list(namespace.as_deref()).await?))
+}
+
+/// Counts what is open.
+#[utoipa::path(get, path = "/api/vectordb/stats", tag = "vector database",
+  responses((status = 200, body = DatabaseStats)))]
+pub async fn stats(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+) -> ApiResult<Json<DatabaseStats>> {
+  let namespace = visible.namespace(None)?;
+  Ok(Json(engine.vectors.stats(namespace.as_deref()).await?))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateBody {
+  /// Without one the index gets a random one.
+  id: Option<String>,
+  #[schema(default = "default")]
+  namespace: Option<String>,
+  /// Kept and shown, nothing else.
+  embedding_model: Option<String>,
+  /// A provider of the registry; `default` or none for the server's default, `mock-model` for the
+  /// built-in one.
+  embedding_provider: Option<String>,
+  #[schema(default = "cosine")]
+  metric: Option<Metric>,
+  /// A whole number, `strict` (that of the first vector, the default) or `flexible` (others are
+  /// padded or cut). Texts that the built-in model embeds are padded or cut in any case.
+  #[serde(default)]
+  #[schema(value_type = Option<Value>)]
+  dimension: Option<DimensionRule>,
+  max_documents: Option<u64>,
+  /// Milliseconds without use after which it is closed; 0 for never.
+  #[schema(value_type = Option<u64>)]
+  inactivity_timeout: Option<InactivityTimeout>,
+  enable_activity_monitoring: Option<bool>,
+  /// What other namespaces may do.
+  #[schema(default = "private")]
+  permission: Option<Permission>,
+  /// Opens the index of this id, which must be there and closed.
+  resume: Option<bool>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedIndex {
+  id: String,
+  namespace: String,
+  document_count: u64,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  embedding_dimension: Option<usize>,
+  embedding_provider: String,
+  metric: Metric,
+  permission: Permission,
+  created: String,
+  activity_monitoring: Monitoring,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Monitoring {
+  enabled: bool,
+  /// Milliseconds.
+  timeout: u64,
+}
+
+/// Makes an index, or opens a closed one.
+#[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateBody,
+  responses((status = 200, body = CreatedIndex), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+  (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
+pub async fn create(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  JsonBody(body): JsonBody<CreateBody>,
+) -> ApiResult<Json<CreatedIndex>> {
+  let namespace = visible.namespace(body.namespace.filter(|name| !name.is_empty()))?;
+  let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+  let provider = body
+    .embedding_provider
+    .filter(|name| !name.is_empty() && name != NO_PROVIDER);
+  let index = engine
+    .vectors
+    .create(CreateIndex {
+      id: body.id,
+      namespace: Some(namespace.clone()),
+      embedding_model: body.embedding_model,
+      embedding_provider_name: provider,
+      metric: body.metric,
+      dimension: body.dimension.unwrap_or_default(),
+      max_documents: body.max_documents,
+      inactivity_timeout: body.inactivity_timeout,
+      enable_activity_monitoring: body.enable_activity_monitoring,
+      permission: body.permission,
+      resume: body.resume.unwrap_or_default(),
+    })
+    .await?;
+  Ok(Json(CreatedIndex {
+    id: index.id.to_string(),
+    namespace,
+    document_count: index.document_count,
+    embedding_dimension: index.embedding_dimension,
+    embedding_provider: index.embedding_provider,
+    metric: index.metric,
+    permission: index.permission,
+    created: timestamp(index.created),
+    activity_monitoring: Monitoring {
+      enabled: index.activity_monitoring.enabled,
+      timeout: index.activity_monitoring.inactivity_timeout.as_millis(),
+    },
+  }))
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexDetails {
+  #[serde(flatten)]
+  index: IndexInfo,
+  /// On disk.
+  bytes: u64,
+  /// In memory, beside what SQLite itself keeps there.
+  memory_bytes: u64,
+}
+
+/// Tells about an open index.
+#[utoipa::path(get, path = "/api/vectordb/indices/{id}/info", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = IndexDetails), (status = 404, body = ErrorBody)))]
+pub async fn info(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<IndexDetails>> {
+  let id = visible.own_index(&id, VectorError::not_open)?;
+  let index = engine.vectors.info(&id).await?;
+  let size = engine.vectors.index_stats(&id).await?;
+  Ok(Json(IndexDetails {
+    index,
+    bytes: size.bytes,
+    memory_bytes: size.memory_bytes,
+  }))
+}
+
+/// Removes an index, open or closed, with its files.
+#[utoipa::path(delete, path = "/api/vectordb/indices/{id}", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+pub async fn delete(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<Done>> {
+  engine
+    .vectors
+    .delete(&visible.own_index(&id, VectorError::no_index)?)
+    .await?;
+  Ok(done(format!("Index {id} deleted successfully")))
+}
+
+/// Counts as use of an open index.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/ping", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+pub async fn ping(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<DoneAt>> {
+  engine
+    .vectors
+    .ping(&visible.own_index(&id, VectorError::not_pinged)?)?;
+  Ok(done_now("Vector index activity timer reset"))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutBody {
+  /// Milliseconds; 0 for never.
+  #[schema(value_type = u64)]
+  timeout: Option<Value>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct TimeoutSet {
+  #[serde(flatten)]
+  done: DoneAt,
+  timeout: u64,
+}
+
+/// Sets how long an open index may be unused.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/timeout", tag = "vector database", params(("id" = String, Path)),
+  request_body = TimeoutBody, responses((status = 200, body = TimeoutSet), (status = 400, body = ErrorBody),
+  (status = 404, body = ErrorBody)))]
+pub async fn set_timeout(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+  JsonBody(body): JsonBody<TimeoutBody>,
+) -> ApiResult<Json<TimeoutSet>> {
+  let timeout: InactivityTimeout = body
+    .timeout
+    .and_then(|value| serde_json::from_value(value).ok())
+    .ok_or_else(|| ApiError::bad_request("Invalid timeout value"))?;
+  let id = visible.own_index(&id, VectorError::not_open)?;
+  engine.vectors.set_timeout(&id, timeout).await?;
+  let timeout = timeout.as_millis();
+  let Json(done) = done_now(format!("Inactivity timeout set to {timeout}ms"));
+  Ok(Json(TimeoutSet { done, timeout }))
+}
+
+/// Closes an index; it is opened again when it is used.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/offload", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+pub async fn offload(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<DoneAt>> {
+  engine
+    .vectors
+    .offload(&visible.own_index(&id, VectorError::no_index)?)
+    .await?;
+  Ok(done_now("Vector index offloaded successfully"))
+}
+
+/// Puts everything of an open index into its own file. Nothing acknowledged is lost without this.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/save", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+pub async fn save(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<DoneAt>> {
+  engine
+    .vectors
+    .save(&visible.own_index(&id, VectorError::not_open)?)
+    .await?;
+  Ok(done_now("Vector index saved successfully"))
+}
+
+/// Reads the whole file of an open index to see whether it is damaged.
+#[utoipa::path(post, path = "/api/vectordb/indices/{id}/verify", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
+pub async fn verify(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<DoneAt>> {
+  engine
+    .vectors
+    .verify(&visible.own_index(&id, VectorError::not_open)?)
+    .await?;
+  Ok(done_now("Vector index is whole"))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderBody {
+  /// Name of a provider of the registry, or `mock-model`.
+  provider: String,
+}
+
+/// Has another provider embed the texts of an open index.
+#[utoipa::path(put, path = "/api/vectordb/indices/{id}/provider", tag = "vector database", params(("id" = String, Path)),
+  request_body = ProviderBody, responses((status = 200, body = Done), (status = 404, body = ErrorBody),
+  (status = 409, body = ErrorBody)))]
+pub async fn change_provider(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+  JsonBody(ProviderBody { provider }): JsonBody<ProviderBody>,
+) -> ApiResult<Json<Done>> {
+  let index = visible.own_index(&id, VectorError::no_index)?;
+  engine.vectors.change_provider(&index, &provider).await?;
+  Ok(done(format!("Index {id} uses provider {provider} now")))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct OffloadedList {
+  indices: Vec<OffloadedIndex>,
+  count: usize,
+}
+
+/// Lists the indices that are closed, and those that were saved, last closed first.
+#[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(NamespaceQuery),
+  responses((status = 200, body = OffloadedList), (status = 403, body = ErrorBody)))]
+pub async fn offloaded(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  query: Result<Query<NamespaceQuery>, QueryRejection>,
+) -> ApiResult<Json<OffloadedList>> {
+  let namespace = visible.namespace(parameters(query)?.namespace)?;
+  let indices = engine.vectors.offloaded(namespace.as_deref()).await?;
+  Ok(Json(OffloadedList {
+    count: indices.len(),
+    indices,
+  }))
+}
+
+/// Removes a closed index.
+#[utoipa::path(delete, path = "/api/vectordb/offloaded/{id}", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+pub async fn delete_offloaded(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Json<Done>> {
+  let index = visible.own_index(&id, VectorError::not_offloaded)?;
+  engine.vectors.delete_offloaded(&index).await?;
+  Ok(done(format!(
+    "Offloaded vector index {id} deleted successfully"
+  )))
+}
+
+/// Writes an index out as JSON Lines: what it is, then one document a line with its vector.
+#[utoipa::path(get, path = "/api/vectordb/indices/{id}/export", tag = "vector database", params(("id" = String, Path)),
+  responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 404, body = ErrorBody)))]
+pub async fn export(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  Path(id): Path<String>,
+) -> ApiResult<Response<Body>> {
+  let (index, requester) = visible.index(&id);
+  let export = engine.vectors.export(&index, &requester).await?;
+  let body = Body::from_stream(ReaderStream::new(export.file));
+  let mut response = Response::new(body);
+  let headers = response.headers_mut();
+  let lines = header::HeaderValue::from_static("application/x-ndjson");
+  headers.insert(header::CONTENT_TYPE, lines);
+  headers.insert(header::CONTENT_LENGTH, export.bytes.into());
+  Ok(response)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportQuery {
+  /// Instead of the id that it had.
+  id: Option<String>,
+  /// Instead of the namespace that it had.
+  namespace: Option<String>,
+}
+
+/// Makes an index of what was exported. It is closed then, and opened when it is used.
+#[utoipa::path(post, path = "/api/vectordb/import", tag = "vector database", params(ImportQuery),
+  request_body(content = String, content_type = "application/x-ndjson"), responses(
+  (status = 200, body = OffloadedIndex), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
+  (status = 413, body = ErrorBody)))]
+pub async fn import(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+  query: Result<Query<ImportQuery>, QueryRejection>,
+  request: Request,
+) -> ApiResult<Json<OffloadedIndex>> {
+  let ImportQuery { id, namespace } = parameters(query)?;
+  let namespace = visible.namespace(namespace)?;
+  // Not held in memory: its lines are what is bounded.
+  let bytes = request.into_body().into_data_stream();
+  let lines = StreamReader::new(bytes.map_err(io::Error::other));
+  let import = engine.vectors.import(lines, ImportIndex { id, namespace });
+  Ok(Json(import.await?))
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WireVectorEvent {
+  /// `index_created`, `document_added`…
+  #[serde(rename = "type")]
+  kind: &'static str,
+  timestamp: String,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  instance_id: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  provider_id: Option<String>,
+  data: Value,
+}
+
+/// Streams what happens to indices from now on, as server-sent events.
+#[utoipa::path(get, path = "/api/vectordb/events", tag = "vector database",
+  responses((status = 200, content_type = "text/event-stream", body = WireVectorEvent)))]
+pub async fn events(
+  State(engine): State<Arc<Engine>>,
+  visible: Visible,
+) -> ApiResult<Response<Body>> {
+  let namespace = visible.namespace(None)?;
+  let wire = move |event: VectorEvent| {
+    let index = event.kind.index();
+    // Providers concern all.
+    let seen = namespace.is_none() || index.is_none_or(|id| id.namespace() == namespace.as_deref());
+    seen.then(|| WireVectorEvent {
+      kind: event.kind.name(),
+      timestamp: timestamp(event.time),
+      instance_id: index.map(ToString::to_string),
+      provider_id: event.kind.provider().map(str::to_owned),
+      data: match &event.kind {
+        // It may name folders.
+        VectorEventKind::Error { .. } if namespace.is_some() => {
+          json!({ "message": ApiError::OUTSIDERS_STORAGE })
+        }
+        kind => kind.data(),
+      },
+    })
+  };
+  Ok(stream::sse_of(engine.vectors.watch(), wire))
+}

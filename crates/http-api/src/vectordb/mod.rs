@@ -1,0 +1,59 @@
+//! `/api/vectordb`: indices of documents, and the providers that embed their texts.
+
+pub mod documents;
+pub mod indices;
+pub mod providers;
+
+use axum::Json;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::IntoParams;
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::error::ApiResult;
+
+/// Says that it was done.
+#[derive(Serialize, ToSchema)]
+pub struct Done {
+  success: bool,
+  message: String,
+}
+
+/// Says that it was done, and when.
+#[derive(Serialize, ToSchema)]
+pub struct DoneAt {
+  success: bool,
+  message: String,
+  timestamp: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NamespaceQuery {
+  /// Only what is in this namespace.
+  namespace: Option<String>,
+}
+
+fn done(message: impl Into<String>) -> Json<Done> {
+  Json(Done {
+    success: true,
+    message: message.into(),
+  })
+}
+
+fn done_now(message: impl Into<String>) -> Json<DoneAt> {
+  Json(DoneAt {
+    success: true,
+    message: message.into(),
+    timestamp: super::kernels::timestamp(chrono::Utc::now()),
+  })
+}
+
+fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> ApiResult<T> {
+  let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+  Ok(parameters)
+}

@@ -1,0 +1,616 @@
+//! The artifact manager of a Hypha server, over plain HTTP: which apps a collection publishes, and
+//! tokens that let them work in its workspace.
+
+#[cfg(test)]
+mod hypha_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outbound;
+use outbound::Patience;
+use outbound::Secret;
+use outbound::Unread;
+use outbound::printable;
+use outbound::reason;
+use outbound::shown;
+use outbound::unreadable;
+use reqwest::Client;
+use reqwest::Request;
+use reqwest::RequestBuilder;
+use reqwest::Response;
+use reqwest::StatusCode;
+use reqwest::Url;
+use reqwest::header;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::json;
+use serde_json::value::RawValue;
+use sha2::Digest;
+use sha2::Sha256;
+
+/// The artifact type of what the engine runs.
+const APP_TYPE: &str = "deno-app";
+
+/// How often a collection that changes meanwhile is listed anew.
+const LISTINGS: usize = 3;
+
+/// Where apps are published.
+#[derive(Debug, Clone)]
+pub struct HyphaConfig {
+  /// Address of the server; it may have a path.
+  pub server_url: Url,
+  /// The workspace that apps work in: their tokens are for it. Without one they get none.
+  pub workspace: Option<String>,
+  /// `workspace/alias` of the collection.
+  pub collection: String,
+  /// Without one the server is asked anonymously.
+  pub token: Option<Secret>,
+  /// PEM file with certificate authorities to trust besides those of the platform.
+  pub certificates: Option<PathBuf>,
+  /// Whether apps may get tokens that administer the whole server.
+  pub powerful_tokens: bool,
+}
+
+/// A published app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Artifact {
+  /// `workspace/alias`.
+  pub id: String,
+  pub workspace: String,
+  pub alias: String,
+  /// Changes whenever another version or another manifest is published, and only then.
+  pub version: String,
+  /// As its publisher wrote it: any JSON.
+  pub manifest: Value,
+}
+
+/// What can go wrong between the engine and a Hypha server. No message holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactsError {
+  #[error("{0}")]
+  Setting(String),
+  #[error("`{0}` is not the id of an artifact: write workspace/alias")]
+  Id(String),
+  /// Asked several times.
+  #[error("{url}: no connection: {reason}")]
+  Connection { url: String, reason: String },
+  #[error("{url}: no complete answer within {limit:?}")]
+  TimedOut { url: String, limit: Duration },
+  /// An error of the server (5xx) was answered several times.
+  #[error("{url}: {status}: {detail}{}", remedy(*.status))]
+  Status {
+    url: String,
+    status: StatusCode,
+    detail: String,
+  },
+  #[error("{url}: refused to read on: the answer has more than {limit} bytes")]
+  TooLarge { url: String, limit: usize },
+  #[error("{url}: {reason}: is HYPHA_SERVER_URL the address of a Hypha server?")]
+  Malformed { url: String, reason: String },
+  #[error("{url}: more than {limit} apps: move some to a collection of their own")]
+  TooMany { url: String, limit: usize },
+  #[error("{url}: changed whenever it was listed: {listed} artifacts of {total}")]
+  Unsteady {
+    url: String,
+    listed: usize,
+    total: usize,
+  },
+  #[error("`{id}` is not a published app of the collection {collection}")]
+  NotPublished { id: String, collection: String },
+  #[error("apps get no token: HYPHA_TOKEN is not set")]
+  NoToken,
+  #[error(
+    "apps get no token: HYPHA_WORKSPACE is not set. Name a workspace for them that holds nothing else, \
+     for a token may change everything in its workspace"
+  )]
+  NoWorkspace,
+  #[error(
+    "apps get no token: what is made from HYPHA_TOKEN administers the whole Hypha server; set it to \
+     the token of a user who does not"
+  )]
+  TooPowerful,
+}
+
+fn remedy(status: StatusCode) -> &'static str {
+  match status {
+    StatusCode::UNAUTHORIZED => {
+      "; HYPHA_TOKEN is not valid on this server or has expired: set it to a new one"
+    }
+    StatusCode::FORBIDDEN => "; HYPHA_TOKEN must be the token of a user who may do this",
+    StatusCode::NOT_FOUND => "; check HYPHA_SERVER_URL and the collection's name",
+    status if status.is_redirection() => "; set HYPHA_SERVER_URL to where it leads",
+    _ => "",
+  }
+}
+
+/// How long and how much.
+#[derive(Debug, Clone)]
+struct Limits {
+  patience: Patience,
+  listing: Duration,
+  /// Before the second and the third try.
+  waits: [Duration; 2],
+  page: usize,
+  apps: usize,
+  /// Bytes of a listing, all its pages together; bytes of any other answer.
+  body: usize,
+}
+
+impl Default for Limits {
+  fn default() -> Self {
+    Self {
+      patience: Patience {
+        connect: Duration::from_secs(5),
+        request: Duration::from_secs(30),
+      },
+      listing: Duration::from_secs(120),
+      waits: [Duration::from_millis(250), Duration::from_secs(1)],
+      page: 100,
+      apps: 10_000,
+      body: 64 << 20,
+    }
+  }
+}
+
+/// A client of the artifact manager.
+#[derive(Debug)]
+pub struct Artifacts {
+  http: Client,
+  server_url: Url,
+  workspace: Option<String>,
+  collection: String,
+  token: Option<Secret>,
+  powerful_tokens: bool,
+  limits: Limits,
+}
+
+impl Artifacts {
+  /// # Errors
+  /// When a setting cannot work, or the certificates cannot be read.
+  pub fn new(config: HyphaConfig) -> Result<Self, ArtifactsError> {
+    Self::with_limits(config, Limits::default())
+  }
+
+  fn with_limits(config: HyphaConfig, limits: Limits) -> Result<Self, ArtifactsError> {
+    let wrong = |text: &str| Err(ArtifactsError::Setting(text.into()));
+    let url = &config.server_url;
+    if !matches!(url.scheme(), "http" | "https") {
+      return wrong("HYPHA_SERVER_URL: write http://host or https://host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+      return wrong("HYPHA_SERVER_URL: leave out user name and password, and set HYPHA_TOKEN");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+      return wrong("HYPHA_SERVER_URL: leave out what follows `?` or `#`");
+    }
+    if config
+      .workspace
+      .as_deref()
+      .is_some_and(|workspace| !is_segment(workspace))
+    {
+      return wrong("HYPHA_WORKSPACE: write the name of a workspace");
+    }
+    if split_id(&config.collection).is_none() {
+      let text = format!("collection `{}`: write workspace/alias", config.collection);
+      return Err(ArtifactsError::Setting(text));
+    }
+    if let Some(token) = &config.token
+      && !is_token(token.expose())
+    {
+      return wrong("HYPHA_TOKEN: not a token, it is empty or has blanks; unset it to have none");
+    }
+    let http = outbound::client(url, config.certificates.as_deref(), limits.patience)
+      .map_err(ArtifactsError::Setting)?;
+    Ok(Self {
+      http,
+      server_url: config.server_url,
+      workspace: config.workspace,
+      collection: config.collection,
+      token: config.token,
+      powerful_tokens: config.powerful_tokens,
+      limits,
+    })
+  }
+
+  /// Address of the server, without a slash at its end.
+  pub fn server_url(&self) -> &str {
+    self.server_url.as_str().trim_end_matches('/')
+  }
+
+  /// The workspace that tokens are for; without one there are none.
+  pub fn workspace(&self) -> Option<&str> {
+    self.workspace.as_deref()
+  }
+
+  /// Whether the tokens of apps are for the workspace that apps come from.
+  pub fn apps_may_publish(&self) -> bool {
+    let own = split_id(&self.collection).map(|(workspace, _)| workspace);
+    self.token.is_some() && self.workspace.is_some() && self.workspace() == own
+  }
+
+  /// The published apps of the collection, in the order the server keeps them in.
+  ///
+  /// # Errors
+  /// When the server cannot be asked, does not permit it, or answers what cannot be right.
+  pub async fn list(&self) -> Result<Vec<Artifact>, ArtifactsError> {
+    let (workspace, alias) = self.collection_parts()?;
+    let url = self.url(&[workspace, "artifacts", alias, "children"]);
+    let limit = self.limits.listing;
+    match tokio::time::timeout(limit, self.list_steadily(&url)).await {
+      Ok(apps) => apps,
+      Err(_) => Err(ArtifactsError::TimedOut {
+        url: url.to_string(),
+        limit,
+      }),
+    }
+  }
+
+  /// # Errors
+  /// When the server cannot be asked or does not permit it, and when the artifact is not a published
+  /// app of the collection.
+  pub async fn read(&self, id: &str) -> Result<Artifact, ArtifactsError> {
+    let (workspace, alias) = split_id(id).ok_or_else(|| ArtifactsError::Id(id.to_owned()))?;
+    let url = self.url(&[workspace, "artifacts", alias]);
+    // The server counts views otherwise.
+    let request = self.http.get(url).query(&[("silent", "true")]);
+    let mut budget = self.limits.body;
+    let document: Document = self.ask(request, &mut budget).await?;
+    let ours = document.parent_id.as_deref() == Some(&self.collection) && document.id == id;
+    document
+      .published()
+      .filter(|_| ours)
+      .ok_or_else(|| ArtifactsError::NotPublished {
+        id: id.to_owned(),
+        collection: self.collection.clone(),
+      })
+  }
+
+  /// A token with which `app` can register services in the workspace, for `ttl`.
+  ///
+  /// Nothing less can: a token that may only read connects, but registers nothing. It may change the
+  /// workspace too. It does not work in other workspaces, and makes no other tokens, except where the
+  /// workspace names the e-mail address of our own token among its owners.
+  ///
+  /// # Errors
+  /// When there is no token to make it with or the server refuses, and when what it makes would
+  /// administer the whole server.
+  pub async fn token_for(&self, app: &str, ttl: Duration) -> Result<Secret, ArtifactsError> {
+    if self.token.is_none() {
+      return Err(ArtifactsError::NoToken);
+    }
+    let Some(workspace) = self.workspace() else {
+      return Err(ArtifactsError::NoWorkspace);
+    };
+    let url = self.url(&[workspace, "services", "ws", "generate_token"]);
+    let shown = url.to_string();
+    let request = self.http.post(url).json(&json!({"config": {
+      // Not left to the server: it would take the workspace of our own token.
+      "workspace": workspace,
+      "permission": "read_write",
+      // Zero would mean the server's default.
+      "expires_in": ttl.as_secs().max(1),
+    }}));
+    let mut budget = self.limits.body;
+    let token: String = self.ask(request, &mut budget).await?;
+    if !is_token(&token) {
+      return Err(ArtifactsError::Malformed {
+        url: shown,
+        reason: "the answer is not a token".into(),
+      });
+    }
+    if administers_server(&token) && !self.powerful_tokens {
+      return Err(ArtifactsError::TooPowerful);
+    }
+    tracing::debug!(app, "made a Hypha token");
+    Ok(Secret::new(token))
+  }
+
+  async fn list_steadily(&self, url: &Url) -> Result<Vec<Artifact>, ArtifactsError> {
+    let mut attempt = 1;
+    loop {
+      let listing = self.list_once(url).await?;
+      if listing.is_steady() || (attempt == LISTINGS && listing.is_complete()) {
+        return Ok(listing.apps);
+      }
+      if attempt == LISTINGS {
+        return Err(ArtifactsError::Unsteady {
+          url: url.to_string(),
+          listed: listing.items,
+          total: listing.total,
+        });
+      }
+      attempt += 1;
+      tracing::debug!(%url, "changed while it was listed, listing it again");
+    }
+  }
+
+  async fn list_once(&self, url: &Url) -> Result<Listing, ArtifactsError> {
+    let filters = json!({"type": APP_TYPE}).to_string();
+    let limit = self.limits.page.to_string();
+    let mut budget = self.limits.body;
+    let mut listing = Listing::default();
+    loop {
+      let request = self.http.get(url.clone()).query(&[
+        ("filters", filters.as_str()),
+        ("pagination", "true"),
+        ("limit", &limit),
+        ("offset", &listing.items.to_string()),
+        // The default, but named: the server's cache takes paged and plain listings for the same
+        // when their other parameters are equal, and those who ask for plain ones leave it out.
+        ("order_by", "id"),
+        ("no_cache", "true"),
+        ("silent", "true"),
+      ]);
+      let page: Page = self.ask(request, &mut budget).await?;
+      if page.items.len() > self.limits.page {
+        return Err(ArtifactsError::Malformed {
+          url: url.to_string(),
+          reason: format!("{} artifacts on a page of {limit}", page.items.len()),
+        });
+      }
+      if page.total > self.limits.apps {
+        return Err(ArtifactsError::TooMany {
+          url: url.to_string(),
+          limit: self.limits.apps,
+        });
+      }
+      if !listing.take(page) {
+        return Ok(listing);
+      }
+    }
+  }
+
+  /// Sends a request, again if that may help, and takes what the answer costs from `budget`.
+  async fn ask<T: DeserializeOwned>(
+    &self,
+    request: RequestBuilder,
+    budget: &mut usize,
+  ) -> Result<T, ArtifactsError> {
+    let mut request = request.header(header::ACCEPT, "application/json");
+    if let Some(token) = &self.token {
+      request = request.bearer_auth(token.expose());
+    }
+    let request = request
+      .build()
+      .map_err(|e| ArtifactsError::Setting(reason(&e)))?;
+    let url = shown(request.url());
+    let mut waits = self.limits.waits.iter();
+    let body = loop {
+      match (self.send(&request, *budget).await, waits.next()) {
+        (Err(error), Some(wait)) if error.may_pass() => {
+          tracing::debug!("{error}; trying again in {wait:?}");
+          tokio::time::sleep(*wait).await;
+        }
+        (outcome, _) => break outcome?,
+      }
+    };
+    *budget -= body.len();
+    serde_json::from_slice(&body).map_err(|error| ArtifactsError::Malformed {
+      url,
+      reason: unreadable(&body, &error),
+    })
+  }
+
+  async fn send(&self, request: &Request, limit: usize) -> Result<Vec<u8>, ArtifactsError> {
+    let url = shown(request.url());
+    let failed = |error: reqwest::Error| self.failure(&url, &error);
+    let Some(request) = request.try_clone() else {
+      // Only a streamed body cannot be sent twice.
+      return Err(ArtifactsError::Setting(
+        "a request was not repeatable".into(),
+      ));
+    };
+    let response = self.http.execute(request).await.map_err(failed)?;
+    let status = response.status();
+    if !status.is_success() {
+      let detail = self.detail(response).await;
+      return Err(ArtifactsError::Status {
+        url,
+        status,
+        detail,
+      });
+    }
+    outbound::body(response, limit)
+      .await
+      .map_err(|unread| match unread {
+        Unread::Failed(error) => failed(error),
+        Unread::TooLarge => ArtifactsError::TooLarge {
+          url: url.clone(),
+          limit: self.limits.body,
+        },
+      })
+  }
+
+  fn failure(&self, url: &str, error: &reqwest::Error) -> ArtifactsError {
+    let url = url.to_owned();
+    if error.is_timeout() && !error.is_connect() {
+      let limit = self.limits.patience.request;
+      return ArtifactsError::TimedOut { url, limit };
+    }
+    let reason = if error.is_timeout() {
+      format!("none within {:?}", self.limits.patience.connect)
+    } else {
+      reason(error)
+    };
+    let remedy = if reason.contains("certificate") {
+      "name a PEM file with its authority in DENO_CERT"
+    } else {
+      "does the Hypha server run, and is HYPHA_SERVER_URL its address?"
+    };
+    ArtifactsError::Connection {
+      url,
+      reason: format!("{reason}; {remedy}"),
+    }
+  }
+
+  /// What an error answer says: the server's `detail`, where a redirection leads, else nothing.
+  async fn detail(&self, response: Response) -> String {
+    if response.status().is_redirection() {
+      let target = response.headers().get(header::LOCATION);
+      let target = target.and_then(|value| response.url().join(value.to_str().ok()?).ok());
+      return target.map_or_else(
+        || "a redirection to nowhere".into(),
+        |url| format!("a redirection to {}", shown(&url)),
+      );
+    }
+    let mut detail = match outbound::error_body(response).await["detail"].take() {
+      Value::Null => String::new(),
+      Value::String(text) => printable(&text),
+      other => printable(&other.to_string()),
+    };
+    if let Some(token) = &self.token {
+      detail = detail.replace(token.expose(), "[secret]");
+    }
+    if detail.is_empty() {
+      detail = "the answer says no more".into();
+    }
+    detail
+  }
+
+  fn collection_parts(&self) -> Result<(&str, &str), ArtifactsError> {
+    split_id(&self.collection).ok_or_else(|| ArtifactsError::Id(self.collection.clone()))
+  }
+
+  fn url(&self, segments: &[&str]) -> Url {
+    outbound::below(&self.server_url, segments)
+  }
+}
+
+impl ArtifactsError {
+  /// Whether asking again may help.
+  fn may_pass(&self) -> bool {
+    match self {
+      Self::Connection { .. } => true,
+      Self::Status { status, .. } => status.is_server_error(),
+      _ => false,
+    }
+  }
+}
+
+/// One look at all pages of a collection.
+#[derive(Default)]
+struct Listing {
+  apps: Vec<Artifact>,
+  ids: HashSet<String>,
+  items: usize,
+  total: usize,
+  totals_differ: bool,
+}
+
+impl Listing {
+  /// Adds a page. Whether there are more.
+  fn take(&mut self, page: Page) -> bool {
+    let ended = page.items.is_empty();
+    self.totals_differ |= self.items > 0 && page.total != self.total;
+    self.total = page.total;
+    self.items += page.items.len();
+    for document in page.items {
+      if self.ids.insert(document.id.clone()) {
+        self.apps.extend(document.published());
+      }
+    }
+    !ended && self.items < self.total
+  }
+
+  fn is_complete(&self) -> bool {
+    !self.totals_differ && self.items == self.total
+  }
+
+  /// Nothing came or went between two pages, as far as one can tell.
+  fn is_steady(&self) -> bool {
+    self.is_complete() && self.ids.len() == self.items
+  }
+}
+
+#[derive(Deserialize)]
+struct Page {
+  items: Vec<Document>,
+  total: usize,
+}
+
+/// An artifact as the server describes it.
+#[derive(Deserialize)]
+struct Document {
+  id: String,
+  #[serde(rename = "type")]
+  kind: Option<String>,
+  parent_id: Option<String>,
+  /// Read later: what one publisher writes must not hide the other apps.
+  manifest: Option<Box<RawValue>>,
+  /// Empty while nothing but a draft exists.
+  versions: Option<Vec<Version>>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+  version: String,
+}
+
+impl Document {
+  /// The app, if it is one and published.
+  fn published(self) -> Option<Artifact> {
+    let last = self.versions?.pop()?;
+    if self.kind.as_deref() != Some(APP_TYPE) {
+      return None;
+    }
+    let skip = |why: &str| tracing::warn!("not run: `{}` {why}", printable(&self.id));
+    let Some((workspace, alias)) = split_id(&self.id) else {
+      skip("cannot be addressed");
+      return None;
+    };
+    let manifest = self.manifest.as_deref().map_or("null", RawValue::get);
+    let Ok(manifest) = serde_json::from_str::<Value>(manifest) else {
+      skip("has a manifest that cannot be read");
+      return None;
+    };
+    // The time of the last change is no help: drafts move it, and two changes may share a second.
+    let digest = Sha256::digest(manifest.to_string());
+    let digest: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    Some(Artifact {
+      workspace: workspace.to_owned(),
+      alias: alias.to_owned(),
+      version: format!("{}-{digest}", last.version),
+      manifest,
+      id: self.id,
+    })
+  }
+}
+
+/// `workspace` and `alias` of `workspace/alias`.
+fn split_id(id: &str) -> Option<(&str, &str)> {
+  id.split_once('/')
+    .filter(|(workspace, alias)| is_segment(workspace) && is_segment(alias))
+}
+
+/// Whether it stays what it is as one segment of a URL's path.
+fn is_segment(text: &str) -> bool {
+  !matches!(text, "" | "." | "..")
+    && !text.contains(['/', '\\'])
+    && !text.contains(char::is_control)
+}
+
+fn is_token(text: &str) -> bool {
+  !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Tokens inherit the roles of what they are made from; with the role `admin` a token opens every
+/// workspace, whatever its scope says. Tokens that are no JSON web tokens tell nothing.
+fn administers_server(token: &str) -> bool {
+  let Some(payload) = token.split('.').nth(1) else {
+    return false;
+  };
+  let base64 = payload.replace('-', "+").replace('_', "/");
+  let claims = data_url::forgiving_base64::decode_to_vec(base64.as_bytes())
+    .ok()
+    .and_then(|json| serde_json::from_slice::<serde_json::Map<String, Value>>(&json).ok());
+  // The claim's name has a prefix that each server chooses.
+  claims.unwrap_or_default().iter().any(|(name, value)| {
+    let roles = value.as_array().filter(|_| name.ends_with("roles"));
+    roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))
+  })
+}

@@ -1,0 +1,54 @@
+//! Languages: what turns a cell into events. One trait, so that a host need not know which it runs.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kernel_protocol::ExecutionId;
+use kernel_protocol::HostConfig;
+use kernel_protocol::MainProgram;
+use kernel_protocol::Outcome;
+use kernel_protocol::Question;
+use serde_json::Value;
+
+/// One piece of source a client wants run.
+pub struct Cell {
+  pub execution_id: ExecutionId,
+  pub code: String,
+}
+
+/// A language runtime on its own thread.
+#[async_trait(?Send)]
+pub trait Language {
+  /// Stops what runs, from another thread.
+  fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+  /// Applies what the kernel was created with. `roots` are the mounts' directories, in their order.
+  ///
+  /// # Errors
+  /// A sentence for the client that asked for the kernel.
+  async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String>;
+
+  /// Runs a cell to its end. Output and errors leave as events.
+  async fn execute(&mut self, cell: Cell) -> Outcome;
+
+  /// Starts a main program, which goes on beside cells, and returns. What becomes of it leaves as
+  /// [`ProgramEvent`](kernel_protocol::ProgramEvent)s.
+  async fn run_program(&mut self, program: MainProgram);
+
+  /// Answers a question about code, in the shape of the Jupyter reply of the same name.
+  async fn answer(&mut self, question: Question) -> Value;
+
+  /// Drives the main program, and timers, promises and servers that cells left behind. Ends only
+  /// when dropped.
+  async fn idle(&mut self);
+
+  /// Gives memory back after a while without work.
+  fn relax(&mut self);
+}
+
+pub trait Interrupt: Send + Sync {
+  /// Stops the named execution if it is the running one, or whatever runs when `None`. Calls
+  /// `cancel_prompt` once that is under way: what runs must not take it for an answer and go on.
+  fn interrupt(&self, execution_id: Option<ExecutionId>, cancel_prompt: &dyn Fn());
+}

@@ -1,0 +1,398 @@
+//! The server's end of a kernel host: starting it, talking to it, and learning how it ended.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use futures::StreamExt;
+use kernel_protocol::HostConfig;
+use kernel_protocol::MAX_REPLY_BYTES;
+use kernel_protocol::Reply;
+use kernel_protocol::Request;
+use kernel_protocol::descriptors;
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio_util::codec::FramedRead;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use crate::Mode;
+use crate::launch::HostProcess;
+use crate::launch::Hosts;
+use crate::launch::LaunchSpec;
+
+/// Longest a host may take to boot, on a machine with much else to do.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a host that has closed its socket is given to end by itself.
+const EXIT_GRACE: Duration = Duration::from_millis(50);
+/// What may wait to be read by a host, in frames and bytes, before more is refused.
+const MAX_UNREAD_FRAMES: usize = 256;
+const MAX_UNREAD_BYTES: usize = 16 << 20;
+/// A frame that takes a while to decode, in bytes.
+const LONG_FRAME: usize = 64 << 10;
+/// Longest reason for its end that a host is believed, in bytes.
+const MAX_LAST_WORDS: usize = 4096;
+
+/// A host that is up. Dropping it ends the host.
+pub struct HostConnection {
+  pub handle: HostHandle,
+  replies: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
+  child: Option<Box<dyn HostProcess>>,
+  /// What the host said before it ended.
+  last_words: Option<String>,
+  killed: bool,
+}
+
+/// What steers a host from any task.
+#[derive(Clone)]
+pub struct HostHandle {
+  outgoing: mpsc::UnboundedSender<Outgoing>,
+  health: Arc<Mutex<Health>>,
+  kill: Arc<Notify>,
+  /// The process, when it has one of its own.
+  pub pid: Option<u32>,
+}
+
+/// A frame, and the descriptors that go with it.
+struct Outgoing {
+  frame: Vec<u8>,
+  descriptors: Vec<OwnedFd>,
+}
+
+/// Too much waits for a host that reads nothing.
+#[derive(Debug)]
+pub struct Unread;
+
+/// Whether a host reads and answers.
+#[derive(Default)]
+struct Health {
+  unread_frames: usize,
+  unread_bytes: usize,
+  /// Whether its replies are waited for.
+  listening: bool,
+  /// When it was asked for the sign of life that it still owes.
+  asked: Option<Instant>,
+}
+
+impl HostHandle {
+  /// Sends what is sent once at a time: its caller bounds it. A host that is gone is noticed by whoever
+  /// reads its replies.
+  pub fn send(&self, request: &Request) {
+    self.put(kernel_protocol::encode(request), Vec::new());
+  }
+
+  /// Sends what clients may send any number of.
+  ///
+  /// # Errors
+  /// When too much waits already.
+  pub fn try_send(&self, request: &Request) -> Result<(), Unread> {
+    let frame = kernel_protocol::encode(request);
+    {
+      let health = self.health();
+      let full = health.unread_frames >= MAX_UNREAD_FRAMES
+        || health.unread_bytes + frame.len() > MAX_UNREAD_BYTES;
+      // A large one alone is fine: bodies are bounded.
+      if full && health.unread_frames > 0 {
+        return Err(Unread);
+      }
+    }
+    self.put(frame, Vec::new());
+    Ok(())
+  }
+
+  /// Asks for a sign of life, unless one is owed already; returns for how long it is.
+  pub fn ping(&self) -> Duration {
+    let owed = {
+      let mut health = self.health();
+      if !health.listening {
+        // Whoever hears its replies is slow: it may have answered.
+        health.asked = None;
+        return Duration::ZERO;
+      }
+      let owed = health.asked;
+      health.asked = owed.or_else(|| Some(Instant::now()));
+      owed
+    };
+    match owed {
+      Some(asked) => asked.elapsed(),
+      None => {
+        // Where too much waits already, the answer stays away as well.
+        let _ = self.try_send(&Request::Ping);
+        Duration::ZERO
+      }
+    }
+  }
+
+  /// Ends the host at once, whatever it does.
+  pub fn kill(&self) {
+    self.kill.notify_one();
+  }
+
+  fn put(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
+    {
+      let mut health = self.health();
+      health.unread_frames += 1;
+      health.unread_bytes += frame.len();
+    }
+    let _ = self.outgoing.send(Outgoing { frame, descriptors });
+  }
+
+  fn health(&self) -> MutexGuard<'_, Health> {
+    self.health.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// Writes what is to be sent, in order, as fast as the host reads it.
+async fn write_frames(
+  mut socket: OwnedWriteHalf,
+  mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+  health: Arc<Mutex<Health>>,
+) {
+  while let Some(Outgoing { frame, descriptors }) = outgoing.recv().await {
+    let written = write_frame(&mut socket, &frame, &descriptors).await;
+    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    health.unread_frames -= 1;
+    health.unread_bytes -= frame.len();
+    if written.is_err() {
+      break;
+    }
+  }
+}
+
+async fn write_frame(
+  socket: &mut OwnedWriteHalf,
+  frame: &[u8],
+  descriptors: &[OwnedFd],
+) -> io::Result<()> {
+  let mut rest = frame;
+  if !descriptors.is_empty() {
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    let stream: &UnixStream = socket.as_ref();
+    let sent = stream
+      .async_io(Interest::WRITABLE, || {
+        descriptors::send_with_descriptors(stream, frame, &descriptors)
+      })
+      .await?;
+    rest = &frame[sent..];
+  }
+  socket.write_all(rest).await
+}
+
+impl HostConnection {
+  /// Starts a blank host and waits until it is up.
+  ///
+  /// # Errors
+  /// When it cannot be started or does not come up in time.
+  pub async fn launch(hosts: &dyn Hosts, mode: Mode, spec: &LaunchSpec) -> io::Result<Self> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let child = match mode {
+      Mode::Worker => Some(hosts.start(spec, theirs).await?),
+      Mode::MainThread => {
+        hosts.start_on_thread(spec, theirs).await?;
+        None
+      }
+    };
+    let (read, write) = UnixStream::from_std(ours)?.into_split();
+    let (outgoing, queue) = mpsc::unbounded_channel();
+    let health = Arc::<Mutex<Health>>::default();
+    tokio::spawn(write_frames(write, queue, health.clone()));
+    let mut connection = Self {
+      handle: HostHandle {
+        outgoing,
+        health,
+        kill: Arc::default(),
+        pid: child.as_ref().and_then(|child| child.id()),
+      },
+      replies: LengthDelimitedCodec::builder()
+        .max_frame_length(MAX_REPLY_BYTES)
+        .new_read(read),
+      child,
+      last_words: None,
+      killed: false,
+    };
+    match tokio::time::timeout(BOOT_TIMEOUT, connection.next()).await {
+      Ok(Some(Reply::Ready)) => Ok(connection),
+      Ok(_) => Err(io::Error::other(format!(
+        "the kernel host {}",
+        connection.end().await
+      ))),
+      Err(_) => Err(io::Error::other("the kernel host did not start in time")),
+    }
+  }
+
+  /// Makes a kernel of a blank host. `roots` are the directories of its mounts.
+  ///
+  /// # Errors
+  /// `Err(Some(reason))` when the host refuses the configuration, `Err(None)` when it is gone.
+  pub async fn configure(
+    &mut self,
+    config: HostConfig,
+    roots: Vec<OwnedFd>,
+  ) -> Result<(), Option<String>> {
+    let request = Request::Configure(Box::new(config));
+    self.handle.put(kernel_protocol::encode(&request), roots);
+    match tokio::time::timeout(CONFIGURE_TIMEOUT, self.next()).await {
+      Ok(Some(Reply::Configured { error: None })) => Ok(()),
+      Ok(Some(Reply::Configured { error })) => Err(error),
+      _ => Err(None),
+    }
+  }
+
+  /// The next reply, or `None` when the host has ended or was killed. Call [`Self::end`] then.
+  pub async fn next(&mut self) -> Option<Reply> {
+    loop {
+      self.handle.health().listening = true;
+      let frame = tokio::select! {
+        frame = self.replies.next() => frame?,
+        () = self.handle.kill.notified() => {
+          self.killed = true;
+          return None;
+        }
+      };
+      {
+        let mut health = self.handle.health();
+        health.listening = false;
+        health.asked = None;
+      }
+      let decoded = match frame {
+        // Other tasks of this thread do not wait for it.
+        Ok(frame) if frame.len() > LONG_FRAME => {
+          let decoding =
+            tokio::task::spawn_blocking(move || kernel_protocol::decode::<Reply>(&frame));
+          decoding.await.unwrap_or_else(|e| Err(io::Error::other(e)))
+        }
+        frame => frame.and_then(|frame| kernel_protocol::decode::<Reply>(&frame)),
+      };
+      match decoded {
+        Ok(Reply::Fatal { mut reason }) => {
+          reason.truncate(reason.floor_char_boundary(MAX_LAST_WORDS));
+          self.last_words = Some(reason);
+        }
+        Ok(Reply::Alive) => {}
+        Ok(reply) => return Some(reply),
+        Err(error) => {
+          self.last_words = Some(format!("broke the kernel protocol: {error}"));
+          return None;
+        }
+      }
+    }
+  }
+
+  /// Ends the host, waits until it is gone, and says how it ended.
+  pub async fn end(&mut self) -> HostEnd {
+    let status = match &mut self.child {
+      Some(child) => {
+        // A host that ends by itself has a status of its own; one that still runs gets SIGKILL.
+        let asked = Instant::now();
+        while !self.killed && !child.has_exited() && asked.elapsed() < EXIT_GRACE {
+          tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        child.kill_group();
+        child.wait().await
+      }
+      None => None,
+    };
+    let code = status.and_then(|status| {
+      let signal = status.signal().map(|signal| SIGNAL_CODE + signal);
+      status.code().or(signal)
+    });
+    match (self.last_words.take(), status) {
+      (Some(reason), _) => HostEnd {
+        reason,
+        code: Some(1),
+      },
+      (None, Some(status)) => HostEnd {
+        reason: describe(status),
+        code,
+      },
+      (None, None) => HostEnd {
+        reason: "ended".into(),
+        code,
+      },
+    }
+  }
+}
+
+/// How a host ended.
+#[derive(Debug, Clone)]
+pub struct HostEnd {
+  /// In words that go on after "the kernel".
+  pub reason: String,
+  /// As a shell gives it: the exit code, or 128 and the signal. 1 for a host that said why it ends.
+  pub code: Option<i32>,
+}
+
+impl HostEnd {
+  /// Whether something ended it, rather than the program itself with an exit code or somebody who
+  /// asked it to.
+  pub fn died(&self) -> bool {
+    let asked = [Signal::INT, Signal::TERM].map(|signal| SIGNAL_CODE + signal.as_raw());
+    !self.reason.starts_with(EXITED) && !self.code.is_some_and(|code| asked.contains(&code))
+  }
+}
+
+impl fmt::Display for HostEnd {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&self.reason)
+  }
+}
+
+const EXITED: &str = "exited with code ";
+/// What shells add to the number of a signal that ended a process.
+const SIGNAL_CODE: i32 = 128;
+
+fn describe(status: ExitStatus) -> String {
+  match (status.signal(), status.code()) {
+    (Some(signal), _) => format!("was killed by signal {signal}{}", signal_name(signal)),
+    (None, Some(code)) => format!("{EXITED}{code}"),
+    (None, None) => "ended".into(),
+  }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+  match signal {
+    4 => " (SIGILL)",
+    5 => " (SIGTRAP)",
+    6 => " (SIGABRT)",
+    7 => " (SIGBUS)",
+    8 => " (SIGFPE)",
+    9 => " (SIGKILL)",
+    11 => " (SIGSEGV)",
+    13 => " (SIGPIPE)",
+    15 => " (SIGTERM)",
+    24 => " (SIGXCPU)",
+    _ => "",
+  }
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[test]
+  fn an_end_is_told_by_code_or_signal() {
+    assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exited with code 3");
+    assert_eq!(
+      describe(ExitStatus::from_raw(9)),
+      "was killed by signal 9 (SIGKILL)"
+    );
+  }
+}

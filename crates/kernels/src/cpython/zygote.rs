@@ -1,0 +1,293 @@
+//! The server's end of a zygote: a process of one Python installation that has imported everything
+//! and forks kernels from there, in a fraction of the time and memory of a start.
+//!
+//! Kernels are the zygote's children. It reports how they ended; when it ends itself, they live on,
+//! and only how they end stays unknown.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kernel_protocol::descriptors;
+use kernel_protocol::zygote::ZygoteReply;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::net::SendAncillaryBuffer;
+use rustix::net::SendAncillaryMessage;
+use rustix::net::SendFlags;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+use sandbox::Role;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::oneshot;
+use tokio_util::codec::FramedRead;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use crate::orphans::KnownKernel;
+use crate::spawner;
+
+/// Longest a zygote may take to import everything, on a machine with much else to do.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest it may take to fork.
+const FORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the report of a kernel's end may lag behind the end.
+const REPORT_GRACE: Duration = Duration::from_millis(500);
+
+/// A running zygote. Dropping it ends the process, not its kernels.
+pub struct Zygote {
+  control: OwnedFd,
+  state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+  /// No more will be heard of it.
+  gone: bool,
+  asked: VecDeque<oneshot::Sender<io::Result<ForkedKernel>>>,
+  kernels: HashMap<u32, oneshot::Sender<ExitStatus>>,
+}
+
+impl Zygote {
+  /// Starts one; `spawn` is given the zygote's end of the control socket.
+  ///
+  /// # Errors
+  /// When it does not come up, with what it said.
+  pub async fn start<F>(spawn: impl FnOnce(OwnedFd) -> F) -> io::Result<Self>
+  where
+    F: Future<Output = io::Result<Child>>,
+  {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let control = OwnedFd::from(ours.try_clone()?);
+    let mut child = spawn(theirs.into()).await?;
+    let mut told = LengthDelimitedCodec::builder().new_read(UnixStream::from_std(ours)?);
+    match tokio::time::timeout(BOOT_TIMEOUT, next(&mut told)).await {
+      Ok(Some(ZygoteReply::Ready)) => {}
+      Ok(Some(ZygoteReply::Failed { reason })) => return Err(io::Error::other(reason)),
+      Ok(_) => {
+        let status = child.wait().await?;
+        return Err(io::Error::other(format!(
+          "cpython-host ended while it started ({status})"
+        )));
+      }
+      Err(_) => return Err(io::Error::other("cpython-host did not start in time")),
+    }
+    let state = Arc::<Mutex<State>>::default();
+    tokio::spawn(listen(child, told, state.clone()));
+    Ok(Self { control, state })
+  }
+
+  pub fn is_gone(&self) -> bool {
+    lock(&self.state).gone
+  }
+
+  /// Forks a kernel for `role` that talks over `socket`.
+  ///
+  /// # Errors
+  /// When the zygote has gone, is stuck or cannot fork.
+  pub async fn fork(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<ForkedKernel> {
+    let answer = {
+      let mut state = lock(&self.state);
+      if state.gone {
+        return Err(gone());
+      }
+      if let Err(error) = self.ask(role, socket) {
+        // Its end is felt here before it is heard of.
+        state.gone = true;
+        return Err(error);
+      }
+      let (tell, answer) = oneshot::channel();
+      state.asked.push_back(tell);
+      answer
+    };
+    match tokio::time::timeout(FORK_TIMEOUT, answer).await {
+      Ok(Ok(forked)) => forked,
+      Ok(Err(_)) => Err(gone()),
+      Err(_) => Err(io::Error::other("the kernel zygote does not answer")),
+    }
+  }
+
+  /// One byte, the role, that carries the socket. Never waits: the zygote reads faster than it is asked.
+  fn ask(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let sockets = [socket];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&sockets)) {
+      return Err(io::Error::other("no room for the kernel's socket"));
+    }
+    rustix::net::sendmsg(
+      &self.control,
+      &[IoSlice::new(&[role.to_byte()])],
+      &mut ancillary,
+      SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+  }
+}
+
+impl Drop for Zygote {
+  fn drop(&mut self) {
+    // The listening task holds the socket open as well.
+    let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+  }
+}
+
+fn gone() -> io::Error {
+  io::Error::new(
+    io::ErrorKind::BrokenPipe,
+    "the kernel zygote has ended".to_owned(),
+  )
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+  state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Ears = FramedRead<UnixStream, LengthDelimitedCodec>;
+
+async fn next(told: &mut Ears) -> Option<ZygoteReply> {
+  let frame = told.next().await?.ok()?;
+  kernel_protocol::decode(&frame).ok()
+}
+
+/// Passes on what the zygote tells until it has gone.
+async fn listen(mut child: Child, mut told: Ears, state: Arc<Mutex<State>>) {
+  while let Some(told) = next(&mut told).await {
+    let mut state = lock(&state);
+    match told {
+      ZygoteReply::Forked { pid } => {
+        let (tell, exit) = oneshot::channel();
+        state.kernels.insert(pid, tell);
+        // Who asked may have gone: the kernel is dropped then, which ends it.
+        if let Some(asked) = state.asked.pop_front() {
+          let _ = asked.send(ForkedKernel::new(pid, exit));
+        }
+      }
+      ZygoteReply::Refused { reason } => {
+        if let Some(asked) = state.asked.pop_front() {
+          let _ = asked.send(Err(io::Error::other(reason)));
+        }
+      }
+      ZygoteReply::Exited { pid, status } => {
+        if let Some(kernel) = state.kernels.remove(&pid) {
+          let _ = kernel.send(ExitStatus::from_raw(status));
+        }
+      }
+      ZygoteReply::Ready | ZygoteReply::Failed { .. } => {}
+    }
+  }
+  {
+    let mut state = lock(&state);
+    state.gone = true;
+    state.asked.clear();
+    state.kernels.clear();
+  }
+  // It has closed its socket, or talks nonsense.
+  let _ = child.start_kill();
+  if let Ok(status) = child.wait().await {
+    tracing::info!("a kernel zygote ended ({status})");
+  }
+  spawner::kernel_ended();
+}
+
+/// A kernel's process. Dropping it ends the kernel.
+pub struct ForkedKernel {
+  pid: u32,
+  /// Names this very process, also when another has its number; readable once it has ended.
+  process: AsyncFd<OwnedFd>,
+  exit: oneshot::Receiver<ExitStatus>,
+  /// When its zygote has ended it is the server's child, but nothing that a kernel left behind.
+  _known: KnownKernel,
+}
+
+impl ForkedKernel {
+  fn new(pid: u32, exit: oneshot::Receiver<ExitStatus>) -> io::Result<Self> {
+    let known = KnownKernel::new(pid);
+    // A kernel that has ended within this moment may be gone already; its number cannot have come
+    // round to another process yet.
+    let process = rustix::process::pidfd_open(raw(pid)?, PidfdFlags::NONBLOCK)?;
+    Ok(Self {
+      pid,
+      process: descriptors::watch(process)?,
+      exit,
+      _known: known,
+    })
+  }
+
+  pub fn id(&self) -> u32 {
+    self.pid
+  }
+
+  pub fn has_exited(&self) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(
+      self.process.get_ref().as_fd(),
+      PollFlags::IN,
+    )];
+    let now = rustix::event::Timespec::default();
+    !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(0))
+  }
+
+  /// Kills the kernel; the zygote then kills what it started.
+  pub fn kill(&self) {
+    let _ = rustix::process::pidfd_send_signal(self.process.get_ref(), Signal::KILL);
+  }
+
+  /// Waits until it has ended; `None` when nobody was left to learn how.
+  pub async fn wait(&mut self) -> Option<ExitStatus> {
+    tokio::select! {
+      biased;
+      status = &mut self.exit => if let Ok(status) = status {
+        return Some(status);
+      },
+      _ = self.process.readable() => {
+        let report = tokio::time::timeout(REPORT_GRACE, &mut self.exit).await;
+        if let Ok(Ok(status)) = report {
+          return Some(status);
+        }
+      }
+    }
+    // The zygote is gone, and with it who kills what the kernel left running.
+    let _ = self.process.readable().await;
+    if let Ok(pid) = raw(self.pid) {
+      let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+    None
+  }
+}
+
+impl Drop for ForkedKernel {
+  fn drop(&mut self) {
+    self.kill();
+  }
+}
+
+impl fmt::Debug for ForkedKernel {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "ForkedKernel({})", self.pid)
+  }
+}
+
+fn raw(pid: u32) -> io::Result<Pid> {
+  i32::try_from(pid)
+    .ok()
+    .and_then(Pid::from_raw)
+    .ok_or_else(|| io::Error::other(format!("{pid} is not a process id")))
+}

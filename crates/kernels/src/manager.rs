@@ -1,0 +1,646 @@
+//! All kernels of the engine.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
+use std::sync::RwLockWriteGuard;
+use std::sync::Weak;
+use std::time::Instant;
+
+use kernel_protocol::ErrorReport;
+use kernel_protocol::HostPermissions;
+use kernel_protocol::launch::ModuleCache;
+use kernel_protocol::launch::PythonFiles;
+use kernel_protocol::launch::Runtime;
+use sandbox::Confinement;
+use sandbox::Role;
+use tokio::sync::broadcast;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::KernelError;
+use crate::KernelId;
+use crate::KernelType;
+use crate::Language;
+use crate::Mode;
+use crate::connection::HostConnection;
+use crate::events::EngineEvent;
+use crate::events::EngineEventKind;
+use crate::kernel::Kernel;
+use crate::kernel::Listeners;
+use crate::kernel::Owner;
+use crate::kernel::ProgramNotice;
+use crate::kernel::Status;
+use crate::launch::Hosts;
+use crate::launch::LaunchSpec;
+use crate::log_budget::LogBudget;
+use crate::options::Approved;
+use crate::options::CreateKernel;
+use crate::options::KernelOptions;
+use crate::options::LaunchProgram;
+use crate::options::OwnFolders;
+use crate::pool::Pool;
+use crate::pool::PoolStats;
+use crate::recovery;
+use crate::recovery::Interrupted;
+use crate::watchdog;
+
+/// Engine events a slow watcher may lag behind before it misses some.
+const EVENT_BUFFER: usize = 1024;
+
+pub struct KernelManager {
+  pub options: KernelOptions,
+  hosts: Arc<dyn Hosts>,
+  /// Kernels' own folders are made here, and removed with the server.
+  scratch_root: PathBuf,
+  kernels: RwLock<HashMap<KernelId, Entry>>,
+  /// The kernels of programs, which are no client's.
+  programs: Mutex<Vec<Weak<Kernel>>>,
+  modules: ModuleCache,
+  pools: Pools,
+  events: broadcast::Sender<EngineEvent>,
+  /// Memory of all logs, those of programs included.
+  pub logs: Arc<LogBudget>,
+  me: Weak<Self>,
+}
+
+enum Entry {
+  /// An id that is taken while its kernel boots; not listed.
+  Booting,
+  Ready(Arc<Kernel>),
+}
+
+/// Numbers for the status page.
+#[derive(Debug, Clone, Copy)]
+pub struct ManagerStats {
+  pub total: usize,
+  pub busy: usize,
+  pub dead: usize,
+  pub pool: PoolStats,
+}
+
+impl KernelManager {
+  /// Starts filling the pool at once, in the background.
+  pub fn new(
+    options: KernelOptions,
+    hosts: Arc<dyn Hosts>,
+    scratch_root: PathBuf,
+    modules: ModuleCache,
+    python: Result<PythonFiles, String>,
+  ) -> Arc<Self> {
+    let manager = Arc::new_cyclic(|me| Self {
+      pools: Pools::new(&options, &hosts, modules.clone(), python),
+      hosts,
+      modules,
+      programs: Mutex::default(),
+      logs: LogBudget::new(
+        options.logs_memory_bytes,
+        options.logs_memory_bytes_per_namespace,
+      ),
+      options,
+      scratch_root,
+      kernels: RwLock::default(),
+      events: broadcast::channel(EVENT_BUFFER).0,
+      me: me.clone(),
+    });
+    manager.pools.fill();
+    tokio::spawn(watchdog::watch_memory(manager.me.clone()));
+    tokio::spawn(watchdog::watch_health(manager.me.clone()));
+    manager
+  }
+
+  // ------------------------------------------------------------ looking
+
+  /// Every kernel, or those of a namespace, oldest first. Never waits for a kernel.
+  pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Kernel>> {
+    let mut kernels = self.all();
+    kernels.retain(|k| namespace.is_none() || k.id.namespace() == namespace);
+    kernels.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    kernels
+  }
+
+  /// Every kernel and the kernels of programs.
+  pub fn processes(&self) -> Vec<Arc<Kernel>> {
+    let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+    programs.retain(|kernel| kernel.strong_count() > 0);
+    let mut kernels: Vec<_> = programs.iter().filter_map(Weak::upgrade).collect();
+    drop(programs);
+    kernels.append(&mut self.all());
+    kernels
+  }
+
+  pub fn all(&self) -> Vec<Arc<Kernel>> {
+    let ready = |entry: &Entry| match entry {
+      Entry::Ready(kernel) => Some(kernel.clone()),
+      Entry::Booting => None,
+    };
+    self.read().values().filter_map(ready).collect()
+  }
+
+  /// # Errors
+  /// When there is no such kernel.
+  pub fn get(&self, id: &KernelId) -> Result<Arc<Kernel>, KernelError> {
+    match self.read().get(id) {
+      Some(Entry::Ready(kernel)) => Ok(kernel.clone()),
+      _ => Err(KernelError::NotFound),
+    }
+  }
+
+  /// Whether this very kernel is still the one of its id.
+  pub fn is_current(&self, kernel: &Arc<Kernel>) -> bool {
+    self
+      .get(&kernel.id)
+      .is_ok_and(|current| Arc::ptr_eq(&current, kernel))
+  }
+
+  /// How the processes of kernels are confined.
+  pub fn confinement(&self) -> &Confinement {
+    &self.options.confinement
+  }
+
+  /// Counts kernels, or those of a namespace.
+  pub fn stats(&self, namespace: Option<&str>) -> ManagerStats {
+    let kernels = self.list(namespace);
+    let with = |status| kernels.iter().filter(|k| k.status() == status).count();
+    ManagerStats {
+      total: kernels.len(),
+      busy: with(Status::Busy),
+      dead: with(Status::Dead),
+      pool: self.pools.stats(),
+    }
+  }
+
+  /// Follows what happens to kernels from now on.
+  pub fn watch(&self) -> broadcast::Receiver<EngineEvent> {
+    self.events.subscribe()
+  }
+
+  // ------------------------------------------------------------ life
+
+  /// Makes a kernel and returns once it is ready for cells.
+  ///
+  /// # Errors
+  /// When the request is not allowed or not possible; nothing is left behind then.
+  pub async fn create(&self, request: CreateKernel) -> Result<Arc<Kernel>, KernelError> {
+    let started = Instant::now();
+    let kind = KernelType {
+      mode: request.mode,
+      language: request.language,
+    };
+    let name = request
+      .id
+      .clone()
+      .unwrap_or_else(|| Uuid::new_v4().to_string());
+    let id = KernelId::new(request.namespace.as_deref(), &name)?;
+    self.check_type(kind)?;
+    let scratch = self.scratch_root.join(Uuid::new_v4().to_string());
+    let approved = request.approve(&self.options, &OwnFolders::scratch(scratch.clone()))?;
+    self.reserve(&id)?;
+    // Gives the id back on every way out, even when the caller stops waiting.
+    let mut reservation = Reservation {
+      manager: self,
+      id: &id,
+      scratch: Some(scratch),
+    };
+    let host = self.configured_host(kind, &approved).await?;
+    let timeouts = (request.inactivity_timeout, request.max_execution_time);
+    let (listener, stalls) = match request.max_execution_time {
+      Some(limit) => {
+        let (listener, heard) = mpsc::unbounded_channel();
+        (Some(listener), Some((heard, limit)))
+      }
+      None => (None, None),
+    };
+    let owner = Owner::Client(Listeners {
+      events: self.events.clone(),
+      started: listener,
+    });
+    let kernel = Kernel::new(id.clone(), kind, approved, timeouts, owner, &self.logs);
+    kernel.attach(host);
+    reservation.scratch = None;
+    self
+      .write()
+      .insert(id.clone(), Entry::Ready(kernel.clone()));
+    std::mem::forget(reservation);
+    if let Some((heard, limit)) = stalls {
+      tokio::spawn(recovery::watch_for_stalls(
+        self.me.clone(),
+        Arc::downgrade(&kernel),
+        heard,
+        limit,
+      ));
+    }
+    // Not before it can be found: whoever hears of it may ask for it at once.
+    kernel.ready();
+    if let (Some(_), Some(me)) = (kernel.inactivity_timeout, self.me.upgrade()) {
+      tokio::spawn(watchdog::watch_for_inactivity(me, Arc::downgrade(&kernel)));
+    }
+    tracing::debug!(kernel = %id, %kind, "created in {:?}", started.elapsed());
+    Ok(kernel)
+  }
+
+  fn check_type(&self, kind: KernelType) -> Result<(), KernelError> {
+    let allowed = &self.options.allowed;
+    if !allowed.contains(&kind) {
+      let list: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+      return Err(KernelError::Forbidden(format!(
+        "Kernel type {kind} is not allowed. Allowed types: {}",
+        list.join(", ")
+      )));
+    }
+    Ok(())
+  }
+
+  fn reserve(&self, id: &KernelId) -> Result<(), KernelError> {
+    let mut kernels = self.write();
+    if kernels.contains_key(id) {
+      return Err(KernelError::Exists(id.clone()));
+    }
+    let most = self.options.max_count;
+    if kernels.len() >= most {
+      return Err(KernelError::LimitReached(format!(
+        "{most} kernels exist already, the most this server allows (KERNEL_MAX_COUNT): delete one first"
+      )));
+    }
+    kernels.insert(id.clone(), Entry::Booting);
+    Ok(())
+  }
+
+  /// Whether a program that asks for this could be launched, and what it would be permitted.
+  ///
+  /// # Errors
+  /// When the operator does not allow it, or it makes no sense.
+  pub fn check_program(&self, kernel: &CreateKernel) -> Result<HostPermissions, KernelError> {
+    self.check_type(KernelType {
+      mode: Mode::Worker,
+      language: kernel.language,
+    })?;
+    let folders = OwnFolders::scratch(self.scratch_root.clone());
+    let approved = kernel.approve(&self.options, &folders)?;
+    Ok(approved.host.permissions)
+  }
+
+  /// Starts a main program in a process of its own, which also runs cells.
+  ///
+  /// # Errors
+  /// When the request is not allowed or not possible; nothing is left behind then.
+  pub async fn launch(
+    &self,
+    launch: LaunchProgram,
+    notices: mpsc::Sender<ProgramNotice>,
+  ) -> Result<Arc<Kernel>, KernelError> {
+    let kind = KernelType {
+      mode: Mode::Worker,
+      language: launch.kernel.language,
+    };
+    self.check_type(kind)?;
+    let mut approved = launch.kernel.approve(&self.options, &launch.folders)?;
+    approved.host.permissions.own_address = launch.own_address;
+    let (spec, pool) = match kind.language {
+      Language::TypeScript | Language::JavaScript => {
+        let runtime = Runtime::JavaScript {
+          modules: self.modules.clone(),
+          main: Some(launch.program.clone()),
+        };
+        (LaunchSpec::V8(runtime), None)
+      }
+      Language::Python => {
+        approved.show(&launch.folders.read);
+        self.pools.of(kind.language, &approved.python)?
+      }
+      Language::CPython => {
+        let spec = LaunchSpec::CPython {
+          executable: approved.python.clone(),
+          role: Role::Program,
+        };
+        (spec, None)
+      }
+    };
+    let host = self.host_of(kind, &spec, pool, &approved).await?;
+    let id = KernelId::addressed(&launch.label);
+    let owner = Owner::Program(notices);
+    let kernel = Kernel::new(id, kind, approved, (None, None), owner, &self.logs);
+    self
+      .programs
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .push(Arc::downgrade(&kernel));
+    kernel.attach(host);
+    kernel.ready();
+    kernel.run(launch.program);
+    Ok(kernel)
+  }
+
+  /// Ends a kernel and forgets it. Executions end quietly, or with `report`.
+  ///
+  /// # Errors
+  /// When there is no such kernel.
+  pub async fn remove(
+    &self,
+    id: &KernelId,
+    reason: &str,
+    report: Option<ErrorReport>,
+  ) -> Result<(), KernelError> {
+    let kernel = {
+      let mut kernels = self.write();
+      match kernels.remove(id) {
+        Some(Entry::Ready(kernel)) => kernel,
+        Some(booting @ Entry::Booting) => {
+          kernels.insert(id.clone(), booting);
+          return Err(KernelError::UnknownId(id.clone()));
+        }
+        None => return Err(KernelError::UnknownId(id.clone())),
+      }
+    };
+    let reason = reason.to_owned();
+    self
+      .run_to_completion(move |_| async move {
+        kernel.remove(&reason, report).await;
+        Ok(())
+      })
+      .await
+  }
+
+  /// Restarts a kernel: same id, options and environment, nothing else kept.
+  ///
+  /// # Errors
+  /// When there is no such kernel, or no new host can be made; it is dead then.
+  pub async fn restart(&self, id: &KernelId) -> Result<(), KernelError> {
+    let kernel = self.get(id)?;
+    self
+      .run_to_completion(move |manager| async move {
+        let report = ErrorReport::new("KernelRestarted", "The kernel was restarted");
+        manager.replace_host(&kernel, report, "requested").await?;
+        kernel.forget();
+        Ok(())
+      })
+      .await
+  }
+
+  /// Asks the running cell of a kernel to stop, climbing from a request to a restart until it has. Goes
+  /// on when the caller stops waiting.
+  ///
+  /// # Errors
+  /// When there is no such kernel, it is dead, or not even a restart helped.
+  pub async fn interrupt(&self, id: &KernelId) -> Result<Interrupted, KernelError> {
+    let kernel = self.get(id)?;
+    self
+      .run_to_completion(move |manager| async move { recovery::interrupt(&manager, &kernel).await })
+      .await
+  }
+
+  /// Runs to completion even when the caller stops waiting: half of it would leave something behind.
+  async fn run_to_completion<T: Send + 'static, F>(
+    &self,
+    work: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+  ) -> Result<T, KernelError>
+  where
+    F: Future<Output = Result<T, KernelError>> + Send + 'static,
+  {
+    let gone = || KernelError::Conflict("the server is shutting down".into());
+    let manager = self.me.upgrade().ok_or_else(gone)?;
+    let task = tokio::spawn(work(manager));
+    let failed = |e| KernelError::Host(format!("the work on the kernel ended early: {e}"));
+    task.await.map_err(failed)?
+  }
+
+  /// Gives a kernel a new host; what runs or waits ends with `report`.
+  ///
+  /// # Errors
+  /// When the kernel was removed meanwhile, or no new host can be made.
+  pub async fn replace_host(
+    &self,
+    kernel: &Arc<Kernel>,
+    report: ErrorReport,
+    reason: &str,
+  ) -> Result<(), KernelError> {
+    let _replacing = kernel.replacing.lock().await;
+    kernel.begin_restart(report).await?;
+    // State on disk goes with the state in memory.
+    let _ = tokio::fs::remove_dir_all(&kernel.approved.host.scratch).await;
+    match self.configured_host(kernel.kind, &kernel.approved).await {
+      Ok(host) => {
+        kernel.attach(host);
+        kernel.ready();
+        kernel.announce(EngineEventKind::KernelRestarted {
+          reason: reason.to_owned(),
+        });
+        Ok(())
+      }
+      Err(error) => {
+        kernel.restart_failed(&error.to_string());
+        Err(error)
+      }
+    }
+  }
+
+  /// A host made into a kernel of a client.
+  async fn configured_host(
+    &self,
+    kind: KernelType,
+    approved: &Approved,
+  ) -> Result<HostConnection, KernelError> {
+    let (spec, pool) = self.pools.of(kind.language, &approved.python)?;
+    self.host_of(kind, &spec, pool, approved).await
+  }
+
+  /// A host made into a kernel: from the pool, otherwise a new one.
+  async fn host_of(
+    &self,
+    kind: KernelType,
+    spec: &LaunchSpec,
+    pool: Option<&Arc<Pool>>,
+    approved: &Approved,
+  ) -> Result<HostConnection, KernelError> {
+    let checked = self.hosts.check(spec).await;
+    checked.map_err(KernelError::Unsupported)?;
+    let confinement = self.options.confinement.clone();
+    let scratch = approved.host.scratch.clone();
+    tokio::task::spawn_blocking(move || confinement.make_own(&scratch))
+      .await
+      .unwrap_or_else(|e| Err(e.into()))
+      .map_err(|e| {
+        // Where it is, is not for those who ask.
+        tracing::error!("{}: {e}", approved.host.scratch.display());
+        KernelError::Host(format!("the kernel's folder cannot be made: {e}"))
+      })?;
+    let pooled = || {
+      pool
+        .filter(|_| kind.mode == Mode::Worker)
+        .and_then(Pool::take)
+    };
+    let mut waiting = pooled();
+    loop {
+      let (mut host, fresh) = match waiting.take() {
+        Some(host) => (host, false),
+        None => {
+          let host = HostConnection::launch(&*self.hosts, kind.mode, spec).await;
+          let failed = |e| KernelError::Host(format!("the kernel could not be started: {e}"));
+          (host.map_err(failed)?, true)
+        }
+      };
+      let roots = approved.open_mounts()?;
+      match host.configure(approved.host.clone(), roots).await {
+        Ok(()) => return Ok(host),
+        Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
+        // A blank host may have died while it waited; a new one has no excuse.
+        Err(None) if !fresh => waiting = pooled(),
+        Err(None) => {
+          let end = host.end().await;
+          return Err(KernelError::Host(format!(
+            "the kernel could not be started: it {end}"
+          )));
+        }
+      }
+    }
+  }
+
+  /// Ends every kernel and the pool.
+  pub async fn shut_down(&self) {
+    self.pools.close();
+    self.hosts.close();
+    let kernels = std::mem::take(&mut *self.write());
+    let ends = kernels.into_values().filter_map(|entry| match entry {
+      Entry::Ready(kernel) => {
+        Some(async move { kernel.remove("the server is shutting down", None).await })
+      }
+      Entry::Booting => None,
+    });
+    futures::future::join_all(ends).await;
+    let _ = tokio::fs::remove_dir_all(&self.scratch_root).await;
+    // The lock of the server that stood beside it.
+    let _ = tokio::fs::remove_file(self.scratch_root.with_extension("lock")).await;
+  }
+
+  fn read(&self) -> RwLockReadGuard<'_, HashMap<KernelId, Entry>> {
+    self.kernels.read().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  fn write(&self) -> RwLockWriteGuard<'_, HashMap<KernelId, Entry>> {
+    self.kernels.write().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+/// The blank hosts of each runtime that are kept ready, where any are.
+struct Pools {
+  javascript: Pooled,
+  /// Or why there are no Python kernels.
+  python: Result<Pooled, String>,
+}
+
+/// A runtime in V8. CPython kernels are forked, so none waits.
+struct Pooled {
+  spec: LaunchSpec,
+  pool: Option<Arc<Pool>>,
+}
+
+impl Pools {
+  fn new(
+    options: &KernelOptions,
+    hosts: &Arc<dyn Hosts>,
+    modules: ModuleCache,
+    python: Result<PythonFiles, String>,
+  ) -> Self {
+    let preload = options.preload();
+    let pooled = |runtime, languages: &[Language]| {
+      let is_served =
+        |kind: &KernelType| kind.mode == Mode::Worker && languages.contains(&kind.language);
+      let wanted = options.pool.enabled && preload.iter().any(is_served);
+      let spec = LaunchSpec::V8(runtime);
+      let pool = wanted.then(|| {
+        Pool::new(
+          hosts.clone(),
+          spec.clone(),
+          options.pool.size,
+          options.pool.auto_refill,
+        )
+      });
+      Pooled { spec, pool }
+    };
+    Self {
+      python: python.map(|files| {
+        let modules = modules.clone();
+        pooled(Runtime::Pyodide { files, modules }, &[Language::Python])
+      }),
+      javascript: pooled(
+        Runtime::JavaScript {
+          modules,
+          main: None,
+        },
+        &[Language::TypeScript, Language::JavaScript],
+      ),
+    }
+  }
+
+  /// What a blank host of a language boots, and where some wait; `python` is the interpreter of
+  /// CPython.
+  fn of(
+    &self,
+    language: Language,
+    python: &Path,
+  ) -> Result<(LaunchSpec, Option<&Arc<Pool>>), KernelError> {
+    let pooled = match language {
+      Language::TypeScript | Language::JavaScript => &self.javascript,
+      Language::Python => match &self.python {
+        Ok(pooled) => pooled,
+        Err(reason) => return Err(KernelError::Unsupported(reason.clone())),
+      },
+      Language::CPython => {
+        let spec = LaunchSpec::CPython {
+          executable: python.to_owned(),
+          role: Role::Kernel,
+        };
+        return Ok((spec, None));
+      }
+    };
+    Ok((pooled.spec.clone(), pooled.pool.as_ref()))
+  }
+
+  fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
+    std::iter::once(&self.javascript)
+      .chain(&self.python)
+      .filter_map(|pooled| pooled.pool.as_ref())
+  }
+
+  fn fill(&self) {
+    self.all().for_each(Pool::fill);
+  }
+
+  fn close(&self) {
+    self.all().for_each(|pool| pool.close());
+  }
+
+  fn stats(&self) -> PoolStats {
+    self
+      .all()
+      .map(|pool| pool.stats())
+      .fold(PoolStats::default(), |sum, pool| PoolStats {
+        available: sum.available + pool.available,
+        total: sum.total + pool.total,
+      })
+  }
+}
+
+/// An id held for a kernel that boots.
+struct Reservation<'a> {
+  manager: &'a KernelManager,
+  id: &'a KernelId,
+  /// The folder that was made for it, until the kernel has it.
+  scratch: Option<PathBuf>,
+}
+
+impl Drop for Reservation<'_> {
+  fn drop(&mut self) {
+    self.manager.write().remove(self.id);
+    if let (Some(scratch), Ok(runtime)) =
+      (self.scratch.take(), tokio::runtime::Handle::try_current())
+    {
+      runtime.spawn_blocking(move || std::fs::remove_dir_all(scratch));
+    }
+  }
+}

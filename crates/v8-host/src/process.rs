@@ -1,0 +1,92 @@
+//! A kernel in V8: in a process of its own, or on threads of the server.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use kernel_host::host;
+use kernel_host::host::Capture;
+use kernel_host::host::Ending;
+use kernel_host::host::Surroundings;
+use kernel_host::language::Language;
+use kernel_protocol::MainProgram;
+use kernel_protocol::launch::ModuleCache;
+use kernel_protocol::launch::PythonFiles;
+use kernel_protocol::launch::Runtime;
+use sandbox::Confinement;
+use sandbox::Role;
+
+use crate::pyodide::Pyodide;
+use crate::runtime;
+use crate::typescript::TypeScript;
+
+/// What a kernel process is started with, for [`run`].
+///
+/// # Errors
+/// When a path is not UTF-8.
+pub fn arguments(runtime: &Runtime, confinement: &Confinement) -> io::Result<[String; 2]> {
+  Ok([serde_json::to_string(runtime)?, confinement.to_argument()])
+}
+
+/// Boots a language on its own thread.
+trait Boot<L: Language>: AsyncFnOnce(Surroundings) -> io::Result<L> + Send + 'static {}
+impl<L: Language, F: AsyncFnOnce(Surroundings) -> io::Result<L> + Send + 'static> Boot<L> for F {}
+
+fn boot_typescript(modules: ModuleCache, main: Option<MainProgram>) -> impl Boot<TypeScript> {
+  async move |surroundings: Surroundings| {
+    TypeScript::boot(surroundings, &modules, main.as_ref()).await
+  }
+}
+
+fn boot_pyodide(files: PythonFiles, modules: ModuleCache) -> impl Boot<Pyodide> {
+  async move |surroundings: Surroundings| Pyodide::boot(surroundings, files, &modules).await
+}
+
+/// Runs the kernel of this process, to its end; the socket to the server is descriptor 0. Returns `None`
+/// when `args` are not those of [`arguments`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Option<io::Result<()>> {
+  let mut args = args.into_iter();
+  let started_as: Runtime = serde_json::from_str(args.next()?.to_str()?).ok()?;
+  let confinement = Confinement::from_argument(args.next()?.to_str()?)?;
+  let (role, passed) = match &started_as {
+    Runtime::JavaScript {
+      main: Some(main), ..
+    } => (Role::Program, main.stdin),
+    Runtime::JavaScript { main: None, .. } | Runtime::Pyodide { .. } => (Role::Kernel, None),
+  };
+  if let Err(error) = confinement.enter(role, passed.as_slice()) {
+    return Some(Err(error));
+  }
+  match started_as {
+    Runtime::JavaScript { modules, main } => Some(run_process(boot_typescript(modules, main))),
+    Runtime::Pyodide { files, modules } => {
+      runtime::optimise_wasm_late();
+      Some(run_process(boot_pyodide(files, modules)))
+    }
+  }
+}
+
+fn run_process<L: Language>(boot: impl Boot<L>) -> io::Result<()> {
+  let socket = host::take_socket()?;
+  let (control, owner) = host::halves(socket, host::capture_stdio()?, Ending::Process)?;
+  runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
+  control.run();
+  Ok(())
+}
+
+fn run_on_thread<L: Language>(socket: UnixStream, boot: impl Boot<L>) -> io::Result<()> {
+  let (control, owner) = host::halves(socket, Capture::pipes()?, Ending::Thread)?;
+  runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
+  control.spawn()
+}
+
+/// Runs a kernel on threads of this process.
+///
+/// # Errors
+/// When threads or descriptors run out.
+pub fn start_on_thread(runtime: Runtime, socket: UnixStream) -> io::Result<()> {
+  match runtime {
+    Runtime::JavaScript { modules, main } => run_on_thread(socket, boot_typescript(modules, main)),
+    Runtime::Pyodide { files, modules } => run_on_thread(socket, boot_pyodide(files, modules)),
+  }
+}

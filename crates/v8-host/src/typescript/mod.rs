@@ -1,0 +1,362 @@
+//! TypeScript and JavaScript cells on a Deno worker, evaluated through the V8 inspector in REPL
+//! mode: declarations persist and may be repeated, `await` works at the top level, and the value of
+//! the last expression is known without evaluating it twice.
+
+mod inspector;
+mod intelligence;
+mod interrupt;
+mod main_program;
+mod rewrite;
+mod transpile;
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deno_core::PollEventLoopOptions;
+use kernel_host::host::Surroundings;
+use kernel_host::language::Cell;
+use kernel_host::language::Interrupt;
+use kernel_host::language::Language;
+use kernel_host::sink::SharedSink;
+use kernel_protocol::ErrorReport;
+use kernel_protocol::HostConfig;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::MainProgram;
+use kernel_protocol::Outcome;
+use kernel_protocol::Question;
+use kernel_protocol::launch::ModuleCache;
+use serde_json::Value;
+use serde_json::json;
+
+use self::inspector::Evaluation;
+use self::inspector::Inspector;
+use self::inspector::RemoteObject;
+use self::interrupt::Interrupter;
+use self::main_program::Program;
+use crate::event_loop;
+use crate::runtime::JsWorker;
+
+pub struct TypeScript {
+  // Declared before the worker: the session must be dropped before its isolate.
+  inspector: Inspector,
+  /// The object of `js/kernel.js` that shows results and errors.
+  host: RemoteObject,
+  js: JsWorker,
+  interrupter: Arc<Interrupter>,
+  sink: SharedSink,
+  /// Cells run so far, the running one included.
+  cells: u64,
+  /// Size of the heap when memory was last given back, in bytes.
+  relaxed_heap: usize,
+  /// Names they declared.
+  declared: rewrite::Declared,
+  program: Program,
+}
+
+/// How much the heap must have grown for a collection between cells, in bytes.
+const RELAX_BYTES: usize = 1 << 20;
+
+/// How long user code that a question meets may run.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+/// Why a call into the isolate has no answer.
+#[derive(Debug)]
+enum CallError {
+  Interrupted,
+  /// What the inspector said.
+  Protocol(String),
+}
+
+impl TypeScript {
+  /// For cells, or for a main program that comes later.
+  ///
+  /// # Errors
+  /// When the runtime cannot be booted.
+  pub async fn boot(
+    options: Surroundings,
+    modules: &ModuleCache,
+    main: Option<&MainProgram>,
+  ) -> io::Result<Self> {
+    let sink = options.sink.clone();
+    let mut js = match main {
+      Some(main) => JsWorker::boot_program(options, modules, main)?,
+      None => JsWorker::boot(options, modules)?,
+    };
+    let inspector = Inspector::connect(&mut js.worker);
+    let interrupter = Arc::new(Interrupter::new(js.isolate_handle()));
+    let mut typescript = Self {
+      inspector,
+      host: RemoteObject::default(),
+      js,
+      interrupter,
+      sink,
+      cells: 0,
+      relaxed_heap: 0,
+      declared: rewrite::Declared::default(),
+      program: Program::None,
+    };
+    let start = if main.is_some() {
+      "startProgram"
+    } else {
+      "start"
+    };
+    typescript.host = typescript
+      .evaluate_now(&format!(
+        "(()=>{{const k=Deno[Deno.internal].kernel;k.{start}();return k}})()"
+      ))
+      .map_err(|e| io::Error::other(format!("the kernel prelude failed: {e:?}")))?;
+    Ok(typescript)
+  }
+
+  /// Evaluates an expression of ours that neither waits nor takes long.
+  fn evaluate_now(&mut self, expression: &str) -> Result<RemoteObject, CallError> {
+    let id = self
+      .inspector
+      .post("Runtime.evaluate", &json!({ "expression": expression }));
+    let response = self
+      .inspector
+      .take(id)
+      .unwrap_or_else(|| Err("no answer".into()));
+    response
+      .and_then(Evaluation::parse)
+      .map_err(CallError::Protocol)?
+      .returned()
+  }
+
+  /// Posts a message and drives the event loop until its answer is there.
+  async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CallError> {
+    let id = self.inspector.post(method, params);
+    // REPL mode resolves through a promise that only the inspector holds, weakly: run the microtask
+    // before a garbage collection can take it.
+    self
+      .js
+      .worker
+      .js_runtime
+      .v8_isolate()
+      .perform_microtask_checkpoint();
+    poll_fn(|cx| {
+      self.interrupter.register(cx.waker());
+      loop {
+        if self.interrupter.take() {
+          self.inspector.abandon(id);
+          return Poll::Ready(Err(CallError::Interrupted));
+        }
+        if let Some(response) = self.inspector.take(id) {
+          return Poll::Ready(response.map_err(CallError::Protocol));
+        }
+        match self.poll_event_loop(cx) {
+          // Nothing left that could settle the cell: it waits for ever, or for an interrupt.
+          Poll::Ready(true) | Poll::Pending if !self.inspector.has(id) => return Poll::Pending,
+          _ => {}
+        }
+      }
+    })
+    .await
+  }
+
+  fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
+    let muted = self.interrupter.is_pending();
+    if !self.program.ends_with_errors() || muted {
+      let runtime = &mut self.js.worker.js_runtime;
+      return event_loop::poll(runtime, &*self.sink, muted, cx);
+    }
+    // Like `deno run`, which looks at the evaluation before anything of what it left runs.
+    self.program.advance(&mut self.js, &*self.sink, false, cx);
+    let runtime = &mut self.js.worker.js_runtime;
+    let polled = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
+    if let Poll::Ready(Err(error)) = &polled {
+      main_program::fail(&*self.sink, error);
+    }
+    let idle = polled.is_ready();
+    if self.program.advance(&mut self.js, &*self.sink, idle, cx) {
+      Poll::Ready(false)
+    } else {
+      polled.map(|_| true)
+    }
+  }
+
+  /// Calls a method of the prelude's host object that does not throw.
+  async fn call_host(
+    &mut self,
+    method: &str,
+    arguments: &[Value],
+  ) -> Result<RemoteObject, CallError> {
+    self.evaluate_on_host(method, arguments).await?.returned()
+  }
+
+  /// Calls a method of the prelude's host object.
+  async fn evaluate_on_host(
+    &mut self,
+    method: &str,
+    arguments: &[Value],
+  ) -> Result<Evaluation, CallError> {
+    let params = json!({
+      "objectId": self.host.object_id,
+      "functionDeclaration": format!("function(...a){{return this.{method}(...a)}}"),
+      "arguments": arguments,
+      "awaitPromise": true,
+      "objectGroup": inspector::CELL_GROUP,
+      "returnByValue": matches!(method, "members" | "inspectValue"),
+    });
+    let response = self.call("Runtime.callFunctionOn", &params).await?;
+    Evaluation::parse(response).map_err(CallError::Protocol)
+  }
+
+  async fn run(&mut self, code: &str) -> Result<Outcome, CallError> {
+    let name = format!("{}{}.ts", crate::runtime::CELL_URL_PREFIX, self.cells);
+    let cell = match transpile::prepare(code, &name, &mut self.declared) {
+      Ok(cell) => cell,
+      Err(report) => {
+        self.sink.emit(KernelEvent::ExecuteError(report));
+        return Ok(Outcome::Error);
+      }
+    };
+    if let Some(map) = cell.source_map {
+      self.js.source_maps.insert(name, map);
+    }
+    let params = json!({
+      "expression": cell.javascript,
+      "replMode": true,
+      "awaitPromise": true,
+      "objectGroup": inspector::CELL_GROUP,
+    });
+    let response = self.call("Runtime.evaluate", &params).await?;
+    let evaluation = Evaluation::parse(response).map_err(CallError::Protocol)?;
+    if let Some(exception) = evaluation.exception {
+      return self.report(&exception).await;
+    }
+    if !cell.shows_value {
+      return Ok(Outcome::Ok);
+    }
+    let arguments = [
+      evaluation.result.as_argument(),
+      json!({ "value": self.cells }),
+    ];
+    match self.evaluate_on_host("result", &arguments).await?.exception {
+      Some(exception) => self.report(&exception).await,
+      None => Ok(Outcome::Ok),
+    }
+  }
+
+  async fn report(&mut self, thrown: &RemoteObject) -> Result<Outcome, CallError> {
+    self.call_host("error", &[thrown.as_argument()]).await?;
+    Ok(Outcome::Error)
+  }
+
+  /// Mends what a termination in the wrong place leaves behind.
+  fn recover(&mut self) {
+    let params = json!({
+      "objectId": self.host.object_id,
+      "functionDeclaration": "function(){this.recover()}",
+    });
+    let id = self.inspector.post("Runtime.callFunctionOn", &params);
+    self.inspector.abandon(id);
+  }
+
+  fn interrupted(&mut self) -> Outcome {
+    self.js.cancel_imports();
+    self.recover();
+    self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
+      "KeyboardInterrupt",
+      "Execution interrupted by user",
+    )));
+    Outcome::Interrupted
+  }
+}
+
+#[async_trait(?Send)]
+impl Language for TypeScript {
+  fn interrupter(&self) -> Arc<dyn Interrupt> {
+    self.interrupter.clone()
+  }
+
+  async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {
+    self.js.configure(config, roots)?;
+    let env = json!({ "value": config.env });
+    self
+      .call_host("configure", &[env])
+      .await
+      .map(|_| ())
+      .map_err(|e| format!("the kernel could not be configured: {e:?}"))
+  }
+
+  async fn execute(&mut self, cell: Cell) -> Outcome {
+    self.cells += 1;
+    self.interrupter.begin(cell.execution_id);
+    // Wraps only after four billion cells, and then harmlessly.
+    self
+      .js
+      .set_running_cell(u32::try_from(self.cells).unwrap_or(1));
+    let result = self.run(&cell.code).await;
+    let outcome = match result {
+      Ok(outcome) => outcome,
+      Err(_) if self.js.exited().is_some() => Outcome::Error,
+      Err(CallError::Interrupted) => self.interrupted(),
+      Err(CallError::Protocol(_)) if self.interrupter.take() => self.interrupted(),
+      Err(CallError::Protocol(message)) => {
+        self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
+          "Error", message,
+        )));
+        Outcome::Error
+      }
+    };
+    if let Some(code) = self.js.exited() {
+      self.sink.fatal(&format!("exited with code {code}"));
+    }
+    self.js.set_running_cell(0);
+    self.interrupter.end();
+    self.inspector.release_cell_objects();
+    outcome
+  }
+
+  async fn run_program(&mut self, program: MainProgram) {
+    self.program = Program::start(&mut self.js, program, &*self.sink).await;
+  }
+
+  async fn answer(&mut self, question: Question) -> Value {
+    // Proxies and getters run user code even here.
+    let limit = self.interrupter.time_limit(ANSWER_TIME);
+    let answer = match question {
+      Question::Complete { code, cursor } => self.complete(&code, cursor).await,
+      Question::Inspect { code, cursor } => self.inspect(&code, cursor).await,
+      Question::IsComplete { code } => transpile::is_complete(&code),
+    };
+    drop(limit);
+    self.interrupter.end();
+    self.inspector.release_cell_objects();
+    answer
+  }
+
+  async fn idle(&mut self) {
+    poll_fn(|cx| {
+      self.interrupter.register(cx.waker());
+      loop {
+        // Stops a loop in a timer or a server that a cell left behind.
+        if self.interrupter.take() {
+          self.recover();
+        }
+        match self.poll_event_loop(cx) {
+          Poll::Ready(false) => {}
+          // New work can only come from the next cell.
+          Poll::Ready(true) | Poll::Pending => return Poll::<()>::Pending,
+        }
+      }
+    })
+    .await;
+  }
+
+  fn relax(&mut self) {
+    let isolate = self.js.worker.js_runtime.v8_isolate();
+    let heap = isolate.get_heap_statistics().total_physical_size();
+    // A full collection is worth its time only when there is something to find.
+    if heap > self.relaxed_heap + RELAX_BYTES {
+      isolate.low_memory_notification();
+      self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
+    }
+  }
+}

@@ -1,0 +1,482 @@
+//! From the TypeScript of a cell to the script the inspector evaluates, with a map back to what the
+//! user wrote.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use deno_ast::MediaType;
+use deno_ast::ModuleSpecifier;
+use deno_ast::ParseDiagnostic;
+use deno_ast::ParsedSource;
+use deno_ast::StartSourcePos;
+use deno_ast::diagnostics::Diagnostic;
+use deno_ast::swc::ast::Expr;
+use deno_ast::swc::ast::ModuleDecl;
+use deno_ast::swc::ast::ModuleItem;
+use deno_ast::swc::ast::Stmt;
+use deno_ast::swc::parser::error::SyntaxError;
+use kernel_protocol::ErrorReport;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::runtime::CellMap;
+use crate::typescript::rewrite;
+use crate::typescript::rewrite::Declaration;
+use crate::typescript::rewrite::Declared;
+use crate::typescript::rewrite::items;
+
+/// A cell, ready for `Runtime.evaluate`.
+#[derive(Debug)]
+pub struct PreparedCell {
+  pub javascript: String,
+  pub source_map: Option<CellMap>,
+  /// Whether the last statement is an expression, whose value the user wants to see. The script's
+  /// value is then a box, an array of that one value: the inspector would copy a long text, out of
+  /// the isolate and in again, but only refers to an array.
+  pub shows_value: bool,
+}
+
+/// Strict like a module; a line of its own, so that the cell's columns stay.
+const PROLOGUE: &str = "'use strict'; void 0;\n";
+
+/// Rewrites and transpiles a cell; notes in `declared` what it declares.
+///
+/// # Errors
+/// A report of the error, pointing into the cell.
+pub fn prepare(
+  code: &str,
+  name: &str,
+  declared: &mut Declared,
+) -> Result<PreparedCell, ErrorReport> {
+  let specifier = ModuleSpecifier::parse(name)
+    .map_err(|e| ErrorReport::new("Error", format!("not a cell name: {name}: {e}")))?;
+  let cell = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
+  let ParsedCell {
+    source,
+    script,
+    new,
+    boxed,
+  } = cell;
+  if let Some((name, at)) = declared.assigned_constant(&source, &new) {
+    return Err(constant_error(&source, &name, at.start));
+  }
+  let enums = rewrite::enum_names(&source);
+  let emitted = script
+    .transpile(
+      &deno_ast::TranspileOptions::default(),
+      &deno_ast::TranspileModuleOptions {
+        module_kind: Some(deno_ast::ModuleKind::Esm),
+      },
+      &deno_ast::EmitOptions {
+        source_map: deno_ast::SourceMapOption::Separate,
+        inline_sources: false,
+        ..Default::default()
+      },
+    )
+    .map_err(|e| ErrorReport::new("SyntaxError", e.to_string()))?
+    .into_source();
+  // An empty first line in the mappings stands for the prologue.
+  let source_map = emitted.source_map.map(|map| CellMap {
+    json: map
+      .replacen(r#""mappings":""#, r#""mappings":";"#, 1)
+      .into_bytes(),
+    boxed: boxed.as_ref().map(|value| position_of(code, value.start)),
+  });
+  let text = fresh_enums(emitted.text, &enums, declared);
+  declared.add(new);
+  Ok(PreparedCell {
+    javascript: format!("{PROLOGUE}{text}\n//# sourceURL={name}"),
+    source_map,
+    shows_value: boxed.is_some(),
+  })
+}
+
+/// Line and column of a byte, both from 0; columns count UTF-16 code units, as source maps do.
+fn position_of(code: &str, byte: usize) -> (u32, u32) {
+  let before = code.get(..byte).unwrap_or_default();
+  let line = before.rsplit('\n').next().unwrap_or_default();
+  let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+  (
+    count(before.matches('\n').count()),
+    count(line.encode_utf16().count()),
+  )
+}
+
+struct ParsedCell {
+  /// As the user wrote it.
+  source: ParsedSource,
+  /// As a script may hold it.
+  script: ParsedSource,
+  /// What it declares.
+  new: Vec<(String, Declaration)>,
+  /// Where the expression lies whose value is shown, in bytes of the source.
+  boxed: Option<Range<usize>>,
+}
+
+/// Parses a cell, makes a script of it, and tells what it declares.
+fn parse_cell(
+  code: &str,
+  name: &ModuleSpecifier,
+  declared: &Declared,
+) -> Result<ParsedCell, ParseDiagnostic> {
+  // The prologue stands before it, where a hashbang would be an error.
+  let commented = code.strip_prefix("#!").map(|rest| format!("//{rest}"));
+  let code = commented.as_deref().unwrap_or(code);
+  // `{ a: 1 }` means the object, as in every REPL, when it can.
+  let trimmed = code.trim();
+  if trimmed.starts_with('{')
+    && trimmed.ends_with('}')
+    && let Ok(script) = parse(format!("[({code}\n)]"), name)
+    && is_boxed_object(&script)
+  {
+    return Ok(ParsedCell {
+      source: script.clone(),
+      script,
+      new: Vec::new(),
+      boxed: Some(0..code.len()),
+    });
+  }
+  let source = parse(code.to_owned(), name)?;
+  let new = rewrite::declarations(&source);
+  // An import becomes an expression, but has no value to show.
+  let boxed = match last_statement(&source) {
+    Some(ModuleItem::Stmt(Stmt::Expr(statement))) => Some(rewrite::bytes(&*statement.expr)),
+    Some(ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export))) => {
+      Some(rewrite::bytes(&*export.expr))
+    }
+    Some(_) | None => None,
+  };
+  let script = match rewrite::as_script(&source, code, declared, boxed.as_ref()) {
+    Some(script) => parse(script, name)?,
+    None => source.clone(),
+  };
+  Ok(ParsedCell {
+    source,
+    script,
+    new,
+    boxed,
+  })
+}
+
+/// Whether a cell is nothing but `[({ … })]`.
+fn is_boxed_object(parsed: &ParsedSource) -> bool {
+  let mut items = items(parsed);
+  let (Some(ModuleItem::Stmt(Stmt::Expr(statement))), None) = (items.next(), items.next()) else {
+    return false;
+  };
+  let Expr::Array(list) = &*statement.expr else {
+    return false;
+  };
+  matches!(&list.elems[..], [Some(only)]
+    if matches!(&*only.expr, Expr::Paren(p) if matches!(*p.expr, Expr::Object(_))))
+}
+
+/// TypeScript merges an enum into one of the same name; here that would be the one of an earlier
+/// cell, often its own former version. Makes each a new binding.
+fn fresh_enums(mut text: String, enums: &[String], declared: &Declared) -> String {
+  for name in enums {
+    let (head, tail) = (format!("var {name} = "), format!("}}({name} || {{}});"));
+    let starts_line = |at: usize| at == 0 || text[..at].ends_with('\n');
+    let Some(start) = text
+      .match_indices(&head)
+      .map(|(at, _)| at)
+      .find(|at| starts_line(*at))
+    else {
+      continue;
+    };
+    let Some(end) = text[start..].find(&tail).map(|at| start + at) else {
+      continue;
+    };
+    text.replace_range(end..end + tail.len(), "}({});");
+    text.replace_range(start..start + "var".len(), declared.keyword(name));
+  }
+  text
+}
+
+fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
+  let position = parsed
+    .text_info_lazy()
+    .line_and_column_display(StartSourcePos::START_SOURCE_POS + at);
+  let evalue = "Assignment to constant variable.".to_owned();
+  let cell = parsed
+    .specifier()
+    .as_str()
+    .trim_start_matches("file:///")
+    .to_owned();
+  ErrorReport {
+    ename: "TypeError".into(),
+    traceback: vec![format!(
+      "TypeError: {evalue}\n    at {cell}:{}:{} ({name})",
+      position.line_number, position.column_number
+    )],
+    evalue,
+  }
+}
+
+/// As TypeScript, and when that fails as TSX; the first error is the one to show.
+fn parse(text: String, specifier: &ModuleSpecifier) -> Result<ParsedSource, ParseDiagnostic> {
+  let text: Arc<str> = text.into();
+  let parse_as = |media_type| {
+    deno_ast::parse_module(deno_ast::ParseParams {
+      specifier: specifier.clone(),
+      text: text.clone(),
+      media_type,
+      capture_tokens: false,
+      scope_analysis: true,
+      maybe_syntax: None,
+    })
+    .and_then(|parsed| match parsed.diagnostics().first() {
+      Some(error) => Err(error.clone()),
+      None => Ok(parsed),
+    })
+  };
+  parse_as(MediaType::TypeScript).or_else(|e| parse_as(MediaType::Tsx).map_err(|_| e))
+}
+
+fn last_statement(parsed: &ParsedSource) -> Option<&ModuleItem> {
+  items(parsed)
+    .rev()
+    .find(|item| !matches!(item, ModuleItem::Stmt(Stmt::Empty(_))))
+}
+
+fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
+  let position = diagnostic.display_position();
+  let message = diagnostic.message();
+  ErrorReport {
+    ename: "SyntaxError".into(),
+    evalue: format!(
+      "{message} ({}:{})",
+      position.line_number, position.column_number
+    ),
+    traceback: vec![diagnostic.to_string().replace("file:///", "")],
+  }
+}
+
+/// The answer to an `is_complete` request, as Jupyter shapes it.
+pub fn is_complete(code: &str) -> Value {
+  let specifier = ModuleSpecifier::parse("file:///cell.ts").expect("a constant URL");
+  match parse_cell(code, &specifier, &Declared::default()) {
+    Ok(_) => json!({ "status": "complete" }),
+    Err(error) if goes_on(&error, code) => json!({ "status": "incomplete", "indent": "    " }),
+    Err(_) => json!({ "status": "invalid" }),
+  }
+}
+
+/// Whether more input could mend the error.
+fn goes_on(error: &ParseDiagnostic, code: &str) -> bool {
+  let start = error
+    .range()
+    .as_byte_range(StartSourcePos::START_SOURCE_POS)
+    .start;
+  match error.kind() {
+    SyntaxError::Eof
+    | SyntaxError::UnterminatedTpl
+    | SyntaxError::UnterminatedBlockComment
+    | SyntaxError::UnterminatedJSXContents => true,
+    SyntaxError::UnterminatedStrLit | SyntaxError::UnterminatedRegExp => false,
+    SyntaxError::Unexpected { got, .. } => got.contains("eof"),
+    SyntaxError::Expected(_, got) => got.contains("eof"),
+    _ => start >= code.trim_end().len(),
+  }
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  fn javascript(code: &str) -> String {
+    javascript_after("", code)
+  }
+
+  /// The second of two cells.
+  fn javascript_after(first: &str, second: &str) -> String {
+    let mut declared = Declared::default();
+    prepare(first, "file:///cell-1.ts", &mut declared).expect("transpiles");
+    let cell = prepare(second, "file:///cell-1.ts", &mut declared).expect("transpiles");
+    let body = cell
+      .javascript
+      .strip_prefix(PROLOGUE)
+      .expect("the prologue");
+    body
+      .split("\n//# sourceURL")
+      .next()
+      .unwrap_or_default()
+      .trim()
+      .to_owned()
+  }
+
+  fn shows_value(code: &str) -> bool {
+    prepare(code, "file:///cell-1.ts", &mut Declared::default())
+      .expect("transpiles")
+      .shows_value
+  }
+
+  #[test]
+  fn types_are_erased_and_imports_become_dynamic() {
+    assert_eq!(javascript("const a: number = 1;"), "let a = 1;");
+    for (import, script) in [
+      (
+        r#"import { sep as s } from "m";"#,
+        r#"let { "sep": s } = await import("m");"#,
+      ),
+      (
+        r#"import d, { type T } from "m";"#,
+        r#"let { "default": d } = await import("m");"#,
+      ),
+      (
+        r#"import * as n from "m";"#,
+        r#"let n = await import("m");"#,
+      ),
+      (r#"import "m";"#, r#"await import("m");"#),
+      (r#"import type { T } from "m";"#, ""),
+      (
+        r#"import j from "m" with { type: "json" };"#,
+        r#"let { "default": j } = await import("m", { with: { type: "json" } });"#,
+      ),
+    ] {
+      let text = javascript(import);
+      let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+      assert_eq!(text, script, "{import}");
+    }
+  }
+
+  #[test]
+  fn exports_are_dropped_and_their_declarations_kept() {
+    assert_eq!(javascript("export const a = 1;"), "let a = 1;");
+    assert_eq!(javascript("let a = 1; export { a };"), "let a = 1;");
+    assert_eq!(
+      javascript("export default function f() {}"),
+      "function f() {}"
+    );
+    assert!(shows_value("export default 1 + 1"));
+  }
+
+  #[test]
+  fn using_becomes_a_plain_binding() {
+    assert_eq!(javascript("using a = f();"), "let a = f();");
+    assert_eq!(javascript("await using a = f();"), "let a = f();");
+  }
+
+  #[test]
+  fn a_name_may_be_declared_again_in_any_way() {
+    assert_eq!(
+      javascript_after("function f() {}", "const f = 1;"),
+      "var f = 1;"
+    );
+    assert_eq!(javascript_after("var v = 1", "let v = 2;"), "var v = 2;");
+    assert_eq!(javascript_after("let v = 1", "var v = 2;"), "let v = 2;");
+    assert_eq!(
+      javascript_after("var { a } = o", "class a {}"),
+      "var a = class a {\n};"
+    );
+    assert_eq!(
+      javascript_after("const f = 1", "function f() {}"),
+      "let f = function f() {};"
+    );
+    assert_eq!(javascript_after("let v = 1", "const v = 2;"), "let v = 2;");
+    let import = javascript_after("var s = 1", r#"import { s, t } from "m";"#);
+    let import = import.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+      import.contains("let { \"t\": t }") && import.contains("var { \"s\": s }"),
+      "{import}"
+    );
+  }
+
+  #[test]
+  fn constants_stay_constant_in_every_scope_but_their_own_shadow() {
+    let mut declared = Declared::default();
+    let mut run = |code: &str| prepare(code, "file:///cell-1.ts", &mut declared).map(|_| ());
+    run("const c = 1; let l = 1;").expect("declares");
+    for code in [
+      "c = 2",
+      "c++",
+      "function g() { [c] = [2]; }",
+      "for (c of []) {}",
+    ] {
+      let report = run(code).expect_err(code);
+      assert_eq!(report.evalue, "Assignment to constant variable.", "{code}");
+    }
+    for code in [
+      "l = 2",
+      "function h(c) { c = 2 }",
+      "{ let c; c = 2 }",
+      "let c = 2; c = 3",
+      "c = 4",
+    ] {
+      run(code).expect(code);
+    }
+    assert!(run("const k = 1; k = 2").is_err());
+  }
+
+  #[test]
+  fn an_enum_does_not_merge_with_an_earlier_cell() {
+    let text = javascript("enum E { A }");
+    assert!(
+      text.starts_with("let E = ") && text.ends_with("}({});"),
+      "{text}"
+    );
+    assert!(javascript_after("var E = 1", "enum E { A }").starts_with("var E = "));
+  }
+
+  #[test]
+  fn a_hashbang_is_a_comment() {
+    assert!(javascript("#!/usr/bin/env deno\nlet a = 1").ends_with("let a = 1;"));
+  }
+
+  #[test]
+  fn only_a_trailing_expression_shows_a_value() {
+    for code in [
+      "1",
+      "f()",
+      "await f()",
+      "new A()",
+      "a = 1;",
+      "({ a: 1 })",
+      "{ a: 1 }",
+      "1;;",
+    ] {
+      assert!(shows_value(code), "{code}");
+    }
+    for code in [
+      "",
+      "let a = 1",
+      "if (a) 1",
+      "for (;;) 1",
+      "1; let b = 2",
+      "{ let a = 1; }",
+      "// x",
+    ] {
+      assert!(!shows_value(code), "{code}");
+    }
+  }
+
+  #[test]
+  fn a_syntax_error_points_into_the_cell() {
+    let report = prepare(
+      "let a = 1;\nlet b = ;",
+      "file:///cell-1.ts",
+      &mut Declared::default(),
+    )
+    .expect_err("is invalid");
+    assert_eq!(report.ename, "SyntaxError");
+    assert!(report.evalue.ends_with("(2:9)"), "{}", report.evalue);
+  }
+
+  #[test]
+  fn completeness_tells_open_from_wrong() {
+    for (code, status) in [
+      ("1 + 1", "complete"),
+      ("", "complete"),
+      ("function f() {", "incomplete"),
+      ("const a = [1,", "incomplete"),
+      ("`abc", "incomplete"),
+      ("/* abc", "incomplete"),
+      ("if (a) {\n  b(", "incomplete"),
+      ("let = = 2", "invalid"),
+      (")", "invalid"),
+      ("'abc", "invalid"),
+    ] {
+      assert_eq!(is_complete(code)["status"], status, "{code}");
+    }
+  }
+}

@@ -1,0 +1,42 @@
+//! What can go wrong with one index.
+
+use access::Classified;
+use access::ErrorKind;
+
+/// Each names the document, the field or the file that it is about. Nothing has changed when one is
+/// returned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+  /// The request cannot be meant.
+  #[error("{0}")]
+  Invalid(String),
+  /// There is no such file.
+  #[error("{0}")]
+  NotFound(String),
+  /// The file is there already.
+  #[error("{0}")]
+  Exists(String),
+  /// The index is not in a state for it.
+  #[error("{0}")]
+  Conflict(String),
+  #[error("{0}")]
+  TooLarge(String),
+  /// The file is not what it should be.
+  #[error("{0}")]
+  Corrupt(String),
+  /// The disk does not do what it should.
+  #[error("{0}")]
+  Storage(String),
+}
+
+impl Classified for IndexError {
+  fn kind(&self) -> ErrorKind {
+    match self {
+      Self::Invalid(_) => ErrorKind::Invalid,
+      Self::NotFound(_) => ErrorKind::NotFound,
+      Self::Exists(_) | Self::Conflict(_) => ErrorKind::Conflict,
+      Self::TooLarge(_) => ErrorKind::TooLarge,
+      Self::Corrupt(_) | Self::Storage(_) => ErrorKind::Internal,
+    }
+  }
+}

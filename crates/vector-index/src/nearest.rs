@@ -1,0 +1,245 @@
+//! The nearest vectors, exactly.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use crate::Shared;
+use crate::filter::Filter;
+use crate::quantised::Ordered;
+use crate::quantised::Scan;
+use crate::quantised::Segment;
+use crate::schema;
+use crate::simd;
+use crate::snapshot::SEGMENT;
+use crate::snapshot::Snapshot;
+use crate::types::Metric;
+use crate::vectors;
+
+/// Most results that sqlite-vec gives.
+const SQLITE_VEC_MOST: usize = 4096;
+
+/// How many times longer it takes to fetch one vector than to pass over one in a scan of all.
+const FETCH_COST: u64 = 12;
+
+/// How many of the nearest of all are looked at for each that is wanted and that a filter must take,
+/// and least.
+const AMONG: usize = 32;
+const AMONG_LEAST: usize = 256;
+
+/// What is searched for.
+#[derive(Clone, Copy)]
+pub(crate) struct Goal<'a> {
+  pub vector: &'a [f32],
+  pub metric: Metric,
+  pub k: usize,
+  pub filter: Option<&'a Filter>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Near {
+  pub rowid: i64,
+  pub distance: f32,
+}
+
+impl Near {
+  /// Nearest first; of equals the older document.
+  fn key(&self) -> (Ordered, i64) {
+    (Ordered(self.distance), self.rowid)
+  }
+}
+
+/// Whether it is faster to fetch and compare that many vectors than to scan.
+pub(crate) fn are_few(some: usize, count: u64) -> bool {
+  some <= 200 || some as u64 * FETCH_COST < count / 4
+}
+
+/// The k nearest of these documents.
+pub(crate) fn of(
+  connection: &Connection,
+  goal: &Goal<'_>,
+  rowids: impl IntoIterator<Item = i64>,
+) -> rusqlite::Result<Vec<Near>> {
+  let distance = Distance::new(goal);
+  let mut near = Vec::new();
+  vectors::read(connection, goal.vector.len(), rowids, |rowid, vector| {
+    let distance = distance.to(vector);
+    near.push(Near { rowid, distance });
+  })?;
+  near.sort_unstable_by_key(Near::key);
+  near.truncate(goal.k);
+  Ok(near)
+}
+
+/// Scans the bytes in memory, and compares exactly what can be among the nearest.
+pub(crate) fn with_memory(
+  connection: &Connection,
+  goal: &Goal<'_>,
+  snapshot: &Arc<Snapshot>,
+  count: u64,
+  allowed: Option<&[i64]>,
+) -> rusqlite::Result<Vec<Near>> {
+  let scale = Scan::new(goal.vector, goal.metric, goal.k);
+  let candidates = snapshot.scan(Scan::new(goal.vector, goal.metric, goal.k), allowed);
+  // The best estimates first: what they really are rules most of the others out.
+  let first = candidates.len().min(goal.k + 16);
+  let (first, rest) = candidates.split_at(first);
+  let mut near = of(
+    connection,
+    goal,
+    first.iter().map(|candidate| candidate.rowid),
+  )?;
+  let worst = near.last().filter(|_| near.len() == goal.k);
+  let worst = worst.map_or(f32::NEG_INFINITY, |worst| scale.key(worst.distance));
+  let rest: Vec<i64> = rest
+    .iter()
+    .filter(|candidate| candidate.upper >= worst)
+    .map(|candidate| candidate.rowid)
+    .collect();
+  if rest.len() > 200 && rest.len() as u64 * FETCH_COST > count {
+    // So many are nearly as near that bytes cannot tell them apart.
+    return without_memory(connection, goal, allowed);
+  }
+  near.extend(of(connection, goal, rest)?);
+  near.sort_unstable_by_key(Near::key);
+  near.truncate(goal.k);
+  Ok(near)
+}
+
+/// The k nearest that the filter takes, if they are among the nearest of all: then no other document
+/// need be shown to the filter, which takes longer for all of them than the scan.
+pub(crate) fn passing(
+  connection: &Connection,
+  goal: &Goal<'_>,
+  filter: &Filter,
+  snapshot: &Arc<Snapshot>,
+  count: u64,
+) -> rusqlite::Result<Option<Vec<Near>>> {
+  let depth = goal.k.saturating_mul(AMONG).max(AMONG_LEAST);
+  if depth as u64 * FETCH_COST > count {
+    return Ok(None);
+  }
+  let everything = Goal {
+    k: depth,
+    filter: None,
+    ..*goal
+  };
+  let mut near = with_memory(connection, &everything, snapshot, count, None)?;
+  let taken = filter.taken(connection, near.iter().map(|near| near.rowid))?;
+  near.retain(|near| taken.contains(&near.rowid));
+  near.truncate(goal.k);
+  Ok((near.len() == goal.k).then_some(near))
+}
+
+/// Compares all vectors in the file.
+pub(crate) fn without_memory(
+  connection: &Connection,
+  goal: &Goal<'_>,
+  allowed: Option<&[i64]>,
+) -> rusqlite::Result<Vec<Near>> {
+  if goal.metric != Metric::Dot && goal.k <= SQLITE_VEC_MOST {
+    let rowids = sqlite_vec(connection, goal)?;
+    return of(connection, goal, rowids);
+  }
+  let distance = Distance::new(goal);
+  let mut nearest = BinaryHeap::with_capacity(goal.k + 1);
+  vectors::read_all(connection, goal.vector.len(), |rowid, vector| {
+    if allowed.is_none_or(|allowed| allowed.binary_search(&rowid).is_ok()) {
+      nearest.push((Ordered(distance.to(vector)), rowid));
+      if nearest.len() > goal.k {
+        nearest.pop();
+      }
+    }
+    true
+  })?;
+  let nearest = nearest.into_sorted_vec().into_iter();
+  let near = nearest.map(|(Ordered(distance), rowid)| Near { rowid, distance });
+  Ok(near.collect())
+}
+
+/// What sqlite-vec finds.
+fn sqlite_vec(connection: &Connection, goal: &Goal<'_>) -> rusqlite::Result<Vec<i64>> {
+  let mut sql = "SELECT rowid FROM vector WHERE embedding MATCH ?1 AND k = ?2".to_owned();
+  let mut bytes = Vec::new();
+  vectors::to_bytes(goal.vector, &mut bytes);
+  let mut parameters = vec![Value::from(bytes), Value::from(goal.k as i64)];
+  if let Some(filter) = goal.filter {
+    let taken = filter.sql(3);
+    sql += &format!(
+      " AND rowid IN (SELECT rowid FROM document WHERE {})",
+      taken.expression
+    );
+    parameters.extend(taken.parameters);
+  }
+  let mut select = connection.prepare_cached(&sql)?;
+  let rows = select.query_map(rusqlite::params_from_iter(parameters), |row| row.get(0))?;
+  rows.collect()
+}
+
+/// The distance from one vector, by one metric.
+struct Distance<'a> {
+  vector: &'a [f32],
+  length: f32,
+  metric: Metric,
+}
+
+impl<'a> Distance<'a> {
+  fn new(goal: &Goal<'a>) -> Self {
+    Self {
+      vector: goal.vector,
+      length: simd::dot(goal.vector, goal.vector).sqrt(),
+      metric: goal.metric,
+    }
+  }
+
+  fn to(&self, other: &[f32]) -> f32 {
+    match self.metric {
+      Metric::Cosine => {
+        let length = simd::dot(other, other).sqrt();
+        1.0 - (simd::dot(self.vector, other) / self.length / length).clamp(-1.0, 1.0)
+      }
+      Metric::L2 => simd::squared_distance(self.vector, other).sqrt(),
+      Metric::Dot => -simd::dot(self.vector, other),
+    }
+  }
+}
+
+impl Shared {
+  /// Reads all vectors, as the transaction of `connection` sees them, into memory.
+  pub(crate) fn load(
+    &self,
+    connection: &Connection,
+    ticket: u64,
+  ) -> rusqlite::Result<Option<Arc<Snapshot>>> {
+    let loaded = self.read_segments(connection);
+    let snapshot = loaded.as_ref().ok().and_then(Option::as_ref).cloned();
+    self.cache.loaded(ticket, snapshot);
+    loaded.map(|snapshot| snapshot.map(Arc::new))
+  }
+
+  /// Nothing when the index is being closed.
+  fn read_segments(&self, connection: &Connection) -> rusqlite::Result<Option<Snapshot>> {
+    let options = self.settings().options;
+    let state = schema::state(connection)?;
+    let dimension = options.dimension.unwrap_or_default();
+    let mut segments = vec![Segment::default()];
+    let mut closing = false;
+    vectors::read_all(connection, dimension, |rowid, vector| {
+      closing = self.closing.load(Ordering::Acquire);
+      if segments
+        .last()
+        .is_none_or(|segment| segment.len() >= SEGMENT)
+      {
+        segments.push(Segment::default());
+      }
+      if let Some(segment) = segments.last_mut() {
+        segment.push(rowid, vector, options.metric);
+      }
+      !closing
+    })?;
+    Ok((!closing).then(|| Snapshot::new(state.generation, dimension, segments)))
+  }
+}

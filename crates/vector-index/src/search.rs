@@ -1,0 +1,274 @@
+//! Queries.
+
+use std::collections::HashMap;
+use std::thread;
+
+use rusqlite::Connection;
+
+use crate::Index;
+use crate::check;
+use crate::error::IndexError;
+use crate::fulltext;
+use crate::nearest;
+use crate::nearest::Goal;
+use crate::nearest::Near;
+use crate::read;
+use crate::schema;
+use crate::snapshot::Lookup;
+use crate::types::Hit;
+use crate::types::Query;
+use crate::vectors;
+
+/// Bytes of vectors that a query reads into memory itself; with more it leaves that to a thread,
+/// and asks sqlite-vec meanwhile.
+const LOAD_BYTES: u64 = 64 << 20;
+
+/// How deep the lists are that are fused, in pages of hits, and at least.
+const FUSED_PAGES: usize = 4;
+const FUSED_HITS: usize = 100;
+
+/// A document that was found.
+#[derive(Clone, Copy)]
+struct Found {
+  rowid: i64,
+  score: f32,
+  distance: Option<f32>,
+}
+
+/// Whether a search has to begin again, for its view of the file is older than what is in memory.
+enum Outcome<T> {
+  Done(T),
+  Behind,
+}
+
+impl Index {
+  /// The best hits, best first.
+  ///
+  /// # Errors
+  /// When the query has neither vector nor text, or its vector does not fit.
+  pub fn query(&self, query: &Query) -> Result<Vec<Hit>, IndexError> {
+    let options = self.options();
+    let text = query.text.as_deref().filter(|text| !text.is_empty());
+    if query.vector.is_none() && text.is_none() {
+      return Err(IndexError::Invalid(
+        "query: has neither vector nor text; give one of them".into(),
+      ));
+    }
+    if !query.threshold.is_finite() {
+      return Err(IndexError::Invalid(
+        "threshold: must be a finite number".into(),
+      ));
+    }
+    let mut vector = query.vector.clone();
+    if let Some(vector) = &mut vector {
+      let dimension = options.dimension.unwrap_or(vector.len());
+      check::vector(vector, dimension, &options, || "query".to_owned())?;
+    }
+    let wanted = query.offset.saturating_add(query.k);
+    let (Some(dimension), true) = (options.dimension, query.k > 0) else {
+      return Ok(Vec::new());
+    };
+    // A query begins again only when a write was committed in between.
+    for attempt in 0.. {
+      let reader = self.shared.reader()?;
+      let run = || -> rusqlite::Result<Outcome<Vec<Hit>>> {
+        let transaction = reader.unchecked_transaction()?;
+        let goal = |k| Goal {
+          vector: vector.as_deref().unwrap_or_default(),
+          metric: options.metric,
+          k,
+          filter: query.filter.as_ref(),
+        };
+        let patient = attempt < 3;
+        let found = match (vector.is_some(), text) {
+          (true, None) => {
+            let Outcome::Done(near) = self.nearest(&transaction, &goal(wanted), patient)? else {
+              return Ok(Outcome::Behind);
+            };
+            by_distance(near, options.metric)
+          }
+          (true, Some(text)) => {
+            let depth = wanted.saturating_mul(FUSED_PAGES).max(FUSED_HITS);
+            let Outcome::Done(near) = self.nearest(&transaction, &goal(depth), patient)? else {
+              return Ok(Outcome::Behind);
+            };
+            let filter = query.filter.as_ref();
+            fused(near, fulltext::search(&transaction, text, filter, depth)?)
+          }
+          (false, text) => {
+            let text = text.unwrap_or_default();
+            by_rank(fulltext::search(
+              &transaction,
+              text,
+              query.filter.as_ref(),
+              wanted,
+            )?)
+          }
+        };
+        let found = found
+          .into_iter()
+          .filter(|found| found.score >= query.threshold);
+        let page: Vec<Found> = found.skip(query.offset).take(query.k).collect();
+        hits(&transaction, dimension, query, &page).map(Outcome::Done)
+      };
+      if let Outcome::Done(hits) = run().map_err(|e| self.shared.failed(e))? {
+        return Ok(hits);
+      }
+    }
+    Ok(Vec::new())
+  }
+
+  fn nearest(
+    &self,
+    connection: &Connection,
+    goal: &Goal<'_>,
+    patient: bool,
+  ) -> rusqlite::Result<Outcome<Vec<Near>>> {
+    let state = schema::state(connection)?;
+    let goal = Goal {
+      k: goal
+        .k
+        .min(usize::try_from(state.count).unwrap_or(usize::MAX)),
+      ..*goal
+    };
+    if goal.k == 0 {
+      return Ok(Outcome::Done(Vec::new()));
+    }
+    if let Some(filter) = goal.filter
+      && let Some(snapshot) = self.shared.cache.ready(state.generation)
+      && let Some(near) = nearest::passing(connection, &goal, filter, &snapshot, state.count)?
+    {
+      return Ok(Outcome::Done(near));
+    }
+    let allowed = match goal.filter {
+      Some(filter) => Some(filter.rowids(connection)?),
+      None => None,
+    };
+    if let Some(few) = allowed
+      .as_ref()
+      .filter(|allowed| nearest::are_few(allowed.len(), state.count))
+    {
+      return nearest::of(connection, &goal, few.iter().copied()).map(Outcome::Done);
+    }
+    let dimension = goal.vector.len();
+    let snapshot = match self
+      .shared
+      .cache
+      .look_up(state.generation, state.count, dimension)
+    {
+      Lookup::Ready(snapshot) => Some(snapshot),
+      Lookup::Behind if patient => return Ok(Outcome::Behind),
+      Lookup::Behind | Lookup::Absent => None,
+      Lookup::Load(ticket) => {
+        if state.count * 4 * dimension as u64 <= LOAD_BYTES {
+          self.shared.load(connection, ticket)?
+        } else {
+          self.load_aside(ticket);
+          None
+        }
+      }
+    };
+    let near = match snapshot {
+      Some(snapshot) => nearest::with_memory(
+        connection,
+        &goal,
+        &snapshot,
+        state.count,
+        allowed.as_deref(),
+      ),
+      None => nearest::without_memory(connection, &goal, allowed.as_deref()),
+    };
+    near.map(Outcome::Done)
+  }
+
+  /// Reads the vectors into memory on a thread of its own.
+  pub(crate) fn load_aside(&self, ticket: u64) {
+    let shared = self.shared.clone();
+    let load = move || {
+      let loaded = shared.reader().and_then(|reader| {
+        let transaction = reader
+          .unchecked_transaction()
+          .map_err(|e| shared.failed(e))?;
+        shared
+          .load(&transaction, ticket)
+          .map_err(|e| shared.failed(e))
+      });
+      if let Err(error) = loaded {
+        shared.cache.loaded(ticket, None);
+        tracing::warn!(%error, "an index could not be read into memory");
+      }
+    };
+    let thread = thread::Builder::new().name("index-load".into()).spawn(load);
+    match thread {
+      Ok(thread) => {
+        let mut loader = self.loader.lock().unwrap_or_else(|e| e.into_inner());
+        *loader = Some(thread);
+      }
+      Err(error) => {
+        self.shared.cache.loaded(ticket, None);
+        tracing::warn!(%error, "no thread to read an index into memory");
+      }
+    }
+  }
+}
+
+fn by_distance(near: Vec<Near>, metric: super::Metric) -> Vec<Found> {
+  let found = near.into_iter().map(|near| Found {
+    rowid: near.rowid,
+    score: metric.score(near.distance),
+    distance: Some(near.distance),
+  });
+  found.collect()
+}
+
+fn by_rank(ranked: Vec<(i64, f64)>) -> Vec<Found> {
+  let found = ranked.into_iter().map(|(rowid, rank)| Found {
+    rowid,
+    score: fulltext::score(rank),
+    distance: None,
+  });
+  found.collect()
+}
+
+fn fused(near: Vec<Near>, ranked: Vec<(i64, f64)>) -> Vec<Found> {
+  let distances: HashMap<i64, f32> = near.iter().map(|n| (n.rowid, n.distance)).collect();
+  let lists = [
+    near.into_iter().map(|near| near.rowid).collect(),
+    ranked.into_iter().map(|(rowid, _)| rowid).collect(),
+  ];
+  let found = fulltext::fuse(&lists)
+    .into_iter()
+    .map(|(rowid, score)| Found {
+      rowid,
+      score,
+      distance: distances.get(&rowid).copied(),
+    });
+  found.collect()
+}
+
+fn hits(
+  connection: &Connection,
+  dimension: usize,
+  query: &Query,
+  page: &[Found],
+) -> rusqlite::Result<Vec<Hit>> {
+  let mut read_vectors = HashMap::new();
+  if query.include_vectors {
+    let rowids = page.iter().map(|found| found.rowid);
+    vectors::read(connection, dimension, rowids, |rowid, vector| {
+      read_vectors.insert(rowid, vector.to_vec());
+    })?;
+  }
+  let hits = page.iter().map(|found| {
+    let document = read::by_rowid(connection, found.rowid)?;
+    Ok(Hit {
+      id: document.id,
+      score: found.score,
+      distance: found.distance,
+      text: document.text,
+      metadata: document.metadata.filter(|_| query.include_metadata),
+      vector: read_vectors.remove(&found.rowid),
+    })
+  });
+  hits.collect()
+}

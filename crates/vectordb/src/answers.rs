@@ -1,0 +1,253 @@
+//! What is answered; members are named as the original named them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use chrono::DateTime;
+use chrono::SecondsFormat;
+use chrono::Utc;
+use serde::Serialize;
+use serde::Serializer;
+use utoipa::ToSchema;
+use vector_index::Metric;
+use vector_index::Stored;
+
+use crate::embedding::ProviderKind;
+use crate::embedding::UsageReport;
+use crate::id::IndexId;
+use crate::options::InactivityTimeout;
+use crate::permission::Permission;
+
+/// With milliseconds, as JavaScript writes it.
+fn timestamp<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+  serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+pub(crate) fn optional_timestamp<S: Serializer>(
+  time: &Option<DateTime<Utc>>,
+  serializer: S,
+) -> Result<S::Ok, S::Error> {
+  match time {
+    Some(time) => timestamp(time, serializer),
+    None => serializer.serialize_none(),
+  }
+}
+
+/// An open index.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexInfo {
+  pub id: IndexId,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub namespace: Option<String>,
+  #[serde(serialize_with = "timestamp")]
+  pub created: DateTime<Utc>,
+  pub document_count: u64,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub embedding_dimension: Option<usize>,
+  /// Whether it was off-loaded before.
+  pub is_from_offload: bool,
+  /// Name of its provider, or `Built-in`.
+  pub embedding_provider: String,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub embedding_model: Option<String>,
+  pub metric: Metric,
+  pub permission: Permission,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub max_documents: Option<u64>,
+  pub activity_monitoring: ActivityInfo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivityInfo {
+  #[serde(serialize_with = "timestamp")]
+  pub last_activity: DateTime<Utc>,
+  /// In milliseconds; nothing when it is not off-loaded by itself.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub time_until_offload: Option<u64>,
+  pub inactivity_timeout: InactivityTimeout,
+  pub enabled: bool,
+}
+
+/// Some of an index's documents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentPage {
+  pub documents: Vec<Stored>,
+  /// How many there are on all pages.
+  pub total: u64,
+}
+
+/// What adding documents did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Added {
+  pub added: usize,
+  pub replaced: usize,
+  /// How many the index has now.
+  pub document_count: u64,
+}
+
+/// What removing documents did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Removed {
+  pub removed: usize,
+  /// How many the index has now.
+  pub document_count: u64,
+}
+
+/// A closed index, or one that is open and was saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OffloadedIndex {
+  pub id: IndexId,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub namespace: Option<String>,
+  #[serde(serialize_with = "timestamp")]
+  pub created: DateTime<Utc>,
+  #[serde(serialize_with = "timestamp")]
+  pub offloaded_at: DateTime<Utc>,
+  pub document_count: u64,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub embedding_dimension: Option<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStats {
+  /// Open indices, as are all that count here.
+  pub total_instances: usize,
+  pub total_documents: u64,
+  pub embedding_model: String,
+  pub max_instances: usize,
+  pub instances_by_namespace: BTreeMap<String, usize>,
+  pub activity_monitoring: MonitoringStats,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MonitoringStats {
+  pub enabled: bool,
+  pub default_timeout: InactivityTimeout,
+  /// Indices that will be off-loaded when nobody uses them.
+  pub active_timers: usize,
+  /// Told the operator only.
+  #[serde(skip_serializing_if = "Option::is_none")]
+  #[schema(value_type = Option<String>)]
+  pub offload_directory: Option<PathBuf>,
+}
+
+/// A provider of the registry; without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderInfo {
+  pub id: String,
+  pub name: String,
+  #[serde(rename = "type")]
+  pub kind: ProviderKind,
+  pub dimension: usize,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub model: Option<String>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub host: Option<String>,
+  #[serde(serialize_with = "timestamp")]
+  pub created: DateTime<Utc>,
+  #[serde(
+    skip_serializing_if = "Option::is_none",
+    serialize_with = "optional_timestamp"
+  )]
+  pub last_used: Option<DateTime<Utc>>,
+  pub instances_using: usize,
+  pub instance_ids: Vec<IndexId>,
+  pub usage: UsageReport,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderList {
+  pub providers: Vec<ProviderInfo>,
+  pub config_providers: Vec<ConfigProvider>,
+  pub stats: ProviderStats,
+}
+
+/// A provider that the server knows by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ConfigProvider {
+  pub name: String,
+  #[serde(rename = "type")]
+  pub kind: ProviderKind,
+  pub description: String,
+  /// Whether the registry has it.
+  pub available: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStats {
+  pub total_providers: usize,
+  pub providers_by_type: BTreeMap<ProviderKind, usize>,
+  pub providers_in_use: usize,
+  /// Most used first.
+  pub provider_usage: Vec<ProviderUsage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderUsage {
+  pub id: String,
+  pub name: String,
+  #[serde(rename = "type")]
+  pub kind: ProviderKind,
+  pub dimension: usize,
+  pub instances_using: usize,
+  #[serde(
+    skip_serializing_if = "Option::is_none",
+    serialize_with = "optional_timestamp"
+  )]
+  pub last_used: Option<DateTime<Utc>>,
+  #[serde(serialize_with = "timestamp")]
+  pub created: DateTime<Utc>,
+}
+
+/// Whether a provider works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderTrial {
+  pub available: bool,
+  pub message: String,
+  pub provider: String,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub dimension: Option<usize>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub test_embedding_length: Option<usize>,
+}
+
+/// What an import of a folder of the original did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderImport {
+  pub imported: Vec<ImportedIndex>,
+  pub failed: Vec<FailedImport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportedIndex {
+  pub id: IndexId,
+  pub document_count: u64,
+  /// Documents that were left out, and why.
+  pub skipped: Vec<SkippedDocument>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SkippedDocument {
+  pub id: String,
+  pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedImport {
+  pub file: PathBuf,
+  pub reason: String,
+}

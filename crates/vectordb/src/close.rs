@@ -1,0 +1,252 @@
+//! How open indices rest and go. Closing and removing pass the gate of the index, and go on when their
+//! caller stops waiting.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use chrono::Utc;
+use tokio::sync::Notify;
+use tokio::sync::RwLockWriteGuard;
+use tokio::time::Instant;
+use vector_index::Index;
+
+use crate::database::VectorDb;
+use crate::error::VectorError;
+use crate::events::VectorEventKind;
+use crate::id::IndexId;
+use crate::open_index::Loaded;
+use crate::options::InactivityTimeout;
+use crate::tasks::blocking;
+use crate::tasks::run_to_completion;
+
+/// Why an index is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+  Asked,
+  /// Nobody used it.
+  Idle,
+  /// The server ends.
+  Ending,
+}
+
+impl VectorDb {
+  /// Counts as use of an open index.
+  ///
+  /// # Errors
+  /// When it is not open.
+  pub fn ping(&self, id: &IndexId) -> Result<(), VectorError> {
+    let loaded = self.find(id).ok_or_else(|| VectorError::not_pinged(id))?;
+    loaded.touch();
+    Ok(())
+  }
+
+  /// Sets how long an open index may be unused, now and after it is opened again.
+  ///
+  /// # Errors
+  /// When it is not open, or that cannot be kept.
+  pub async fn set_timeout(
+    &self,
+    id: &IndexId,
+    timeout: InactivityTimeout,
+  ) -> Result<(), VectorError> {
+    let lease = self.open_lease(id).await?;
+    let set = lease.describe(move |about, _| {
+      about.inactivity_timeout = Some(timeout);
+      Ok(())
+    });
+    set.await
+  }
+
+  /// Reads the whole file of an open index to see whether it is damaged.
+  ///
+  /// # Errors
+  /// When it is not open, or damaged; the message says how.
+  pub async fn verify(&self, id: &IndexId) -> Result<(), VectorError> {
+    let lease = self.open_lease(id).await?;
+    lease.read(&self.readers, |index| Ok(index.verify()?)).await
+  }
+
+  /// Puts everything into the index's own file; it stays open.
+  ///
+  /// # Errors
+  /// When it is not open, or the disk fails.
+  pub async fn save(&self, id: &IndexId) -> Result<(), VectorError> {
+    let lease = self.open_lease(id).await?;
+    let loaded = lease.loaded.clone();
+    lease.write(|index| Ok(index.checkpoint()?)).await?;
+    loaded.set_saved(Some(Utc::now()));
+    Ok(())
+  }
+
+  pub(crate) fn watch_for_inactivity(self: &Arc<Self>, loaded: &Arc<Loaded>) {
+    let (db, index) = (Arc::downgrade(self), Arc::downgrade(loaded));
+    tokio::spawn(watch_for_inactivity(db, index, loaded.changed.clone()));
+  }
+
+  // ------------------------------------------------------------ going
+
+  /// Closes an index. It is opened again when it is used.
+  ///
+  /// # Errors
+  /// When it is not open, or its file cannot take everything; it stays open then.
+  pub async fn offload(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
+    self.close(id, Reason::Asked).await
+  }
+
+  async fn close(self: &Arc<Self>, id: &IndexId, reason: Reason) -> Result<(), VectorError> {
+    let (db, id) = (self.clone(), id.clone());
+    run_to_completion(async move {
+      let _gate = db.gate(&id.folder()).await;
+      let loaded = db.find(&id).ok_or_else(|| VectorError::no_index(&id))?;
+      let mut file = match reason {
+        Reason::Asked | Reason::Ending => loaded.file.write().await,
+        Reason::Idle => match loaded.file.try_write() {
+          Ok(file) => match loaded.deadline(&db.options) {
+            Some(deadline) if deadline <= Instant::now() => file,
+            _ => return Ok(()),
+          },
+          // Somebody uses it after all.
+          Err(_) => {
+            loaded.touch();
+            return Ok(());
+          }
+        },
+      };
+      let Some(index) = file.take() else {
+        return Ok(());
+      };
+      let (store, about) = (db.store.clone(), loaded.about());
+      let closed = blocking(move || Ok(store.close(index, &about))).await;
+      match closed {
+        Ok(Err(failed)) if reason != Reason::Ending => {
+          let (index, error) = *failed;
+          *file = Some(index);
+          return Err(error);
+        }
+        // Nothing acknowledged is lost: it is beside the file.
+        Ok(Err(failed)) => tracing::warn!(index = %id, "{}", failed.1),
+        Ok(Ok(())) => {}
+        Err(error) => {
+          db.gone(&loaded, file);
+          return Err(error);
+        }
+      }
+      db.gone(&loaded, file);
+      db.announce(VectorEventKind::IndexOffloaded(id));
+      Ok(())
+    })
+    .await
+  }
+
+  /// Removes an index, open or closed, and its files.
+  ///
+  /// # Errors
+  /// When there is none, or its files cannot be removed; it is then still there, closed.
+  pub async fn delete(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
+    let (db, id) = (self.clone(), id.clone());
+    run_to_completion(async move {
+      let _gate = db.gate(&id.folder()).await;
+      if let Some(loaded) = db.find(&id) {
+        let mut file = loaded.file.write().await;
+        let index = file.take();
+        let closed = blocking(move || {
+          drop(index);
+          Ok(())
+        });
+        let closed = closed.await;
+        db.gone(&loaded, file);
+        closed?;
+      }
+      db.remove(&id, VectorError::no_index(&id)).await
+    })
+    .await
+  }
+
+  /// Removes a closed index and its files. Of one that is open and was saved, only the mark of that
+  /// goes: there is one file.
+  ///
+  /// # Errors
+  /// When there is none, or its files cannot be removed.
+  pub async fn delete_offloaded(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
+    let (db, id) = (self.clone(), id.clone());
+    run_to_completion(async move {
+      let _gate = db.gate(&id.folder()).await;
+      let missing = VectorError::not_offloaded(&id);
+      match db.find(&id) {
+        Some(loaded) if loaded.saved().is_some() => {
+          loaded.set_saved(None);
+          Ok(())
+        }
+        Some(_) => Err(missing),
+        None => db.remove(&id, missing).await,
+      }
+    })
+    .await
+  }
+
+  async fn remove(&self, id: &IndexId, missing: VectorError) -> Result<(), VectorError> {
+    let (store, known) = (self.store.clone(), id.clone());
+    blocking(move || match store.exists(&known) {
+      true => store.remove(&known),
+      false => Err(missing),
+    })
+    .await?;
+    self.announce(VectorEventKind::IndexDestroyed(id.clone()));
+    Ok(())
+  }
+
+  /// Who waits for the file sees that it is closed and that the index is not listed.
+  fn gone(&self, loaded: &Arc<Loaded>, file: RwLockWriteGuard<'_, Option<Index>>) {
+    self.forget(&loaded.id);
+    drop(file);
+    loaded.changed.notify_one();
+  }
+
+  /// Closes all indices; none is opened from then on.
+  pub async fn shut_down(self: &Arc<Self>) {
+    self.ending.store(true, Ordering::SeqCst);
+    for id in self.taken() {
+      match self.close(&id, Reason::Ending).await {
+        // It did not come to be, or was closed meanwhile.
+        Ok(()) | Err(VectorError::NotFound(_)) => {}
+        Err(error) => tracing::warn!(index = %id, "not closed: {error}"),
+      }
+    }
+  }
+}
+
+/// Off-loads an index when its time has come; ends when it is closed.
+async fn watch_for_inactivity(db: Weak<VectorDb>, index: Weak<Loaded>, changed: Arc<Notify>) {
+  loop {
+    let deadline = {
+      let (Some(db), Some(loaded)) = (db.upgrade(), index.upgrade()) else {
+        return;
+      };
+      match db.find(&loaded.id) {
+        Some(current) if Arc::ptr_eq(&current, &loaded) => loaded.deadline(&db.options),
+        _ => return,
+      }
+    };
+    let Some(deadline) = deadline else {
+      changed.notified().await;
+      continue;
+    };
+    tokio::select! {
+      () = tokio::time::sleep_until(deadline) => {}
+      () = changed.notified() => continue,
+    }
+    let (Some(db), Some(loaded)) = (db.upgrade(), index.upgrade()) else {
+      return;
+    };
+    if let Err(error) = db.close(&loaded.id, Reason::Idle).await {
+      tracing::warn!(index = %loaded.id, "not off-loaded: {error}");
+      db.announce(VectorEventKind::Error {
+        index: loaded.id.clone(),
+        message: error.to_string(),
+      });
+      // Tried again after another whole time without use.
+      loaded.touch();
+    }
+  }
+}

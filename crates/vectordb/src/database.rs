@@ -1,0 +1,338 @@
+//! All vector indices of the engine.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
+use std::sync::RwLockWriteGuard;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+
+use chrono::Utc;
+use tokio::sync::OwnedMutexGuard;
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast;
+use vector_index::IndexStats;
+use vector_index::Memory;
+
+use crate::answers::DatabaseStats;
+use crate::answers::IndexInfo;
+use crate::answers::MonitoringStats;
+use crate::answers::OffloadedIndex;
+use crate::embedding::Registry;
+use crate::error::VectorError;
+use crate::events::VectorEvent;
+use crate::events::VectorEventKind;
+use crate::exchange::MAX_EXPORTS;
+use crate::id::IndexId;
+use crate::open_index::Lease;
+use crate::open_index::Loaded;
+use crate::options::VectorDbOptions;
+use crate::store::Card;
+use crate::store::Store;
+use crate::tasks::blocking;
+use crate::tasks::run_to_completion;
+
+/// Events a slow watcher may lag behind before it misses some.
+const EVENT_BUFFER: usize = 1024;
+/// Where added providers are kept.
+const PROVIDERS: &str = "providers.json";
+/// Where indices without a namespace are counted.
+const NO_NAMESPACE: &str = "default";
+/// Gates kept before those that nobody holds are forgotten.
+const MANY_GATES: usize = 1024;
+
+pub struct VectorDb {
+  pub(crate) options: VectorDbOptions,
+  pub(crate) store: Arc<Store>,
+  pub(crate) registry: Arc<Registry>,
+  pub(crate) readers: Arc<Semaphore>,
+  /// Places for copies that are read.
+  pub(crate) exports: Arc<Semaphore>,
+  pub(crate) ending: AtomicBool,
+  indices: RwLock<HashMap<IndexId, Slot>>,
+  /// By folder: who opens, closes or removes an index passes alone.
+  gates: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+  events: broadcast::Sender<VectorEvent>,
+}
+
+enum Slot {
+  /// Being made or opened; not listed.
+  Coming,
+  Open(Arc<Loaded>),
+}
+
+/// A place among the open indices; given back unless it is filled.
+pub(crate) struct Reservation {
+  db: Arc<VectorDb>,
+  id: Option<IndexId>,
+}
+
+impl VectorDb {
+  /// Blocking. Indices of an earlier server are there, closed.
+  ///
+  /// # Errors
+  /// When the folder cannot be used, or a setting cannot work.
+  pub fn open(options: VectorDbOptions) -> Result<Arc<Self>, VectorError> {
+    let store = Store::open(&options.folder, Memory::new(options.memory))?;
+    let file = store.root().join(PROVIDERS);
+    let registry = Registry::open(file, options.providers.clone(), options.registry.clone())?;
+    if let Some(name) = &options.default_provider
+      && registry.get(name).is_none()
+    {
+      tracing::warn!("the default embedding provider {name} is not in the registry");
+    }
+    Ok(Arc::new(Self {
+      store: Arc::new(store),
+      registry: Arc::new(registry),
+      readers: Arc::new(Semaphore::new(options.limits.readers.max(1))),
+      exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+      ending: AtomicBool::new(false),
+      indices: RwLock::default(),
+      gates: Mutex::default(),
+      events: broadcast::channel(EVENT_BUFFER).0,
+      options,
+    }))
+  }
+
+  /// Follows what happens from now on.
+  pub fn watch(&self) -> broadcast::Receiver<VectorEvent> {
+    self.events.subscribe()
+  }
+
+  pub(crate) fn announce(&self, kind: VectorEventKind) {
+    let time = Utc::now();
+    let _ = self.events.send(VectorEvent { time, kind });
+  }
+
+  // ------------------------------------------------------------ looking
+
+  /// Open indices, or those of a namespace, oldest first.
+  ///
+  /// # Errors
+  /// When the work on them was cut short.
+  pub async fn list(&self, namespace: Option<&str>) -> Result<Vec<IndexInfo>, VectorError> {
+    let mut indices = self.loaded();
+    indices.retain(|index| namespace.is_none() || index.about().namespace.as_deref() == namespace);
+    let options = self.options.clone();
+    blocking(move || {
+      let leases = indices.iter().filter_map(Loaded::try_lease);
+      let mut list: Vec<_> = leases.map(|lease| lease.info(&options)).collect();
+      list.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+      Ok(list)
+    })
+    .await
+  }
+
+  /// What an open index is. This is not use of it.
+  ///
+  /// # Errors
+  /// When it is not open.
+  pub async fn info(&self, id: &IndexId) -> Result<IndexInfo, VectorError> {
+    let lease = self.open_lease(id).await?;
+    let options = self.options.clone();
+    blocking(move || Ok(lease.info(&options))).await
+  }
+
+  /// What an open index takes. This is not use of it.
+  ///
+  /// # Errors
+  /// When it is not open.
+  pub async fn index_stats(&self, id: &IndexId) -> Result<IndexStats, VectorError> {
+    let lease = self.open_lease(id).await?;
+    blocking(move || Ok(lease.index().stats())).await
+  }
+
+  /// Counts open indices, or those of a namespace.
+  ///
+  /// # Errors
+  /// When the work on them was cut short.
+  pub async fn stats(&self, namespace: Option<&str>) -> Result<DatabaseStats, VectorError> {
+    let list = self.list(namespace).await?;
+    let mut by_namespace = BTreeMap::new();
+    for index in &list {
+      let namespace = index.namespace.as_deref().unwrap_or(NO_NAMESPACE);
+      *by_namespace.entry(namespace.to_owned()).or_default() += 1;
+    }
+    let timed = |index: &&IndexInfo| index.activity_monitoring.time_until_offload.is_some();
+    Ok(DatabaseStats {
+      total_instances: list.len(),
+      total_documents: list.iter().map(|index| index.document_count).sum(),
+      embedding_model: self.options.default_model.clone(),
+      max_instances: self.options.max_instances,
+      instances_by_namespace: by_namespace,
+      activity_monitoring: MonitoringStats {
+        enabled: self.options.activity_monitoring,
+        default_timeout: self.options.default_timeout,
+        active_timers: list.iter().filter(timed).count(),
+        offload_directory: namespace.is_none().then(|| self.folder().to_owned()),
+      },
+    })
+  }
+
+  /// Where everything is kept.
+  pub fn folder(&self) -> &Path {
+    self.store.root()
+  }
+
+  /// Closed indices and saved ones, or those of a namespace, last closed first.
+  ///
+  /// # Errors
+  /// When the work on them was cut short.
+  pub async fn offloaded(
+    self: &Arc<Self>,
+    namespace: Option<&str>,
+  ) -> Result<Vec<OffloadedIndex>, VectorError> {
+    let store = self.store.clone();
+    let folders = blocking(move || Ok(store.folders())).await?;
+    let open: HashMap<_, _> = self
+      .loaded()
+      .into_iter()
+      .map(|l| (l.id.folder(), l))
+      .collect();
+    let mut list: Vec<OffloadedIndex> = Vec::new();
+    for (folder, card) in folders {
+      let card = match (open.get(&folder), card) {
+        (Some(loaded), _) => {
+          let loaded = loaded.clone();
+          blocking(move || Ok(saved_card(&loaded))).await?
+        }
+        (None, Some(card)) => Some(card),
+        (None, None) => self.find_card(folder).await,
+      };
+      list.extend(card.map(Card::shown));
+    }
+    list.retain(|index| namespace.is_none() || index.namespace.as_deref() == namespace);
+    list.sort_by(|a, b| (b.offloaded_at, &a.id).cmp(&(a.offloaded_at, &b.id)));
+    Ok(list)
+  }
+
+  /// Of an index that was open when a server ended.
+  async fn find_card(self: &Arc<Self>, folder: String) -> Option<Card> {
+    let db = self.clone();
+    let found = run_to_completion(async move {
+      let _gate = db.gate(&folder).await;
+      if db
+        .loaded()
+        .iter()
+        .any(|loaded| loaded.id.folder() == folder)
+      {
+        return Ok(None);
+      }
+      let store = db.store.clone();
+      blocking(move || store.make_card(&folder).map(Some)).await
+    });
+    found.await.unwrap_or_else(|error| {
+      tracing::warn!("a vector index is not listed: {error}");
+      None
+    })
+  }
+
+  // ------------------------------------------------------------ places
+
+  pub(crate) fn find(&self, id: &IndexId) -> Option<Arc<Loaded>> {
+    match self.read().get(id) {
+      Some(Slot::Open(loaded)) => Some(loaded.clone()),
+      _ => None,
+    }
+  }
+
+  pub(crate) fn loaded(&self) -> Vec<Arc<Loaded>> {
+    let open = |slot: &Slot| match slot {
+      Slot::Open(loaded) => Some(loaded.clone()),
+      Slot::Coming => None,
+    };
+    self.read().values().filter_map(open).collect()
+  }
+
+  /// Ids that are open or being opened.
+  pub(crate) fn taken(&self) -> HashSet<IndexId> {
+    self.read().keys().cloned().collect()
+  }
+
+  /// Nothing is opened for it.
+  pub(crate) async fn open_lease(&self, id: &IndexId) -> Result<Lease, VectorError> {
+    let lease = match self.find(id) {
+      Some(loaded) => loaded.lease().await,
+      None => None,
+    };
+    lease.ok_or_else(|| VectorError::not_open(id))
+  }
+
+  pub(crate) fn reserve(self: &Arc<Self>, id: &IndexId) -> Result<Reservation, VectorError> {
+    let mut indices = self.write();
+    let most = self.options.max_instances;
+    if indices.len() >= most {
+      return Err(VectorError::LimitReached(format!(
+        "Maximum number of vector database instances ({most}) reached"
+      )));
+    }
+    if indices.contains_key(id) {
+      return Err(VectorError::Exists(format!(
+        "Vector database instance with ID {id} already exists"
+      )));
+    }
+    indices.insert(id.clone(), Slot::Coming);
+    Ok(Reservation {
+      db: self.clone(),
+      id: Some(id.clone()),
+    })
+  }
+
+  pub(crate) fn forget(&self, id: &IndexId) {
+    self.write().remove(id);
+  }
+
+  /// Waits until nobody else opens, closes or removes this folder.
+  pub(crate) async fn gate(&self, folder: &str) -> OwnedMutexGuard<()> {
+    let gate = {
+      let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+      if gates.len() > MANY_GATES {
+        gates.retain(|_, gate| gate.strong_count() > 0);
+      }
+      let known = gates.get(folder).and_then(Weak::upgrade);
+      known.unwrap_or_else(|| {
+        let gate = Arc::default();
+        gates.insert(folder.to_owned(), Arc::downgrade(&gate));
+        gate
+      })
+    };
+    gate.lock_owned().await
+  }
+
+  fn read(&self) -> RwLockReadGuard<'_, HashMap<IndexId, Slot>> {
+    self.indices.read().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  fn write(&self) -> RwLockWriteGuard<'_, HashMap<IndexId, Slot>> {
+    self.indices.write().unwrap_or_else(PoisonError::into_inner)
+  }
+}
+
+impl Reservation {
+  pub fn fill(mut self, loaded: Arc<Loaded>) {
+    if let Some(id) = self.id.take() {
+      self.db.write().insert(id, Slot::Open(loaded));
+    }
+  }
+}
+
+impl Drop for Reservation {
+  fn drop(&mut self) {
+    if let Some(id) = &self.id {
+      self.db.forget(id);
+    }
+  }
+}
+
+/// Of an open index, if it was saved.
+fn saved_card(loaded: &Arc<Loaded>) -> Option<Card> {
+  let saved = loaded.saved()?;
+  let lease = loaded.try_lease()?;
+  Some(Card::of(lease.index(), &loaded.about(), saved))
+}

@@ -1,0 +1,158 @@
+//! Texts become vectors that fit their index.
+
+use vector_index::Dimensions;
+use vector_index::Document;
+use vector_index::Index;
+use vector_index::IndexOptions;
+
+use crate::database::VectorDb;
+use crate::embedding::Label;
+use crate::embedding::Provider;
+use crate::embedding::ProviderKind;
+use crate::embedding::Text;
+use crate::error::VectorError;
+use crate::record::About;
+use crate::requests::NewDocument;
+
+/// What the texts of an index have to fit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fit {
+  flexible: bool,
+  dimension: Option<usize>,
+}
+
+impl Fit {
+  pub fn of(options: &IndexOptions, dimension: Option<usize>) -> Self {
+    Self {
+      flexible: options.dimensions == Dimensions::Flexible,
+      dimension,
+    }
+  }
+
+  /// An index that has no dimension yet gets that of the first document, or, where texts fit
+  /// whatever is there, of the first vector that the caller made.
+  fn with_batch(self, provider: &Provider, documents: &[NewDocument]) -> Self {
+    let vector = |document: &NewDocument| document.vector.as_ref().map(Vec::len);
+    let first = match is_builtin(provider) {
+      true => documents.iter().find_map(vector),
+      false => documents.first().and_then(vector),
+    };
+    Self {
+      dimension: self.dimension.or(first),
+      ..self
+    }
+  }
+
+  /// Pads or cuts what the built-in model made: its clients have texts in indices of any dimension.
+  /// Its vectors are mostly zeros; where nothing else would be left of one it gets some direction, as
+  /// the original found something for every text.
+  fn apply(self, provider: &Provider, mut vector: Vec<f32>) -> Vec<f32> {
+    if let Some(dimension) = self.dimension
+      && dimension != vector.len()
+      && (self.flexible || is_builtin(provider))
+    {
+      vector.resize(dimension, 0.0);
+      if vector.iter().all(|number| *number == 0.0) {
+        vector.fill(1.0);
+      }
+    }
+    vector
+  }
+}
+
+fn is_builtin(provider: &Provider) -> bool {
+  provider.kind() == ProviderKind::Builtin
+}
+
+impl VectorDb {
+  /// Vectors of another dimension than the provider's would make the index useless for texts.
+  pub(crate) fn check_vectors(
+    &self,
+    index: &Index,
+    about: &About,
+    documents: &[NewDocument],
+  ) -> Result<(), VectorError> {
+    let first = documents
+      .iter()
+      .find_map(|d| Some((&d.id, d.vector.as_ref()?)));
+    let Some((id, vector)) = first else {
+      return Ok(());
+    };
+    if about.provider.is_none()
+      || index.dimension().is_some()
+      || index.options().dimensions == Dimensions::Flexible
+    {
+      return Ok(());
+    }
+    let provider = self.provider_of(about)?;
+    if vector.len() == provider.dimension() {
+      return Ok(());
+    }
+    Err(VectorError::Invalid(format!(
+      "Document {id}: its vector has the dimension {}, and the index's embedding provider {} makes \
+       {}",
+      vector.len(),
+      provider.name,
+      provider.dimension()
+    )))
+  }
+
+  pub(crate) async fn embed_query(
+    &self,
+    about: &About,
+    fit: Fit,
+    text: &str,
+  ) -> Result<Vec<f32>, VectorError> {
+    let label = Label::Query;
+    let provider = self.provider_of(about)?;
+    let vectors = provider.embed(&[Text { label, text }]).await?;
+    // One for one was checked.
+    let vector = vectors.into_iter().next().unwrap_or_default();
+    Ok(fit.apply(&provider, vector))
+  }
+
+  /// Documents with a vector for each.
+  pub(crate) async fn embed_documents(
+    &self,
+    about: &About,
+    fit: Fit,
+    documents: Vec<NewDocument>,
+  ) -> Result<Vec<Document>, VectorError> {
+    let to_embed = documents
+      .iter()
+      .filter(|document| document.vector.is_none());
+    let texts: Vec<Text> = to_embed
+      .map(|document| Text {
+        label: Label::Document(&document.id),
+        text: document.text.as_deref().unwrap_or_default(),
+      })
+      .collect();
+    if texts.is_empty() {
+      return Ok(
+        documents
+          .into_iter()
+          .map(|d| with_vector(d, None))
+          .collect(),
+      );
+    }
+    let provider = self.provider_of(about)?;
+    let mut made = provider.embed(&texts).await?.into_iter();
+    let fit = fit.with_batch(&provider, &documents);
+    let mut made = || made.next().map(|vector| fit.apply(&provider, vector));
+    let complete = |document: NewDocument| {
+      let made = document.vector.is_none().then(&mut made).flatten();
+      with_vector(document, made)
+    };
+    Ok(documents.into_iter().map(complete).collect())
+  }
+}
+
+/// A document with its own vector or the one that was made for it.
+fn with_vector(document: NewDocument, made: Option<Vec<f32>>) -> Document {
+  Document {
+    vector: document.vector.or(made).unwrap_or_default(),
+    id: document.id,
+    text: document.text,
+    metadata: document.metadata,
+  }
+}

@@ -1,0 +1,90 @@
+//! Embedding providers: what turns texts into vectors.
+
+mod batch;
+mod cache;
+mod config;
+mod http;
+mod mock;
+mod ollama;
+mod openai;
+mod provider;
+mod registry;
+#[cfg(test)]
+pub(crate) mod tests;
+mod usage;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::VectorError;
+
+pub use self::batch::BatchLimits;
+pub use self::batch::Label;
+pub use self::batch::Text;
+pub use self::cache::EmbeddingCache;
+pub use self::config::OllamaConfig;
+pub use self::config::OpenAiConfig;
+pub use self::config::ProviderConfig;
+pub use self::http::HttpLimits;
+pub use self::mock::MOCK_MODEL;
+pub use self::mock::MockModel;
+pub use self::provider::Provider;
+pub use self::registry::Registry;
+pub use self::registry::RegistryOptions;
+pub use self::registry::preconfigured;
+pub use self::usage::UsageReport;
+
+/// Makes vectors of texts.
+#[async_trait]
+pub trait Embedder: Send + Sync {
+  /// Length of every vector it makes.
+  fn dimension(&self) -> usize;
+
+  fn kind(&self) -> ProviderKind;
+
+  /// One vector for each text, in their order. Answers are not checked here.
+  async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, VectorError>;
+}
+
+/// What a provider is.
+#[derive(
+  Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+  /// Part of the server: needs nothing else.
+  Builtin,
+  Ollama,
+  /// Anything that speaks the embeddings API of OpenAI.
+  OpenAi,
+}
+
+impl ProviderKind {
+  /// As requests and listings name it.
+  pub fn as_str(self) -> &'static str {
+    match self {
+      Self::Builtin => "builtin",
+      Self::Ollama => "ollama",
+      Self::OpenAi => "openai",
+    }
+  }
+
+  /// As messages name it.
+  pub fn title(self) -> &'static str {
+    match self {
+      Self::Builtin => "the built-in model",
+      Self::Ollama => "Ollama",
+      Self::OpenAi => "OpenAI",
+    }
+  }
+}
+
+impl fmt::Display for ProviderKind {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(self.as_str())
+  }
+}

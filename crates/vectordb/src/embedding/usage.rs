@@ -1,0 +1,43 @@
+//! What a provider was used for.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Since the server started, or the provider was added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageReport {
+  /// Batches that were sent to it.
+  pub requests: u64,
+  /// Texts it made vectors of.
+  pub texts: u64,
+  /// Texts whose vector the cache had.
+  pub cached: u64,
+  /// Batches that brought no embeddings.
+  pub failures: u64,
+  #[serde(
+    skip_serializing_if = "Option::is_none",
+    serialize_with = "crate::answers::optional_timestamp"
+  )]
+  pub last_used: Option<DateTime<Utc>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Usage(Mutex<UsageReport>);
+
+impl Usage {
+  pub fn report(&self) -> UsageReport {
+    *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+  }
+
+  pub fn note(&self, change: impl FnOnce(&mut UsageReport)) {
+    let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut report);
+    report.last_used = Some(Utc::now());
+  }
+}

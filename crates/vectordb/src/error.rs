@@ -1,0 +1,139 @@
+//! What can go wrong with vectors.
+
+use std::fmt;
+
+use access::Classified;
+use access::ErrorKind;
+use vector_index::IndexError;
+
+use crate::id::IndexId;
+
+/// Nothing has changed when one is returned, unless it says so. Each names the document, the field,
+/// the index or the provider that it is about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VectorError {
+  /// The request cannot be meant.
+  #[error("{0}")]
+  Invalid(String),
+  /// There is no such index, document or provider.
+  #[error("{0}")]
+  NotFound(String),
+  /// The id or name is taken.
+  #[error("{0}")]
+  Exists(String),
+  /// The permission of the index, or the operator, does not let the requester do this.
+  #[error("{0}")]
+  Forbidden(String),
+  /// It cannot be done in the present state.
+  #[error("{0}")]
+  Conflict(String),
+  #[error("{0}")]
+  LimitReached(String),
+  #[error("{0}")]
+  TooLarge(String),
+  /// A file is not what it should be.
+  #[error("{0}")]
+  Corrupt(String),
+  /// An embedding provider is down, slow, or answered what is no embedding.
+  #[error("{0}")]
+  Provider(ProviderFailure),
+  /// The disk does not do what it should.
+  #[error("{0}")]
+  Storage(String),
+}
+
+impl From<IndexError> for VectorError {
+  fn from(error: IndexError) -> Self {
+    match error {
+      IndexError::Invalid(message) => Self::Invalid(message),
+      IndexError::NotFound(message) => Self::NotFound(message),
+      IndexError::Exists(message) => Self::Exists(message),
+      IndexError::Conflict(message) => Self::Conflict(message),
+      IndexError::TooLarge(message) => Self::TooLarge(message),
+      IndexError::Corrupt(message) => Self::Corrupt(message),
+      IndexError::Storage(message) => Self::Storage(message),
+    }
+  }
+}
+
+/// What callers of a namespace are told when files cannot be used.
+const FILES_UNUSABLE: &str = "The files of the vector database cannot be used as they should: the server's log tells its operator why";
+
+impl Classified for VectorError {
+  fn kind(&self) -> ErrorKind {
+    match self {
+      Self::Invalid(_) => ErrorKind::Invalid,
+      Self::NotFound(_) => ErrorKind::NotFound,
+      Self::Forbidden(_) => ErrorKind::Forbidden,
+      Self::Exists(_) | Self::Conflict(_) => ErrorKind::Conflict,
+      Self::LimitReached(_) => ErrorKind::LimitReached,
+      Self::TooLarge(_) => ErrorKind::TooLarge,
+      Self::Provider(_) => ErrorKind::Upstream,
+      Self::Corrupt(_) | Self::Storage(_) => ErrorKind::Internal,
+    }
+  }
+
+  fn public(&self) -> Option<String> {
+    match self {
+      Self::Provider(failure) => failure.public().map(str::to_owned),
+      Self::Corrupt(_) | Self::Storage(_) => Some(FILES_UNUSABLE.into()),
+      _ => None,
+    }
+  }
+}
+
+/// Why texts were not embedded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderFailure {
+  message: String,
+  public: Option<String>,
+}
+
+impl ProviderFailure {
+  /// One whose message has addresses and answers of the operator's network; others are told `public`.
+  pub fn internal(message: String, public: String) -> Self {
+    Self {
+      message,
+      public: Some(public),
+    }
+  }
+
+  /// What those are told who do not run the server, when that is something else.
+  pub fn public(&self) -> Option<&str> {
+    self.public.as_deref()
+  }
+}
+
+impl From<String> for ProviderFailure {
+  fn from(message: String) -> Self {
+    Self {
+      message,
+      public: None,
+    }
+  }
+}
+
+impl fmt::Display for ProviderFailure {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&self.message)
+  }
+}
+
+/// How each operation says that there is no such index. What others may not know of is told so too.
+impl VectorError {
+  pub fn no_index(id: &IndexId) -> Self {
+    Self::NotFound(format!("Vector database instance {id} not found"))
+  }
+
+  pub fn not_open(_: &IndexId) -> Self {
+    Self::NotFound("Vector index not found".into())
+  }
+
+  pub fn not_pinged(_: &IndexId) -> Self {
+    Self::NotFound("Failed to ping vector index or index not found".into())
+  }
+
+  pub fn not_offloaded(id: &IndexId) -> Self {
+    Self::NotFound(format!("Offloaded index {id} not found"))
+  }
+}

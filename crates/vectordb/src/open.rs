@@ -1,0 +1,225 @@
+//! How indices come. Each of these passes a gate of its index, so that no file is ever opened twice,
+//! and goes on when its caller stops waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use uuid::Uuid;
+use vector_index::Dimensions;
+use vector_index::Index;
+use vector_index::IndexOptions;
+
+use crate::answers::IndexInfo;
+use crate::database::VectorDb;
+use crate::error::VectorError;
+use crate::events::VectorEventKind;
+use crate::id::IndexId;
+use crate::open_index::Lease;
+use crate::open_index::Loaded;
+use crate::options::CreateIndex;
+use crate::options::DimensionRule;
+use crate::permission::Operation;
+use crate::permission::Requester;
+use crate::providers::check_dimension;
+use crate::record::About;
+use crate::tasks::blocking;
+use crate::tasks::run_to_completion;
+
+impl VectorDb {
+  /// Makes an index, or opens a closed one when the request says `resume`.
+  ///
+  /// # Errors
+  /// When it is not allowed or not possible; nothing is left behind then.
+  pub async fn create(self: &Arc<Self>, request: CreateIndex) -> Result<IndexInfo, VectorError> {
+    let namespace = request.namespace.clone().filter(|name| !name.is_empty());
+    let name = request.id.clone().filter(|id| !id.is_empty());
+    let name = name.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let id = IndexId::new(namespace.as_deref(), &name)?;
+    self.check_namespace(namespace.as_deref())?;
+    let db = self.clone();
+    let loaded = run_to_completion(async move {
+      let _gate = db.gate(&id.folder()).await;
+      let place = db.reserve(&id)?;
+      db.check_not_ending()?;
+      let (store, known) = (db.store.clone(), id.clone());
+      let exists = blocking(move || Ok(store.exists(&known))).await?;
+      let loaded = match (exists, request.resume) {
+        (true, false) => {
+          return Err(VectorError::Exists(format!(
+            "Vector database instance with ID {id} already exists on disk: use resume=true to \
+             open it, or delete it first"
+          )));
+        }
+        (false, true) => {
+          return Err(VectorError::NotFound(format!(
+            "Cannot resume: vector database instance {id} does not exist"
+          )));
+        }
+        (false, false) => db.make(id.clone(), namespace, &request).await?,
+        (true, true) => db.resume(&id, &request).await?,
+      };
+      place.fill(loaded.clone());
+      db.watch_for_inactivity(&loaded);
+      db.announce(match request.resume {
+        true => VectorEventKind::IndexResumed(id),
+        false => VectorEventKind::IndexCreated(id),
+      });
+      Ok(loaded)
+    })
+    .await?;
+    let options = self.options.clone();
+    let lease = loaded.lease().await;
+    let lease = lease.ok_or_else(|| VectorError::no_index(&loaded.id))?;
+    blocking(move || Ok(lease.info(&options))).await
+  }
+
+  async fn make(
+    &self,
+    id: IndexId,
+    namespace: Option<String>,
+    request: &CreateIndex,
+  ) -> Result<Arc<Loaded>, VectorError> {
+    let mut about = About::new(id, namespace);
+    about.apply(request);
+    // A default that does not work yet is told of when it is needed.
+    if about.provider.is_some() {
+      self.provider_of(&about)?;
+    }
+    let (dimensions, dimension) = match request.dimension {
+      DimensionRule::Strict => (Dimensions::Strict, None),
+      DimensionRule::Fixed(dimension) => (Dimensions::Strict, Some(dimension)),
+      DimensionRule::Flexible => (Dimensions::Flexible, None),
+    };
+    let options = IndexOptions {
+      metric: request.metric.unwrap_or_default(),
+      dimensions,
+      dimension,
+    };
+    let store = self.store.clone();
+    let (index, about) = blocking(move || {
+      let index = store.create(&options, &about)?;
+      Ok((index, about))
+    })
+    .await?;
+    Ok(Arc::new(Loaded::new(index, about, false)))
+  }
+
+  async fn resume(&self, id: &IndexId, request: &CreateIndex) -> Result<Arc<Loaded>, VectorError> {
+    let (index, before) = self.load(id).await?;
+    let mut about = before.clone();
+    about.apply(request);
+    let mut outcome = Ok(());
+    if request.embedding_provider_name.is_some() {
+      let provider = self.provider_of(&about);
+      outcome = provider.and_then(|p| check_dimension(index.dimension(), &p));
+    }
+    let store = self.store.clone();
+    blocking(move || {
+      if outcome.is_ok() && about != before {
+        outcome = index.set_about(&about.to_value()).map_err(Into::into);
+      }
+      match outcome {
+        Ok(()) => Ok(Arc::new(Loaded::new(index, about, true))),
+        Err(error) => {
+          // Closed as it was; should that fail too, the first error tells more.
+          let _ = store.close(index, &before);
+          Err(error)
+        }
+      }
+    })
+    .await
+  }
+
+  async fn load(&self, id: &IndexId) -> Result<(Index, About), VectorError> {
+    let (store, id) = (self.store.clone(), id.clone());
+    blocking(move || store.load(&id)).await
+  }
+
+  /// The right to use an index, which is opened first if it is closed.
+  pub(crate) async fn lease(
+    self: &Arc<Self>,
+    id: &IndexId,
+    requester: &Requester,
+    operation: Operation,
+  ) -> Result<Lease, VectorError> {
+    loop {
+      let Some(loaded) = self.find(id) else {
+        self.check_closed(id, requester, operation).await?;
+        let (db, id) = (self.clone(), id.clone());
+        run_to_completion(async move { db.auto_resume(&id).await }).await?;
+        continue;
+      };
+      loaded.check(requester, operation)?;
+      if let Some(lease) = loaded.lease().await {
+        loaded.touch();
+        return Ok(lease);
+      }
+    }
+  }
+
+  /// Nobody gets an index opened that they may not use, nor learns of it.
+  async fn check_closed(
+    &self,
+    id: &IndexId,
+    requester: &Requester,
+    operation: Operation,
+  ) -> Result<(), VectorError> {
+    let Requester::Namespace(asking) = requester else {
+      return Ok(());
+    };
+    let (store, known) = (self.store.clone(), id.clone());
+    match blocking(move || store.owner(&known)).await {
+      Ok(Some(owner)) => {
+        let namespace = owner.namespace.as_deref();
+        requester.check(id, namespace, owner.permission, operation)
+      }
+      // Its file tells its owner what is wrong with it, once it is opened.
+      Err(_) if id.namespace() != Some(asking) => Err(VectorError::no_index(id)),
+      Ok(None) | Err(_) => Ok(()),
+    }
+  }
+
+  async fn auto_resume(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
+    let _gate = self.gate(&id.folder()).await;
+    if self.find(id).is_some() {
+      return Ok(());
+    }
+    self.check_not_ending()?;
+    let (store, known) = (self.store.clone(), id.clone());
+    if !blocking(move || Ok(store.exists(&known))).await? {
+      return Err(VectorError::no_index(id));
+    }
+    let place = self.reserve(id).map_err(|error| match error {
+      VectorError::LimitReached(why) => VectorError::LimitReached(format!(
+        "Cannot auto-load index {id}: {why}; off-load or delete another one first"
+      )),
+      other => other,
+    })?;
+    let (index, about) = self.load(id).await?;
+    let loaded = Arc::new(Loaded::new(index, about, true));
+    place.fill(loaded.clone());
+    self.watch_for_inactivity(&loaded);
+    self.announce(VectorEventKind::IndexResumed(id.clone()));
+    Ok(())
+  }
+
+  fn check_namespace(&self, namespace: Option<&str>) -> Result<(), VectorError> {
+    let Some(allowed) = &self.options.allowed_namespaces else {
+      return Ok(());
+    };
+    let namespace = namespace.unwrap_or_default();
+    if allowed.iter().any(|name| name == namespace) {
+      return Ok(());
+    }
+    Err(VectorError::Forbidden(format!(
+      "Namespace {namespace} is not allowed"
+    )))
+  }
+
+  fn check_not_ending(&self) -> Result<(), VectorError> {
+    match self.ending.load(Ordering::SeqCst) {
+      true => Err(VectorError::Conflict("the server is shutting down".into())),
+      false => Ok(()),
+    }
+  }
+}

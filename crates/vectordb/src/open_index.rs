@@ -1,0 +1,212 @@
+//! An open index, and the turns of those who use it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use chrono::DateTime;
+use chrono::Utc;
+use tokio::sync::Notify;
+use tokio::sync::OwnedRwLockReadGuard;
+use tokio::sync::RwLock;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use vector_index::Index;
+
+use crate::answers::ActivityInfo;
+use crate::answers::IndexInfo;
+use crate::embedding::MOCK_MODEL;
+use crate::error::VectorError;
+use crate::id::IndexId;
+use crate::options::VectorDbOptions;
+use crate::permission::Operation;
+use crate::permission::Requester;
+use crate::record::About;
+use crate::tasks::blocking;
+
+/// What listings call the model that is part of the server.
+const BUILT_IN: &str = "Built-in";
+
+pub(crate) struct Loaded {
+  pub id: IndexId,
+  /// Whether it was off-loaded before.
+  pub from_offload: bool,
+  /// Nothing once it is closed. Who uses it reads, who closes it writes.
+  pub file: Arc<RwLock<Option<Index>>>,
+  about: Mutex<About>,
+  /// Writers wait for each other here and not on threads.
+  writing: Arc<tokio::sync::Mutex<()>>,
+  last_use: Mutex<(Instant, DateTime<Utc>)>,
+  saved: Mutex<Option<DateTime<Utc>>>,
+  /// Wakes who watches for inactivity.
+  pub changed: Arc<Notify>,
+}
+
+/// The right to use an index; it stays open meanwhile.
+pub(crate) struct Lease {
+  pub loaded: Arc<Loaded>,
+  index: OwnedRwLockReadGuard<Option<Index>, Index>,
+}
+
+impl Loaded {
+  pub fn new(index: Index, about: About, from_offload: bool) -> Self {
+    Self {
+      id: about.id.clone(),
+      from_offload,
+      file: Arc::new(RwLock::new(Some(index))),
+      about: Mutex::new(about),
+      writing: Arc::default(),
+      last_use: Mutex::new((Instant::now(), Utc::now())),
+      saved: Mutex::default(),
+      changed: Arc::default(),
+    }
+  }
+
+  /// Nothing when it was closed meanwhile.
+  pub async fn lease(self: &Arc<Self>) -> Option<Lease> {
+    let guard = self.file.clone().read_owned().await;
+    Lease::of(self, guard)
+  }
+
+  /// As [`Self::lease`], but nothing also when it is about to be closed.
+  pub fn try_lease(self: &Arc<Self>) -> Option<Lease> {
+    Lease::of(self, self.file.clone().try_read_owned().ok()?)
+  }
+
+  pub fn about(&self) -> About {
+    lock(&self.about).clone()
+  }
+
+  pub fn touch(&self) {
+    *lock(&self.last_use) = (Instant::now(), Utc::now());
+  }
+
+  pub fn saved(&self) -> Option<DateTime<Utc>> {
+    *lock(&self.saved)
+  }
+
+  pub fn set_saved(&self, saved: Option<DateTime<Utc>>) {
+    *lock(&self.saved) = saved;
+  }
+
+  pub fn check(&self, requester: &Requester, operation: Operation) -> Result<(), VectorError> {
+    let about = lock(&self.about);
+    let namespace = about.namespace.as_deref();
+    requester.check(&self.id, namespace, about.permission, operation)
+  }
+
+  /// When it is off-loaded if nobody uses it until then.
+  pub fn deadline(&self, options: &VectorDbOptions) -> Option<Instant> {
+    let about = lock(&self.about);
+    let limit = about.timeout(options).limit();
+    let limit = limit.filter(|_| about.is_monitored(options))?;
+    // So long that it cannot be told is for ever.
+    lock(&self.last_use).0.checked_add(limit)
+  }
+
+  fn activity(&self, options: &VectorDbOptions) -> ActivityInfo {
+    let rest = self.deadline(options).map(|deadline| {
+      let rest = deadline.saturating_duration_since(Instant::now());
+      u64::try_from(rest.as_millis()).unwrap_or(u64::MAX)
+    });
+    let about = lock(&self.about);
+    ActivityInfo {
+      last_activity: lock(&self.last_use).1,
+      time_until_offload: rest,
+      inactivity_timeout: about.timeout(options),
+      enabled: about.is_monitored(options),
+    }
+  }
+}
+
+impl Lease {
+  fn of(loaded: &Arc<Loaded>, guard: OwnedRwLockReadGuard<Option<Index>>) -> Option<Self> {
+    let index = OwnedRwLockReadGuard::try_map(guard, Option::as_ref).ok()?;
+    Some(Self {
+      loaded: loaded.clone(),
+      index,
+    })
+  }
+
+  pub fn index(&self) -> &Index {
+    &self.index
+  }
+
+  /// Runs what only reads.
+  pub async fn read<T: Send + 'static>(
+    self,
+    readers: &Arc<Semaphore>,
+    work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
+  ) -> Result<T, VectorError> {
+    // The semaphore is never closed.
+    let turn = readers.clone().acquire_owned().await.ok();
+    self.work(turn, work).await
+  }
+
+  /// Runs what changes the index, after what others change.
+  pub async fn write<T: Send + 'static>(
+    self,
+    work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
+  ) -> Result<T, VectorError> {
+    let turn = self.loaded.writing.clone().lock_owned().await;
+    self.work(turn, work).await
+  }
+
+  /// Works while it is the caller's turn, also when the caller stops waiting.
+  async fn work<T: Send + 'static>(
+    self,
+    turn: impl Send + 'static,
+    work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
+  ) -> Result<T, VectorError> {
+    blocking(move || {
+      let outcome = work(&self.index);
+      self.loaded.touch();
+      drop(turn);
+      outcome
+    })
+    .await
+  }
+
+  /// Changes what the index is, in its file and here.
+  pub async fn describe(
+    self,
+    change: impl FnOnce(&mut About, &Index) -> Result<(), VectorError> + Send + 'static,
+  ) -> Result<(), VectorError> {
+    let loaded = self.loaded.clone();
+    self
+      .write(move |index| {
+        let mut about = loaded.about();
+        change(&mut about, index)?;
+        index.set_about(&about.to_value())?;
+        *lock(&loaded.about) = about;
+        loaded.changed.notify_one();
+        Ok(())
+      })
+      .await
+  }
+
+  /// Blocking.
+  pub fn info(&self, options: &VectorDbOptions) -> IndexInfo {
+    let about = self.loaded.about();
+    let provider = about.provider.filter(|name| name != MOCK_MODEL);
+    IndexInfo {
+      id: about.id,
+      namespace: about.namespace,
+      created: about.created,
+      document_count: self.index.count(),
+      embedding_dimension: self.index.dimension(),
+      is_from_offload: self.loaded.from_offload,
+      embedding_provider: provider.unwrap_or_else(|| BUILT_IN.to_owned()),
+      embedding_model: about.embedding_model,
+      metric: self.index.options().metric,
+      permission: about.permission,
+      max_documents: about.max_documents,
+      activity_monitoring: self.loaded.activity(options),
+    }
+  }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+  mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

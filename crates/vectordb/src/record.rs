@@ -1,0 +1,108 @@
+//! What an index is besides its documents; kept in its file.
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::VectorError;
+use crate::id::IndexId;
+use crate::options::CreateIndex;
+use crate::options::InactivityTimeout;
+use crate::options::VectorDbOptions;
+use crate::permission::Permission;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct About {
+  pub id: IndexId,
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub namespace: Option<String>,
+  pub created: DateTime<Utc>,
+  /// Another one for each index that ever had this id.
+  pub incarnation: Uuid,
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub embedding_model: Option<String>,
+  /// The name of its provider; none means the default of the server.
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub provider: Option<String>,
+  #[serde(default)]
+  pub permission: Permission,
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub max_documents: Option<u64>,
+  /// None means the default of the server.
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub inactivity_timeout: Option<InactivityTimeout>,
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub activity_monitoring: Option<bool>,
+}
+
+impl About {
+  pub fn new(id: IndexId, namespace: Option<String>) -> Self {
+    Self {
+      id,
+      namespace,
+      created: Utc::now(),
+      incarnation: Uuid::new_v4(),
+      embedding_model: None,
+      provider: None,
+      permission: Permission::default(),
+      max_documents: None,
+      inactivity_timeout: None,
+      activity_monitoring: None,
+    }
+  }
+
+  /// Takes over what a request says.
+  pub fn apply(&mut self, request: &CreateIndex) {
+    fn take<T: Clone>(place: &mut Option<T>, said: &Option<T>) {
+      if said.is_some() {
+        place.clone_from(said);
+      }
+    }
+    take(&mut self.embedding_model, &request.embedding_model);
+    take(&mut self.provider, &request.embedding_provider_name);
+    take(&mut self.max_documents, &request.max_documents);
+    take(&mut self.inactivity_timeout, &request.inactivity_timeout);
+    take(
+      &mut self.activity_monitoring,
+      &request.enable_activity_monitoring,
+    );
+    if let Some(permission) = request.permission {
+      self.permission = permission;
+    }
+  }
+
+  pub fn to_value(&self) -> Value {
+    // Strings, numbers and names: nothing that JSON cannot have.
+    serde_json::to_value(self).unwrap_or_default()
+  }
+
+  /// # Errors
+  /// When the file is that of another index, or of none.
+  pub fn read(value: Value, id: &IndexId) -> Result<Self, VectorError> {
+    let about: Self = serde_json::from_value(value).map_err(|e| {
+      VectorError::Corrupt(format!(
+        "vector index {id}: its description cannot be read: {e}"
+      ))
+    })?;
+    if about.id != *id {
+      return Err(VectorError::Corrupt(format!(
+        "vector index {id}: its file is that of {}",
+        about.id
+      )));
+    }
+    Ok(about)
+  }
+
+  pub fn timeout(&self, options: &VectorDbOptions) -> InactivityTimeout {
+    self.inactivity_timeout.unwrap_or(options.default_timeout)
+  }
+
+  /// Whether it is off-loaded when nobody uses it.
+  pub fn is_monitored(&self, options: &VectorDbOptions) -> bool {
+    options.activity_monitoring && self.activity_monitoring != Some(false)
+  }
+}
