@@ -22,7 +22,7 @@ esac
 need python3 'It collects the licence texts.'
 "$ROOT/scripts/setup.sh"
 
-target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
+target=${CARGO_BUILD_TARGET:-$(cd "$ROOT" && rustc -vV | sed -n 's/^host: //p')}
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 

@@ -42,7 +42,7 @@ check_rust() {
   local wanted found
   need cargo "$remedy"
   need rustc "$remedy"
-  found=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
+  found=$(cd "$ROOT" && rustc --version 2>/dev/null | cut -d' ' -f2) || true
   [[ -n $found ]] || die "rustc is on the PATH but does not run. With rustup: rustup default stable"
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
   at_least "$found" "${wanted:-0}" ||
@@ -167,7 +167,7 @@ write_config() {
 
 set_up_v8() {
   local target
-  target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
+  target=${CARGO_BUILD_TARGET:-$(cd "$ROOT" && rustc -vV | sed -n 's/^host: //p')}
   if [[ -n ${RUSTY_V8_ARCHIVE:-} ]]; then
     # Cargo lets the environment win over its configuration.
     say "V8: RUSTY_V8_ARCHIVE is set, $RUSTY_V8_ARCHIVE is used"
