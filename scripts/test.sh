@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: scripts/test.sh [--fast] [arguments of `cargo test`]
 #
-# Sets this clone up and checks everything: formatting, clippy without warnings, the tests.
+# Sets this clone up and checks everything: formatting, spelling, clippy without warnings, the tests.
 #   --fast    only the tests
 #
 # CPython kernels are tested with the interpreter CPYTHON_EXECUTABLE (IPython, numpy, pandas and
@@ -41,8 +41,19 @@ check_style() {
   need_component clippy clippy
   step 'cargo fmt --check'
   cargo_here fmt --all --check
+  check_spelling
   step 'cargo clippy'
   cargo_here clippy --locked --workspace --all-targets -- -D warnings
+}
+
+# The checker comes as a wheel, so it gets an environment like other Python packages.
+check_spelling() {
+  local python
+  need python3 'Debian, Ubuntu: sudo apt-get install python3-venv.'
+  python=$(environment_for typos python3 scripts/typos.txt)
+  step 'typos'
+  (cd "$ROOT" && "$(dirname "$python")/typos") ||
+    die 'misspelt words stand above. Names that others chose go into _typos.toml, each whole.'
 }
 
 # The shared library of python3, which Debian packs separately.
