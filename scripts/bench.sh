@@ -7,8 +7,9 @@
 #   --json-dir DIR    keep the raw measurements and the servers' logs there
 #   --no-write        only print the table
 #
-# Needs python3, the measuring scripts (BENCH_DIR, default ../shared/bench beside the repository) and,
-# for executions a second, wrk (installed with apt-get when missing, as root).
+# Needs python3 and, for executions a second, wrk (installed with apt-get when missing, as root). What it
+# compares with (ipykernel and vector stores) is installed with pip into environments in the cache. The
+# scripts are in scripts/bench/; engine.py measures any server with this HTTP API.
 
 set -euo pipefail
 # shellcheck source=scripts/env.sh
@@ -32,15 +33,11 @@ while (($#)); do
   shift
 done
 
-bench_dir=${BENCH_DIR:-$ROOT/../shared/bench}
+readonly BENCH=$ROOT/scripts/bench
 
 find_wrk() {
   if ! has wrk && can_apt; then apt_install wrk || true; fi
   command -v wrk || warn 'wrk is missing (Debian: apt-get install wrk), so executions a second are not measured'
-}
-
-free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 # What the caller has set for an engine of theirs must not shape what is measured.
@@ -48,20 +45,21 @@ clear_settings() {
   local name
   for name in $(compgen -e); do
     case $name in
-      ENGINE_* | KERNEL_* | LOGS_* | ALLOWED_KERNEL_TYPES | MAX_BODY_BYTES | LOG) unset "$name" ;;
+      ENGINE_* | KERNEL_* | LOGS_* | APPS_* | HYPHA_* | VECTORDB_* | ALLOWED_KERNEL_TYPES | LOAD_APPS | \
+        MAX_BODY_BYTES | MAX_VECTOR_DB_INSTANCES | PYODIDE_PACKAGES_DIR | DENO_CACHED_ONLY | LOG) unset "$name" ;;
     esac
   done
 }
 
-# measure NAME SETTINGS ARGUMENTS…: one run of measure_engine.py on a server of its own.
+# measure NAME SETTINGS ARGUMENTS…: one run of engine.py on a server of its own.
 measure() {
   local name=$1 settings=$2 port
   shift 2
-  port=$(free_port)
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   step "$name: $settings"
-  if ! python3 -B "$bench_dir/measure_engine.py" --base "http://127.0.0.1:$port" --langs typescript \
+  if ! python3 "$BENCH/engine.py" --base "http://127.0.0.1:$port" \
     --start "env $settings $(printf '%q' "$binary") serve --host 127.0.0.1 --port $port --data-dir $(printf '%q' "$out/data-$name")" \
-    --server-log "$out/$name.log" --json "$out/$name.json" "$@" >/dev/null ||
+    --server-log "$out/$name.log" "$@" >"$out/$name.json" ||
     ! python3 -c 'import json, sys; sys.exit("error" in json.load(open(sys.argv[1]))["start"])' "$out/$name.json"; then
     tail -n 20 "$out/$name.log" >&2
     die "the server did not come up; its last lines stand above"
@@ -69,8 +67,6 @@ measure() {
 }
 
 need python3 'The measuring scripts are written in it.'
-[[ -f $bench_dir/measure_engine.py ]] ||
-  die "no measure_engine.py in $bench_dir. Set BENCH_DIR to the folder of the measuring scripts."
 
 if [[ -z $binary ]]; then
   "$ROOT/scripts/setup.sh"
@@ -97,34 +93,20 @@ measure cold KERNEL_POOL_ENABLED=false --only start,http,density,create,exec,str
 measure pool 'KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript KERNEL_POOL_SIZE=16' --only start,density,create --density 1
 
 step 'more: wrk, interrupts, restarts'
-python3 -B "$ROOT/scripts/bench_more.py" --bench-dir "$bench_dir" --binary "$binary" \
-  --server-log "$out/more.log" --wrk "$wrk" --json "$out/more.json"
+python3 "$BENCH/more.py" --binary "$binary" --server-log "$out/more.log" --wrk "$wrk" >"$out/more.json"
 
 target=()
 if [[ $write == true ]]; then target=(--write "$ROOT/docs/performance.md"); fi
-python3 -B "$ROOT/scripts/bench_table.py" --cold "$out/cold.json" --pool "$out/pool.json" --more "$out/more.json" \
+python3 "$BENCH/table.py" --cold "$out/cold.json" --pool "$out/pool.json" --more "$out/more.json" \
   --root "$ROOT" --load-before "$load_before" ${target[@]+"${target[@]}"}
 
 step 'Apps'
-python3 -B "$ROOT/scripts/bench_apps.py" --binary "$binary" ${target[@]+"${target[@]}"}
-
-# peers NAME PIP_ARGUMENTS…: prints the Python of an environment that holds these packages.
-peers() {
-  local folder=$CACHE_DIR/$1
-  shift
-  if [[ ! -f $folder/complete ]]; then
-    rm -rf "$folder"
-    python3 -m venv "$folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
-    touch "$folder/complete"
-  fi
-  echo "$folder/bin/python"
-}
+python3 "$BENCH/apps.py" --binary "$binary" ${target[@]+"${target[@]}"}
 
 step 'Python kernels, and ipykernel beside them'
-python=$(peers bench-peer -r "$ROOT/tests/cpython-requirements.txt" ipykernel jupyter_client websockets)
-"$python" -B "$ROOT/scripts/bench_python.py" --bench-dir "$bench_dir" --binary "$binary" ${target[@]+"${target[@]}"}
+python=$(environment_for bench-python python3 tests/cpython-requirements.txt scripts/bench/python.txt)
+"$python" "$BENCH/python.py" --binary "$binary" ${target[@]+"${target[@]}"}
 
 step 'Vectors, and other stores beside them (ten minutes)'
-python=$(peers bench-vector-peers numpy orjson apsw sqlite-vec chromadb usearch faiss-cpu)
-"$python" -B "$ROOT/scripts/bench_vectors.py" --bench-dir "$bench_dir" --binary "$binary" ${target[@]+"${target[@]}"}
+python=$(environment_for bench-vectors python3 scripts/bench/vectors.txt)
+"$python" "$BENCH/vectors.py" --binary "$binary" ${target[@]+"${target[@]}"}

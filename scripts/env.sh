@@ -71,6 +71,32 @@ apt_install() {
   rm -f "$log"
 }
 
+# ---- Python ------------------------------------------------------------------------------------------
+
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# environment_for NAME PYTHON REQUIREMENTS…: prints the interpreter of an environment that has what these
+# files of the repository list. It is made once, in the cache.
+environment_for() {
+  local name=$1 python=$2 version folder
+  shift 2
+  local files=("${@/#/$ROOT/}")
+  version=$(python_version "$python")
+  folder=$CACHE_DIR/$name/$version-$(cat "${files[@]}" | cksum | cut -d' ' -f1)
+  if [[ ! -f $folder/complete ]]; then
+    step "Python $version: installing the packages of $*"
+    if ! "$python" -c 'import ensurepip' 2>/dev/null && can_apt; then apt_install python3-venv; fi
+    rm -rf "$folder"
+    "$python" -m venv "$folder" >&2
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --prefer-binary \
+      "${files[@]/#/--requirement=}" >&2 || die "pip could not install the packages of $*"
+    touch "$folder/complete"
+  fi
+  printf '%s\n' "$folder/bin/python"
+}
+
+# ---- cargo -------------------------------------------------------------------------------------------
+
 # Cargo and rustc, also where rustup has put them without this shell knowing, or where HOME has been
 # pointed elsewhere: rustup's cargo looks for toolchains in $HOME/.rustup and, without any, does not run.
 find_rust() {

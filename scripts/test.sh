@@ -64,26 +64,6 @@ try: ctypes.CDLL(os.path.join(sysconfig.get_config_var("LIBDIR"), name))
 except OSError: ctypes.CDLL(name)' >/dev/null 2>&1
 }
 
-python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
-
-# environment_for NAME PYTHON REQUIREMENTS: prints the interpreter of an environment that has them. It is
-# made once, in the cache.
-environment_for() {
-  local name=$1 python=$2 requirements=$ROOT/$3 version folder
-  version=$(python_version "$python")
-  folder=$CACHE_DIR/$name/$version-$(cksum <"$requirements" | cut -d' ' -f1)
-  if [[ ! -f $folder/complete ]]; then
-    step "Python $version: installing the packages of $3"
-    if ! "$python" -c 'import ensurepip' 2>/dev/null && can_apt; then apt_install python3-venv; fi
-    rm -rf "$folder"
-    "$python" -m venv "$folder" >&2
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --prefer-binary \
-      -r "$requirements" >&2 || die "pip could not install the packages of $3"
-    touch "$folder/complete"
-  fi
-  printf '%s\n' "$folder/bin/python"
-}
-
 cpython_for_tests() {
   local version
   need python3 'Debian, Ubuntu: sudo apt-get install python3-venv.'

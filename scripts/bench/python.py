@@ -17,7 +17,10 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from bench_server import Server, heading, write_between_marks  # noqa: E402
+import jupyter_peer  # noqa: E402
+from processes import pss_mib, tree  # noqa: E402
+from report import heading, write_between_marks  # noqa: E402
+from server import Server  # noqa: E402
 
 # Milliseconds and MiB that the two kinds must keep to.
 MUST = {
@@ -76,23 +79,6 @@ class Engine(Server):
         return self.call("GET", "/api/status")["pool"]["available"]
 
 
-def pss_mib(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1024
-
-
-def descendants(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
-
-
 def measure(binary: str, language: str) -> dict:
     result = {}
     engine = Engine(binary, pool=False)
@@ -105,8 +91,9 @@ def measure(binary: str, language: str) -> dict:
             result["ready"] = median([milliseconds(lambda: engine.create(language)) for _ in range(10)])
         kernel = engine.create(language)
         time.sleep(3)  # until kernels have given back what they booted with
-        processes = descendants(engine.process.pid)
-        result["pss"] = pss_mib(processes) / len(engine.call("GET", "/api/kernels"))
+        # Of the processes that the server has started, without itself.
+        children = tree(engine.process.pid)[1:]
+        result["pss"] = pss_mib(children) / len(engine.call("GET", "/api/kernels"))
         for _ in range(100):
             engine.execute(kernel, "1+1")
         result["one"] = median([milliseconds(lambda: engine.execute(kernel, "1+1")) for _ in range(300)])
@@ -146,27 +133,6 @@ def cold_cpython(binary: str) -> float:
     return median(times)
 
 
-def peer(bench_dir: str) -> dict:
-    sys.path.insert(0, bench_dir)
-    # The measuring script takes its helpers from a module that is called measure_engine here.
-    import measure_engine
-
-    sys.modules.setdefault("measure_original", measure_engine)
-    import measure_jupyter
-
-    measured = measure_jupyter.kernel("python3", 200, 5)
-    cold = measured["start_to_ready_ms"]["p50"]
-    return {
-        "cold": cold,
-        "ready": cold,
-        "one": measured["exec_1plus1_ms"]["p50"],
-        "print": measured["first_output_ms"]["p50"],
-        "interrupt": measured["interrupt_ms"],
-        "restart": cold,
-        "pss": measured["memory"]["pss_mib"],
-    }
-
-
 def cell(value: float | None, unit: str) -> str:
     if value is None:
         return "–"
@@ -185,13 +151,12 @@ def table(python: dict, cpython: dict, ipykernel: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bench-dir", required=True)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--write", metavar="FILE")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     measured = [measure(options.binary, language) for language in ("python", "cpython")]
-    text = table(*measured, peer(options.bench_dir))
+    text = table(*measured, jupyter_peer.measure())
     text = f"{heading(load)}\n\n{text}"
     print(text)
     if options.write:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from bench_server import table, write_between_marks  # noqa: E402
+from report import table, write_between_marks  # noqa: E402
 
-# The calls of measure_engine.py's conformance check that belong to parts this version does not have.
+# The calls of conformance.py that belong to parts this version does not have.
 OTHER_PARTS = ("agent",)
 
 
@@ -59,15 +59,15 @@ def error_of(section) -> str:
 def density_rows(cold: dict) -> list[Row]:
     density = dig(cold, "density", "typescript") or {}
     last = max(density.get("rows") or [{}], key=lambda row: row.get("kernels", 0))
-    before, after = dig(density, "before", "pss_mib"), dig(density, "after_delete", "pss_mib")
-    full = last.get("pss_mib")
+    before, full, after = density.get("before_mib"), last.get("mib"), density.get("after_delete_mib")
     kernels = last.get("kernels", 50)
-    returned = None
+    each = returned = None
     if None not in (before, after, full) and full > before:
+        each = (full - before) / kernels
         returned = (full - after) / (full - before) * 100
     note = f"{number(before)} → {number(full)} → {number(after)} MiB" if returned is not None else error_of(dig(cold, "density"))
     return [
-        Row(f"PSS per idle kernel at {kernels} kernels", 16, " MiB", last.get("pss_per_kernel_mib")),
+        Row(f"PSS per idle kernel at {kernels} kernels", 16, " MiB", each),
         Row("memory returned after deleting them", 95, " %", returned, note, at_least=True),
     ]
 
@@ -108,7 +108,7 @@ def must_rows(cold: dict, pool: dict, more: dict) -> list[Row]:
         restart_note = f"max {number(restart['max'])} ms; usable after {restart['usable']} of {restart['rounds']}"
     return [
         Row("start of the server to the first 200", 100, " ms", dig(cold, "start", "start_to_first_200_ms"), error_of(dig(cold, "start"))),
-        Row("idle server, PSS", 30, " MiB", dig(cold, "start", "idle_memory", "pss_mib")),
+        Row("idle server, PSS", 30, " MiB", dig(cold, "start", "idle_mib")),
         Row("TypeScript kernel created cold: p50", 60, " ms", dig(cold, "create", "typescript", "then_ms", "p50"), error_of(dig(cold, "create"))),
         Row("TypeScript kernel from the pool: p50", 3, " ms", dig(pool, "create", "typescript", "then_ms", "p50"), error_of(dig(pool, "create"))),
         Row("`1+1` over HTTP: p50", 1.5, " ms", execution.get("p50"), error_of(dig(cold, "exec"))),

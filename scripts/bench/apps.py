@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure apps on a server that this starts and stops: starting, crashing, and requests through the engine.
 
-Usage: scripts/bench_apps.py --binary PATH [--write docs/performance.md]
+Usage: scripts/bench/apps.py --binary PATH [--write docs/performance.md]
 
 Prints a table; with --write it replaces what stands between the marks `apps:begin` and `apps:end`. All
 traffic is on 127.0.0.1, every wait is bounded.
@@ -22,7 +22,8 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from bench_server import PATIENCE, Server, free_port, heading, must_table, wait_for, write_between_marks  # noqa: E402
+from report import heading, must_table, write_between_marks  # noqa: E402
+from server import PATIENCE, Server, free_port, wait_for  # noqa: E402
 
 APPS = 20
 CONNECTIONS = 50

@@ -1,5 +1,5 @@
--- wrk: `1+1` in kernels bench-0 … bench-(N-1), in turns. Every answer is looked at.
---   wrk -t2 -c10 -d5s -s bench.lua http://127.0.0.1:PORT -- N
+-- wrk: `1+1` in the named kernels, in turns. Every answer is looked at.
+--   wrk -t2 -c10 -d5s -s load.lua http://127.0.0.1:PORT -- KERNEL…
 -- The last line it prints is `BENCH_JSON {…}`.
 
 local threads = {}
@@ -9,15 +9,14 @@ function setup(thread)
   table.insert(threads, thread)
 end
 
-function init(args)
-  local kernels = tonumber(args[1]) or 10
+function init(kernels)
   local headers = { ["Content-Type"] = "application/json" }
   requests = {}
-  for i = 0, kernels - 1 do
-    requests[i + 1] = wrk.format("POST", "/api/kernels/bench-" .. i .. "/execute", headers, '{"code":"1+1"}')
+  for i, kernel in ipairs(kernels) do
+    requests[i] = wrk.format("POST", "/api/kernels/" .. kernel .. "/execute", headers, '{"code":"1+1"}')
   end
   -- The threads start half a round apart, so that they do not queue at the same kernel.
-  turn = number * math.floor(kernels / 2)
+  turn = number * math.floor(#requests / 2)
   answers, wrong, first_wrong = 0, 0, ""
 end
 

@@ -1,8 +1,7 @@
-"""A server of the engine that a measuring script starts and stops, and the report that it writes."""
+"""A server of the engine that a measuring script starts and stops."""
 
 from __future__ import annotations
 
-import datetime
 import http.client
 import json
 import os
@@ -94,25 +93,3 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
         self.folder.cleanup()
-
-
-def table(headings: list[str], rows: list[list[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def must_table(rows: list[tuple[str, str, str, bool]]) -> str:
-    """Rows of a name, what must be, what was measured, and whether that is enough."""
-    cells = [[name, must, value, "yes" if met else "**no**"] for name, must, value, met in rows]
-    return table(["", "must", "measured", "met"], cells)
-
-
-def heading(load_before: float) -> str:
-    return f"{datetime.date.today()}, load average {load_before:.2f} before."
-
-
-def write_between_marks(path: Path, mark: str, text: str) -> None:
-    """Puts `text` where `path` has the marks `<!-- mark:begin -->` and `<!-- mark:end -->`."""
-    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
-    head, rest = path.read_text("utf-8").split(begin, 1)
-    path.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", "utf-8")

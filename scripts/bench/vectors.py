@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure the vector database over HTTP, and other vector stores beside it on the same vectors.
 
-Usage: scripts/bench_vectors.py --bench-dir DIR --binary PATH [--write docs/performance.md]
+Usage: scripts/bench/vectors.py --binary PATH [--write docs/performance.md]
 
 Prints tables; with --write they replace what stands between the marks `vectors:begin` and
 `vectors:end`. Needs numpy and orjson; sqlite-vec, apsw, chromadb, usearch and faiss-cpu are the peers,
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import importlib
 import json
 import os
 import statistics
@@ -26,7 +25,9 @@ import orjson
 
 sys.dont_write_bytecode = True
 
-from bench_server import Server, heading, must_table, table, wait_for, write_between_marks  # noqa: E402
+from report import heading, must_table, table, write_between_marks  # noqa: E402
+from server import Server, wait_for  # noqa: E402
+from vector_peers import PEERS, Found  # noqa: E402
 
 DIMENSION = 384
 QUERIES = 200
@@ -36,13 +37,32 @@ BATCH = 1_000
 CLIENTS = 2
 # A filter for one of them keeps 0.1 %.
 GROUPS = 1_000
-PEERS = ["sqlite-vec float32", "chroma (persistent)", "usearch HNSW f32", "faiss flat"]
 
 
 def milliseconds(action):
     start = time.perf_counter()
     result = action()
     return (time.perf_counter() - start) * 1e3, result
+
+
+def clustered(count: int) -> np.ndarray:
+    """Like embeddings: points around 200 centres of a space of 32 dimensions, laid into more, with noise."""
+    random = np.random.default_rng(7)
+    axes = random.standard_normal((32, DIMENSION), dtype=np.float32)
+    centres = random.standard_normal((200, 32), dtype=np.float32) * 1.5
+    points = centres[random.integers(0, len(centres), count)] + random.standard_normal((count, 32), dtype=np.float32)
+    return points @ axes + 0.5 * random.standard_normal((count, DIMENSION), dtype=np.float32)
+
+
+def noise(count: int) -> np.ndarray:
+    """The same in every direction: the worst case for indices that approximate."""
+    return np.random.default_rng(7).standard_normal((count, DIMENSION), dtype=np.float32)
+
+
+def split(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """So many to store and the others to ask for, all of length 1, so that every metric ranks them alike."""
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors[:count]), np.ascontiguousarray(vectors[count:])
 
 
 def nearest(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> set[str]:
@@ -108,9 +128,8 @@ class Index:
         return sum(f.stat().st_size for f in (self.server.data / "vectordb").rglob("*") if f.is_file())
 
 
-def measure(server: Server, name: str, vectors: np.ndarray, queries: np.ndarray) -> dict:
+def measure(server: Server, name: str, vectors: np.ndarray, queries: np.ndarray, truth: list[set[str]]) -> dict:
     everyone = np.arange(len(vectors))
-    truth = [nearest(vectors, query, everyone) for query in queries]
     index = Index(server, name)
     bodies = batches(vectors, double=False)
     result = {"insertions": index.insert(bodies, CLIENTS)}
@@ -172,19 +191,29 @@ def other_insertions(server: Server, vectors: np.ndarray) -> dict[str, float]:
     return rates
 
 
-def peers(bench_dir: str):
-    sys.path.insert(0, bench_dir)
-    # Where the helpers that the script asks for are.
-    sys.modules["measure_original"] = importlib.import_module("measure_engine")
-    return importlib.import_module("measure_vectors")
+def peer(name: str, vectors: np.ndarray, queries: np.ndarray, truth: list[set[str]]) -> Found | str:
+    """What a peer does with these vectors, or why it does nothing."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            store = PEERS[name](vectors, Path(folder))
+            build = time.perf_counter() - start
+            for query in queries[:3]:
+                store.nearest(query, K)
+            times, found = zip(*(milliseconds(lambda: store.nearest(query, K)) for query in queries))
+            size = store.size()
+            hits = sum(len({str(i) for i in ids} & right) for ids, right in zip(found, truth))
+            result = Found(statistics.median(times), hits / (K * len(queries)), build, size)
+    except Exception as error:  # a peer that fails, or is not installed, must not cost the others
+        return f"{type(error).__name__}: {error}"[:60]
+    print(name, result, file=sys.stderr, flush=True)
+    return result
 
 
-def peer_row(results: dict, name: str) -> str:
-    found = next((value for key, value in results.items() if key.startswith(name)), {"error": "not installed"})
-    if "error" in found:
-        return found["error"][:60]
-    size = found.get("file_bytes_per_vector") or found.get("memory_bytes_per_vector")
-    return cell(found["query_ms"]["p50"], found["recall_at_10"], found["build_s"], size)
+def peer_row(found: Found | str) -> str:
+    if isinstance(found, str):
+        return found
+    return cell(found.query, found.recall, found.build, found.size)
 
 
 def own_row(result: dict, count: int) -> str:
@@ -196,7 +225,7 @@ def cell(query: float, recall: float, build: float, size: float | None) -> str:
     return f"{text}, {size:,.0f} bytes a vector" if size else text
 
 
-def must_rows(small: dict, large: dict, noise: dict) -> list[tuple[str, str, str, bool]]:
+def must_rows(small: dict, large: dict, isotropic: dict) -> list[tuple[str, str, str, bool]]:
     def at(name: str, must: float, result: dict, key: str, unit: str = "ms"):
         return (name, f"≤ {must} {unit}", f"{result[key]:.2f} {unit}", result[key] <= must)
 
@@ -206,8 +235,8 @@ def must_rows(small: dict, large: dict, noise: dict) -> list[tuple[str, str, str
         ("10,000 clustered: recall@10", "1.0", f"{small['recall']:.4f}", small["recall"] == 1),
         at("100,000 clustered: query, p50", 8, large, "query"),
         ("100,000 clustered: recall@10", "≥ 0.99", f"{large['recall']:.4f}", large["recall"] >= 0.99),
-        at("100,000 isotropic noise: query, p50", 8, noise, "query"),
-        ("100,000 isotropic noise: recall@10", "≥ 0.95", f"{noise['recall']:.4f}", noise["recall"] >= 0.95),
+        at("100,000 isotropic noise: query, p50", 8, isotropic, "query"),
+        ("100,000 isotropic noise: recall@10", "≥ 0.95", f"{isotropic['recall']:.4f}", isotropic["recall"] >= 0.95),
         (f"durable insertions in batches of 1,000, {CLIENTS} clients", "≥ 20,000/s", f"{rate:,.0f}/s", rate >= 20_000),
     ]
     for name, result in (("10,000", small), ("100,000", large)):
@@ -242,36 +271,33 @@ def further_rows(small: dict, large: dict, rates: dict[str, float]) -> list[list
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bench-dir", required=True)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--only-own", action="store_true", help="leave out the peers")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
-    other = peers(arguments.bench_dir)
     sets = {
-        "clustered 10,000": (10_000, "clustered"),
-        "clustered 100,000": (100_000, "clustered"),
-        "noise 100,000": (100_000, "gauss"),
+        "clustered 10,000": (10_000, clustered),
+        "clustered 100,000": (100_000, clustered),
+        "noise 100,000": (100_000, noise),
     }
     own, beside = {}, {}
     for title, (count, kind) in sets.items():
-        vectors, queries = other.make(count, DIMENSION, QUERIES, kind)
+        vectors, queries = split(kind(count + QUERIES), count)
+        truth = [nearest(vectors, query, np.arange(count)) for query in queries]
         with Server(arguments.binary, {"KERNEL_POOL_ENABLED": "false"}) as server:
-            own[title] = measure(server, title.replace(" ", "-").replace(",", ""), vectors, queries)
+            own[title] = measure(server, title.replace(" ", "-").replace(",", ""), vectors, queries, truth)
             if title == "clustered 10,000":
                 rates = other_insertions(server, vectors)
         print(title, own[title], file=sys.stderr, flush=True)
         if not arguments.only_own:
-            with tempfile.TemporaryDirectory() as folder:
-                wanted = [name.split()[0] for name in PEERS]
-                beside[title] = other.suite(count, DIMENSION, QUERIES, kind, wanted, folder)
-    small, large, noise = own.values()
-    parts = [heading(before), must_table(must_rows(small, large, noise))]
+            beside[title] = {name: peer(name, vectors, queries, truth) for name in PEERS}
+    small, large, isotropic = own.values()
+    parts = [heading(before), must_table(must_rows(small, large, isotropic))]
     parts += ["Also measured:", table(["", "10,000", "100,000"], further_rows(small, large, rates))]
     if beside:
         rows = [["**this server, over HTTP**", *(own_row(own[t], sets[t][0]) for t in sets)]]
-        rows += [[name, *(peer_row(beside[t], name) for t in sets)] for name in PEERS]
+        rows += [[name, *(peer_row(beside[t][name]) for t in sets)] for name in PEERS]
         parts += ["Beside others, which run in the measuring process, without HTTP: query p50, recall@10, building, and "
                   "bytes a vector on disk (usearch: in memory) where known.",
                   table(["", *sets], rows)]

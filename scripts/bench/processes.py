@@ -1,0 +1,75 @@
+"""What Linux says of a server's processes."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def read(path: Path) -> str:
+    """Empty where there is nothing to read: a process may end at any moment."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def processes() -> Iterator[Path]:
+    return (entry for entry in PROC.iterdir() if entry.name.isdigit())
+
+
+def stat_fields(process: Path) -> list[str]:
+    """What follows the name in `stat`, which may hold spaces and parentheses: the state is the first."""
+    return read(process / "stat").rpartition(")")[2].split()
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children = defaultdict(list)
+    for process in processes():
+        if fields := stat_fields(process):
+            children[int(fields[1])].append(int(process.name))
+    found = [pid]
+    for process in found:
+        found += children[process]
+    return found
+
+
+def pss_mib(pids: list[int]) -> float:
+    """Memory of processes, where pages that they share count once (the proportional set size)."""
+    kib = 0
+    for pid in pids:
+        for line in read(PROC / str(pid) / "smaps_rollup").splitlines():
+            if line.startswith("Pss:"):
+                kib += int(line.split()[1])
+    return round(kib / 1024, 1)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that the live processes of a tree have taken, in user and system mode."""
+    ticks = 0
+    for process in tree(pid):
+        if fields := stat_fields(PROC / str(process)):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def listener(port: int) -> int | None:
+    """The process that listens on a TCP port."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        for line in read(PROC / "net" / table).splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                sockets.add(f"socket:[{fields[9]}]")
+    for process in processes():
+        try:
+            if any(os.readlink(entry) in sockets for entry in (process / "fd").iterdir()):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
