@@ -7,7 +7,8 @@
 #   --data-dir DIR    where the engine keeps its files
 #   --no-auth         allow an address other than loopback without tokens
 #
-# Everything else is set by environment variables: see README.md.
+# `serve --help` has all of them; docs/configuration.md says more of each, and of the environment
+# variables that mean the same.
 
 set -euo pipefail
 # shellcheck source=scripts/env.sh
