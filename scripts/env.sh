@@ -112,6 +112,18 @@ find_rust() {
 }
 find_rust
 
+# rustup goes by names: it would fetch the version of rust-toolchain.toml although `stable` is just that.
+use_stable_if_pinned() {
+  local pinned
+  if ! has rustup || [[ -n ${RUSTUP_TOOLCHAIN:-} ]]; then return; fi
+  pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml")
+  if [[ $'\n'$(rustup toolchain list) != *$'\n'"$pinned-"* &&
+    $(rustup run stable rustc --version 2>/dev/null) == "rustc $pinned "* ]]; then
+    export RUSTUP_TOOLCHAIN=stable
+  fi
+}
+use_stable_if_pinned
+
 # cargo, run where it finds this repository's .cargo/config.toml, wherever the user stands.
 cargo_here() { (cd "$ROOT" && exec cargo "$@"); }
 
