@@ -17,7 +17,6 @@ use std::process::Command;
 use embed::registries;
 use kernel_protocol::RegistryAuth;
 use rustix::fs::MemfdFlags;
-use sandbox;
 use serde::Deserialize;
 use serde::Serialize;
 

@@ -479,7 +479,7 @@ async fn packages_are_fetched_for_machines_without_a_network() {
     "[1/",
     "numpy-",
     "not the file whose sha256",
-    "packages could not be had",
+    "packages could not be fetched",
   ] {
     assert!(said.contains(expected), "{expected}: {said}");
   }

@@ -1,6 +1,7 @@
-//! Who may call, and which kernels they see.
+//! Who calls: the bearer token becomes a [`Caller`].
 
 use access::Access;
+use access::Caller;
 use access::Scope;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -13,7 +14,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
-use engine::kernels::KernelId;
+use engine::app_proxy::EngineToken;
 use engine::vectordb::IndexId;
 use engine::vectordb::Requester;
 use engine::vectordb::VectorError;
@@ -21,24 +22,23 @@ use engine::vectordb::VectorError;
 use crate::Face;
 use crate::error;
 use crate::error::ApiError;
-use crate::gateway;
 
-/// Checks the bearer token and leaves what it may see with the request.
+/// Checks the bearer token and leaves its caller with the request.
 pub async fn guard(
   State(face): State<Face>,
   mut request: Request<Body>,
   next: Next,
 ) -> Response<Body> {
-  let scope = match &face.options.access {
-    Access::Open => Scope::Everything,
-    Access::Tokens(_) if request.method() == Method::OPTIONS => Scope::Everything,
-    Access::Tokens(tokens) => match bearer(&request).and_then(|token| tokens.scope(token)) {
-      Some(scope) => scope.clone(),
-      None => return token_needed(),
-    },
+  let caller = match request.method() {
+    // Preflight requests bring no token; their answers tell nothing.
+    &Method::OPTIONS => Some(Caller::operator()),
+    _ => face.options.access.caller(bearer(&request)),
   };
-  let outsider = scope != Scope::Everything;
-  request.extensions_mut().insert(Visible(scope));
+  let Some(caller) = caller else {
+    return token_needed();
+  };
+  let outsider = caller.namespace().is_some();
+  request.extensions_mut().insert(By(caller));
   let response = next.run(request).await;
   if outsider {
     return error::for_outsiders(response);
@@ -46,19 +46,16 @@ pub async fn guard(
   response
 }
 
-/// Lets those with a token use apps, whatever namespace it is for; all, where apps are public.
+/// Lets those with a token use apps, whatever namespace it is for; everybody, where apps are public.
 pub async fn guard_apps(
   State(face): State<Face>,
   mut request: Request<Body>,
   next: Next,
 ) -> Response<Body> {
   if let Access::Tokens(tokens) = &face.options.access {
-    if bearer(&request)
-      .and_then(|token| tokens.scope(token))
-      .is_some()
-    {
+    if bearer(&request).is_some_and(|token| tokens.scope(token).is_some()) {
       // Not for the app to see.
-      gateway::mark_token(&mut request);
+      request.extensions_mut().insert(EngineToken);
     } else if !face.options.apps_public {
       return token_needed();
     }
@@ -74,6 +71,24 @@ fn bearer(request: &Request<Body>) -> Option<&str> {
 fn token_needed() -> Response<Body> {
   let message = "A valid token is needed: send it as `Authorization: Bearer <token>`";
   ApiError::new(StatusCode::UNAUTHORIZED, message).into_response()
+}
+
+/// Whoever sent the request.
+#[derive(Clone)]
+pub struct By(pub Caller);
+
+impl FromRequestParts<Face> for By {
+  type Rejection = ApiError;
+
+  async fn from_request_parts(parts: &mut Parts, _: &Face) -> Result<Self, ApiError> {
+    // Set by `guard`, which every route of the API runs through.
+    parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+      ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the request was not checked",
+      )
+    })
+  }
 }
 
 /// A caller who may see everything.
@@ -113,19 +128,6 @@ impl Visible {
     }
   }
 
-  /// The kernel id that a path names. A caller bound to a namespace may leave it out; what lies
-  /// outside is not found, so that nobody learns what exists.
-  pub fn kernel_id(&self, id: &str) -> Result<KernelId, ApiError> {
-    match &self.0 {
-      Scope::Everything => Ok(KernelId::addressed(id)),
-      Scope::Namespace(own) => match id.split_once(':') {
-        None => Ok(KernelId::addressed(&format!("{own}:{id}"))),
-        Some((namespace, _)) if namespace == own => Ok(KernelId::addressed(id)),
-        Some(_) => Err(ApiError::not_found("Kernel not found")),
-      },
-    }
-  }
-
   /// The index that a path names, and who asks for it. A caller bound to a namespace may leave its own
   /// out; the permissions of an index say what they may do with those of others.
   pub fn index(&self, id: &str) -> (IndexId, Requester) {
@@ -160,13 +162,8 @@ impl Visible {
 impl FromRequestParts<Face> for Visible {
   type Rejection = ApiError;
 
-  async fn from_request_parts(parts: &mut Parts, _: &Face) -> Result<Self, ApiError> {
-    // Set by `guard`, which every route of the API runs through.
-    parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-      ApiError::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "the request was not checked",
-      )
-    })
+  async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, ApiError> {
+    let By(caller) = By::from_request_parts(parts, face).await?;
+    Ok(Self(caller.scope().clone()))
   }
 }

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use ::access::timestamp;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 use engine::Engine;
-use engine::kernels::EngineEvent;
 use engine::kernels::EngineEventKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::access::Visible;
+use crate::access::By;
 use crate::error::ApiResult;
-use crate::kernels::timestamp;
 use crate::stream;
 
 #[derive(Serialize, ToSchema)]
@@ -57,10 +56,9 @@ pub struct PoolCounts {
 #[utoipa::path(get, path = "/api/status", tag = "engine", responses((status = 200, body = EngineStatus)))]
 pub async fn status(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
 ) -> ApiResult<Json<EngineStatus>> {
-  let namespace = visible.namespace(None)?;
-  let stats = engine.kernels.stats(namespace.as_deref());
+  let stats = engine.kernels.stats(&caller)?;
   let options = &engine.kernels.options;
   Ok(Json(EngineStatus {
     status: "ok",
@@ -95,16 +93,19 @@ pub struct WireEngineEvent {
   responses((status = 200, content_type = "text/event-stream", body = WireEngineEvent)))]
 pub async fn events(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
 ) -> ApiResult<Response<Body>> {
-  let namespace = visible.namespace(None)?;
-  let wire = move |event: EngineEvent| {
-    let seen = namespace.is_none() || event.kernel.namespace() == namespace.as_deref();
-    seen.then(|| WireEngineEvent {
-      kernel_id: event.kernel.to_string(),
-      timestamp: timestamp(event.time),
-      event: event.kind,
-    })
-  };
-  Ok(stream::sse_of(engine.kernels.watch(), wire))
+  let watch = engine.kernels.watch(&caller)?;
+  Ok(stream::sse_events(futures::stream::unfold(
+    watch,
+    async |mut watch| {
+      let event = watch.next().await?;
+      let event = WireEngineEvent {
+        kernel_id: event.kernel.to_string(),
+        timestamp: timestamp(event.time),
+        event: event.kind,
+      };
+      Some((event, watch))
+    },
+  )))
 }

@@ -2,14 +2,13 @@
 
 use std::any::Any;
 
+use access::Classified;
+use access::ErrorKind;
 use axum::Json;
 use axum::body::Body;
 use axum::http::Response;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use engine::apps::AppError;
-use engine::kernels::KernelError;
-use engine::vectordb::VectorError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -49,8 +48,8 @@ impl ApiError {
   }
 
   /// Tells callers of a namespace something else, without what is the operator's.
-  fn with_public(mut self, public: Option<impl Into<String>>) -> Self {
-    self.public = public.map(Into::into);
+  fn with_public(mut self, public: Option<String>) -> Self {
+    self.public = public;
     self
   }
 
@@ -89,66 +88,33 @@ pub fn for_outsiders(mut response: Response<Body>) -> Response<Body> {
   }
 }
 
-impl From<KernelError> for ApiError {
-  fn from(error: KernelError) -> Self {
-    let status = match &error {
-      KernelError::Invalid(_) => StatusCode::BAD_REQUEST,
-      KernelError::Forbidden(_) => StatusCode::FORBIDDEN,
-      KernelError::NotFound | KernelError::UnknownId(_) | KernelError::SessionNotFound => {
-        StatusCode::NOT_FOUND
-      }
-      KernelError::Exists(_) | KernelError::Conflict(_) => StatusCode::CONFLICT,
-      KernelError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
-      KernelError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-      KernelError::TookTooLong(_) => StatusCode::GATEWAY_TIMEOUT,
-      KernelError::Host(message) => {
-        tracing::error!("{message}");
-        StatusCode::INTERNAL_SERVER_ERROR
-      }
-    };
-    Self::new(status, error.to_string())
+impl<E: Classified> From<E> for ApiError {
+  fn from(error: E) -> Self {
+    let kind = error.kind();
+    let message = error.to_string();
+    match kind {
+      ErrorKind::Internal => tracing::error!("{message}"),
+      ErrorKind::Upstream => tracing::warn!("{message}"),
+      _ => {}
+    }
+    Self::new(status(kind), message).with_public(error.public())
   }
 }
 
-impl From<AppError> for ApiError {
-  fn from(error: AppError) -> Self {
-    let status = match &error {
-      AppError::Invalid(_) => StatusCode::BAD_REQUEST,
-      AppError::Forbidden(_) => StatusCode::FORBIDDEN,
-      AppError::NotFound(_) => StatusCode::NOT_FOUND,
-      AppError::Exists(_) | AppError::Conflict(_) => StatusCode::CONFLICT,
-      AppError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
-      AppError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-      AppError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Self::new(status, error.to_string())
-  }
-}
-
-impl From<VectorError> for ApiError {
-  fn from(error: VectorError) -> Self {
-    let status = match &error {
-      VectorError::Invalid(_) => StatusCode::BAD_REQUEST,
-      VectorError::Forbidden(_) => StatusCode::FORBIDDEN,
-      VectorError::NotFound(_) => StatusCode::NOT_FOUND,
-      VectorError::Exists(_) | VectorError::Conflict(_) => StatusCode::CONFLICT,
-      VectorError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
-      VectorError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-      VectorError::Provider(failure) => {
-        tracing::warn!("{failure}");
-        StatusCode::BAD_GATEWAY
-      }
-      VectorError::Corrupt(message) | VectorError::Storage(message) => {
-        tracing::error!("{message}");
-        StatusCode::INTERNAL_SERVER_ERROR
-      }
-    };
-    let public = match &error {
-      VectorError::Provider(failure) => failure.public(),
-      VectorError::Corrupt(_) | VectorError::Storage(_) => Some(Self::OUTSIDERS_STORAGE),
-      _ => None,
-    };
-    Self::new(status, error.to_string()).with_public(public)
+/// The one place where kinds of errors become statuses.
+fn status(kind: ErrorKind) -> StatusCode {
+  match kind {
+    ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+    ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+    ErrorKind::NotFound => StatusCode::NOT_FOUND,
+    ErrorKind::Conflict => StatusCode::CONFLICT,
+    ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+    ErrorKind::LimitReached => StatusCode::TOO_MANY_REQUESTS,
+    ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+    ErrorKind::Upstream => StatusCode::BAD_GATEWAY,
+    ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+    ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
   }
 }
 

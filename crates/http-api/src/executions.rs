@@ -8,17 +8,13 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::Response;
 use engine::Engine;
-use engine::kernels::Execution;
-use engine::kernels::Kernel;
-use engine::kernels::KernelError;
-use kernel_protocol::ExecutionId;
 use kernel_protocol::Question;
 use kernel_protocol::json::JsonText;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::access::Visible;
+use crate::access::By;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
@@ -43,20 +39,6 @@ impl CodeBody {
   }
 }
 
-fn kernel(engine: &Arc<Engine>, visible: &Visible, id: &str) -> ApiResult<Arc<Kernel>> {
-  Ok(engine.kernels.get(&visible.kernel_id(id)?)?)
-}
-
-fn submit_cell(
-  engine: &Arc<Engine>,
-  visible: &Visible,
-  id: &str,
-  body: CodeBody,
-) -> ApiResult<Arc<Execution>> {
-  let code = body.into_code()?;
-  Ok(kernel(engine, visible, id)?.submit(code)?)
-}
-
 /// Runs a cell and streams its events as one JSON object a line.
 #[utoipa::path(post, path = "/api/kernels/{id}/execute", tag = "executions",
   params(("id" = String, Path)), request_body = CodeBody, responses(
@@ -64,11 +46,15 @@ fn submit_cell(
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn execute(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Response<Body>> {
-  Ok(stream::ndjson(submit_cell(&engine, &visible, &id, body)?))
+  Ok(stream::ndjson(engine.kernels.submit(
+    &caller,
+    &id,
+    body.into_code()?,
+  )?))
 }
 
 /// Runs a cell and streams its events as server-sent events. The header `X-Session-Id` names the
@@ -79,11 +65,11 @@ pub async fn execute(
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn execute_stream(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Response<Body>> {
-  let execution = submit_cell(&engine, &visible, &id, body)?;
+  let execution = engine.kernels.submit(&caller, &id, body.into_code()?)?;
   Ok(stream::sse(execution.reader(0)))
 }
 
@@ -99,25 +85,14 @@ pub struct Submitted {
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn submit(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Json<Submitted>> {
-  let execution = submit_cell(&engine, &visible, &id, body)?;
+  let execution = engine.kernels.submit(&caller, &id, body.into_code()?)?;
   Ok(Json(Submitted {
     session_id: execution.id.session(),
   }))
-}
-
-fn session(
-  engine: &Arc<Engine>,
-  visible: &Visible,
-  id: &str,
-  session: &str,
-) -> ApiResult<Arc<Execution>> {
-  let kernel = kernel(engine, visible, id)?;
-  let execution = ExecutionId::parse(session).and_then(|session| kernel.execution(session));
-  Ok(execution.ok_or(KernelError::SessionNotFound)?)
 }
 
 /// Waits until an execution has ended, then answers with all its events.
@@ -126,10 +101,10 @@ fn session(
   (status = 200, body = Vec<Object>), (status = 404, body = ErrorBody)))]
 pub async fn result(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path((id, session_id)): Path<(String, String)>,
 ) -> ApiResult<Response<Body>> {
-  let execution = session(&engine, &visible, &id, &session_id)?;
+  let execution = engine.kernels.execution(&caller, &id, &session_id)?;
   execution.ended().await;
   Ok(stream::json_log(&execution))
 }
@@ -143,11 +118,11 @@ pub async fn result(
             (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub async fn follow(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path((id, session_id)): Path<(String, String)>,
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
-  let execution = session(&engine, &visible, &id, &session_id)?;
+  let execution = engine.kernels.execution(&caller, &id, &session_id)?;
   let start = match headers
     .get("last-event-id")
     .map(|v| v.to_str().unwrap_or(""))
@@ -185,13 +160,13 @@ impl CursorBody {
   (status = 200, body = Object), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
 pub async fn complete(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CursorBody>,
 ) -> ApiResult<Json<JsonText>> {
   let (code, cursor) = body.into_parts();
   let question = Question::Complete { code, cursor };
-  Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
+  Ok(Json(engine.kernels.ask(&caller, &id, question).await?))
 }
 
 /// What stands at the cursor, as Jupyter's `inspect_reply`.
@@ -200,13 +175,13 @@ pub async fn complete(
   (status = 200, body = Object), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
 pub async fn inspect(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CursorBody>,
 ) -> ApiResult<Json<JsonText>> {
   let (code, cursor) = body.into_parts();
   let question = Question::Inspect { code, cursor };
-  Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
+  Ok(Json(engine.kernels.ask(&caller, &id, question).await?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -221,12 +196,12 @@ pub struct IsCompleteBody {
   (status = 200, body = Object), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
 pub async fn is_complete(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<IsCompleteBody>,
 ) -> ApiResult<Json<JsonText>> {
   let question = Question::IsComplete { code: body.code };
-  Ok(Json(kernel(&engine, &visible, &id)?.ask(question).await?))
+  Ok(Json(engine.kernels.ask(&caller, &id, question).await?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -242,10 +217,10 @@ pub struct InputBody {
   (status = 200, body = Done), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn input_reply(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<InputBody>,
 ) -> ApiResult<Json<Done>> {
-  kernel(&engine, &visible, &id)?.reply_to_input(body.value)?;
+  engine.kernels.reply_to_input(&caller, &id, body.value)?;
   Ok(Done::new("Input sent"))
 }

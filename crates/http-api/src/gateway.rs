@@ -249,12 +249,7 @@ fn without_body(request: &Request) -> Option<Request> {
     copy.extensions_mut().insert(*peer);
   }
   if request.extensions().get::<EngineToken>().is_some() {
-    mark_token(&mut copy);
+    copy.extensions_mut().insert(EngineToken);
   }
   Some(copy)
-}
-
-/// Marks a request whose token was the engine's.
-pub fn mark_token(request: &mut Request) {
-  request.extensions_mut().insert(EngineToken);
 }

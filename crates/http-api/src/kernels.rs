@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::access::timestamp;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Query;
@@ -13,40 +14,30 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::http::Response;
 use axum::http::StatusCode;
-use chrono::DateTime;
-use chrono::SecondsFormat;
 use chrono::Utc;
 use engine::Engine;
 use engine::kernels::CreateKernel;
 use engine::kernels::Filesystem;
 use engine::kernels::Interrupted;
 use engine::kernels::Kernel;
-use engine::kernels::KernelError;
-use engine::kernels::KernelId;
 use engine::kernels::Language;
 use engine::kernels::Limits;
 use engine::kernels::Mode;
 use engine::kernels::PermissionRequest;
 use engine::kernels::Status;
-use kernel_protocol::ErrorReport;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
 
-use crate::access::Visible;
+use crate::access::By;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
 use crate::stream;
-
-/// ISO 8601 with milliseconds, as JavaScript writes dates.
-pub fn timestamp(time: DateTime<Utc>) -> String {
-  time.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -89,12 +80,12 @@ pub struct NamespaceQuery {
   responses((status = 200, body = [KernelSummary])))]
 pub async fn list(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   query: Result<Query<NamespaceQuery>, QueryRejection>,
 ) -> ApiResult<Json<Vec<KernelSummary>>> {
   let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-  let namespace = visible.namespace(query.namespace.filter(|n| !n.is_empty()))?;
-  let kernels = engine.kernels.list(namespace.as_deref());
+  let asked = query.namespace.filter(|n| !n.is_empty());
+  let kernels = engine.kernels.list(&caller, asked.as_deref())?;
   Ok(Json(
     kernels
       .iter()
@@ -136,7 +127,7 @@ pub struct CreateBody {
 }
 
 impl CreateBody {
-  fn into_request(self, visible: &Visible, headers: &HeaderMap) -> ApiResult<CreateKernel> {
+  fn into_request(self, headers: &HeaderMap) -> ApiResult<CreateKernel> {
     let parse = |field: &str, message: String| ApiError::bad_request(format!("{field}: {message}"));
     let mode = self.mode.map_or(Ok(Mode::default()), |m| m.parse::<Mode>());
     let language = self
@@ -163,7 +154,7 @@ impl CreateBody {
     let asked = self.namespace.or(header).filter(|n| !n.is_empty());
     Ok(CreateKernel {
       id: self.id,
-      namespace: visible.namespace(asked)?,
+      namespace: asked,
       mode: mode.map_err(|e| parse("mode", e))?,
       language: language.map_err(|e| parse("lang", e))?,
       env,
@@ -196,12 +187,12 @@ fn milliseconds(field: &str, value: Option<u64>) -> ApiResult<Option<Duration>> 
   (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub async fn create(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   headers: HeaderMap,
   JsonBody(body): JsonBody<CreateBody>,
 ) -> ApiResult<Json<KernelSummary>> {
-  let request = body.into_request(&visible, &headers)?;
-  let kernel = engine.kernels.create(request).await?;
+  let request = body.into_request(&headers)?;
+  let kernel = engine.kernels.create(&caller, request).await?;
   Ok(Json(KernelSummary::of(&kernel)))
 }
 
@@ -219,22 +210,12 @@ pub struct DeleteQuery {
   responses((status = 200, description = "Empty"), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   query: Result<Query<DeleteQuery>, QueryRejection>,
 ) -> ApiResult<StatusCode> {
   let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-  // Told as of one that does not exist.
-  let unknown = |_| KernelError::UnknownId(KernelId::addressed(&id));
-  let id = visible.kernel_id(&id).map_err(unknown)?;
-  let forced = ErrorReport::new(
-    "KernelForcedTermination",
-    "The kernel was terminated by force",
-  );
-  engine
-    .kernels
-    .remove(&id, "deleted", query.force.then_some(forced))
-    .await?;
+  engine.kernels.delete(&caller, &id, query.force).await?;
   Ok(StatusCode::OK)
 }
 
@@ -289,10 +270,10 @@ fn as_ms(duration: Duration) -> u64 {
   responses((status = 200, body = KernelInfo), (status = 404, body = ErrorBody)))]
 pub async fn info(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Response<Body>> {
-  let kernel = engine.kernels.get(&visible.kernel_id(&id)?)?;
+  let kernel = engine.kernels.get(&caller, &id)?;
   let unfinished = kernel.unfinished();
   let longest = unfinished.iter().filter_map(|e| e.runtime()).max();
   let info = KernelInfo {
@@ -345,10 +326,10 @@ impl Done {
   responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
 pub async fn ping(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<Done>> {
-  engine.kernels.get(&visible.kernel_id(&id)?)?.touch();
+  engine.kernels.touch(&caller, &id)?;
   Ok(Done::new("Kernel activity timer reset"))
 }
 
@@ -357,11 +338,10 @@ pub async fn ping(
   responses((status = 200, body = Done), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn restart(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<Done>> {
-  let id = visible.kernel_id(&id)?;
-  engine.kernels.restart(&id).await?;
+  engine.kernels.restart(&caller, &id).await?;
   Ok(Done::new("Kernel restarted successfully"))
 }
 
@@ -370,10 +350,10 @@ pub async fn restart(
   responses((status = 200, body = Done), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn interrupt(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<Done>> {
-  let how = engine.kernels.interrupt(&visible.kernel_id(&id)?).await?;
+  let how = engine.kernels.interrupt(&caller, &id).await?;
   let Json(done) = Done::new("Kernel execution interrupted");
   Ok(Json(Done {
     restarted: how == Interrupted::Restarted,

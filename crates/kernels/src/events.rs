@@ -1,8 +1,11 @@
 //! What happens to kernels, for whoever wants to watch.
 
+use access::Caller;
 use chrono::DateTime;
 use chrono::Utc;
 use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use utoipa::ToSchema;
 
 use crate::KernelId;
@@ -51,4 +54,30 @@ pub struct EngineEvent {
   pub kernel: KernelId,
   pub time: DateTime<Utc>,
   pub kind: EngineEventKind,
+}
+
+/// What happens to the kernels that a caller sees, from now on.
+pub struct EventWatch {
+  events: broadcast::Receiver<EngineEvent>,
+  caller: Caller,
+}
+
+impl EventWatch {
+  pub(crate) fn new(events: broadcast::Receiver<EngineEvent>, caller: &Caller) -> Self {
+    Self {
+      events,
+      caller: caller.clone(),
+    }
+  }
+
+  /// The next event, or `None` once the engine has shut down. A watcher that falls behind misses events.
+  pub async fn next(&mut self) -> Option<EngineEvent> {
+    loop {
+      match self.events.recv().await {
+        Ok(event) if self.caller.sees(event.kernel.namespace()) => return Some(event),
+        Ok(_) | Err(RecvError::Lagged(_)) => {}
+        Err(RecvError::Closed) => return None,
+      }
+    }
+  }
 }

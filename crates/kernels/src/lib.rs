@@ -3,6 +3,7 @@
 
 mod connection;
 pub mod cpython;
+mod error;
 mod events;
 mod execution;
 mod kernel;
@@ -25,8 +26,10 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use self::error::KernelError;
 pub use self::events::EngineEvent;
 pub use self::events::EngineEventKind;
+pub use self::events::EventWatch;
 pub use self::execution::Execution;
 pub use self::execution::LogReader;
 pub use self::kernel::Kernel;
@@ -188,33 +191,6 @@ impl fmt::Display for KernelType {
   fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{}-{}", self.mode, self.language)
   }
-}
-
-/// What can go wrong with a request about kernels. Nothing has changed when one is returned.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum KernelError {
-  #[error("{0}")]
-  Invalid(String),
-  #[error("{0}")]
-  Forbidden(String),
-  #[error("Kernel not found")]
-  NotFound,
-  #[error("Kernel with ID {0} not found")]
-  UnknownId(KernelId),
-  #[error("Session not found")]
-  SessionNotFound,
-  #[error("Kernel with ID {0} already exists")]
-  Exists(KernelId),
-  #[error("{0}")]
-  Conflict(String),
-  #[error("{0}")]
-  LimitReached(String),
-  #[error("{0}")]
-  Unsupported(String),
-  #[error("{0}")]
-  TookTooLong(String),
-  #[error("{0}")]
-  Host(String),
 }
 
 #[cfg(test)]

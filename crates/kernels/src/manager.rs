@@ -12,8 +12,13 @@ use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
 use std::time::Instant;
 
+use access::Caller;
+use access::Right;
 use kernel_protocol::ErrorReport;
+use kernel_protocol::ExecutionId;
 use kernel_protocol::HostPermissions;
+use kernel_protocol::Question;
+use kernel_protocol::json::JsonText;
 use kernel_protocol::launch::ModuleCache;
 use kernel_protocol::launch::PythonFiles;
 use kernel_protocol::launch::Runtime;
@@ -31,6 +36,8 @@ use crate::Mode;
 use crate::connection::HostConnection;
 use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
+use crate::events::EventWatch;
+use crate::execution::Execution;
 use crate::kernel::Kernel;
 use crate::kernel::Listeners;
 use crate::kernel::Owner;
@@ -116,12 +123,22 @@ impl KernelManager {
 
   // ------------------------------------------------------------ looking
 
-  /// Every kernel, or those of a namespace, oldest first. Never waits for a kernel.
-  pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Kernel>> {
+  /// The kernels that `caller` sees, or those of them in the namespace `asked`, oldest first. Never waits
+  /// for a kernel.
+  ///
+  /// # Errors
+  /// When another namespace than the caller's is asked for.
+  pub fn list(
+    &self,
+    caller: &Caller,
+    asked: Option<&str>,
+  ) -> Result<Vec<Arc<Kernel>>, KernelError> {
+    caller.require(Right::Read)?;
+    let namespace = caller.work_in(asked)?;
     let mut kernels = self.all();
-    kernels.retain(|k| namespace.is_none() || k.id.namespace() == namespace);
+    kernels.retain(|k| namespace.is_none() || k.id.namespace() == namespace.as_deref());
     kernels.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-    kernels
+    Ok(kernels)
   }
 
   /// Every kernel and the kernels of programs.
@@ -142,20 +159,33 @@ impl KernelManager {
     self.read().values().filter_map(ready).collect()
   }
 
+  /// The kernel that `caller` calls `id`.
+  ///
   /// # Errors
-  /// When there is no such kernel.
-  pub fn get(&self, id: &KernelId) -> Result<Arc<Kernel>, KernelError> {
+  /// When there is no such kernel, or none that the caller sees: nobody learns what others have.
+  pub fn get(&self, caller: &Caller, id: &str) -> Result<Arc<Kernel>, KernelError> {
+    self.get_to(caller, Right::Read, id)
+  }
+
+  /// The same, to do with it what takes `right`.
+  fn get_to(&self, caller: &Caller, right: Right, id: &str) -> Result<Arc<Kernel>, KernelError> {
+    caller.require(right)?;
+    let id = visible(caller, id).ok_or(KernelError::NotFound)?;
+    self.find(&id).ok_or(KernelError::NotFound)
+  }
+
+  fn find(&self, id: &KernelId) -> Option<Arc<Kernel>> {
     match self.read().get(id) {
-      Some(Entry::Ready(kernel)) => Ok(kernel.clone()),
-      _ => Err(KernelError::NotFound),
+      Some(Entry::Ready(kernel)) => Some(kernel.clone()),
+      Some(Entry::Booting) | None => None,
     }
   }
 
   /// Whether this very kernel is still the one of its id.
   pub fn is_current(&self, kernel: &Arc<Kernel>) -> bool {
     self
-      .get(&kernel.id)
-      .is_ok_and(|current| Arc::ptr_eq(&current, kernel))
+      .find(&kernel.id)
+      .is_some_and(|current| Arc::ptr_eq(&current, kernel))
   }
 
   /// How the processes of kernels are confined.
@@ -163,31 +193,44 @@ impl KernelManager {
     &self.options.confinement
   }
 
-  /// Counts kernels, or those of a namespace.
-  pub fn stats(&self, namespace: Option<&str>) -> ManagerStats {
-    let kernels = self.list(namespace);
+  /// Counts the kernels that `caller` sees.
+  ///
+  /// # Errors
+  /// When the caller may not look at kernels.
+  pub fn stats(&self, caller: &Caller) -> Result<ManagerStats, KernelError> {
+    let kernels = self.list(caller, None)?;
     let with = |status| kernels.iter().filter(|k| k.status() == status).count();
-    ManagerStats {
+    Ok(ManagerStats {
       total: kernels.len(),
       busy: with(Status::Busy),
       dead: with(Status::Dead),
       pool: self.pools.stats(),
-    }
+    })
   }
 
-  /// Follows what happens to kernels from now on.
-  pub fn watch(&self) -> broadcast::Receiver<EngineEvent> {
-    self.events.subscribe()
+  /// Follows what happens to the kernels that `caller` sees.
+  ///
+  /// # Errors
+  /// When the caller may not look at kernels.
+  pub fn watch(&self, caller: &Caller) -> Result<EventWatch, KernelError> {
+    caller.require(Right::Read)?;
+    Ok(EventWatch::new(self.events.subscribe(), caller))
   }
 
   // ------------------------------------------------------------ life
 
-  /// Makes a kernel and returns once it is ready for cells.
+  /// Makes a kernel and returns once it is ready for cells. It is in the caller's namespace.
   ///
   /// # Errors
   /// When the request is not allowed or not possible; nothing is left behind then.
-  pub async fn create(&self, request: CreateKernel) -> Result<Arc<Kernel>, KernelError> {
+  pub async fn create(
+    &self,
+    caller: &Caller,
+    mut request: CreateKernel,
+  ) -> Result<Arc<Kernel>, KernelError> {
     let started = Instant::now();
+    caller.require(Right::Manage)?;
+    request.namespace = caller.work_in(request.namespace.as_deref())?;
     let kind = KernelType {
       mode: request.mode,
       language: request.language,
@@ -336,11 +379,28 @@ impl KernelManager {
     Ok(kernel)
   }
 
+  /// Ends a kernel and deletes it. Executions end quietly, or, by force, with an error that says so.
+  ///
+  /// # Errors
+  /// When there is no such kernel.
+  pub async fn delete(&self, caller: &Caller, id: &str, force: bool) -> Result<(), KernelError> {
+    caller.require(Right::Manage)?;
+    // Reported as one that does not exist.
+    let id = visible(caller, id).ok_or_else(|| KernelError::UnknownId(KernelId::addressed(id)))?;
+    let report = force.then(|| {
+      ErrorReport::new(
+        "KernelForcedTermination",
+        "The kernel was terminated by force",
+      )
+    });
+    self.remove(&id, "deleted", report).await
+  }
+
   /// Ends a kernel and forgets it. Executions end quietly, or with `report`.
   ///
   /// # Errors
   /// When there is no such kernel.
-  pub async fn remove(
+  pub(crate) async fn remove(
     &self,
     id: &KernelId,
     reason: &str,
@@ -370,8 +430,8 @@ impl KernelManager {
   ///
   /// # Errors
   /// When there is no such kernel, or no new host can be made; it is dead then.
-  pub async fn restart(&self, id: &KernelId) -> Result<(), KernelError> {
-    let kernel = self.get(id)?;
+  pub async fn restart(&self, caller: &Caller, id: &str) -> Result<(), KernelError> {
+    let kernel = self.get_to(caller, Right::Use, id)?;
     self
       .run_to_completion(move |manager| async move {
         let report = ErrorReport::new("KernelRestarted", "The kernel was restarted");
@@ -382,17 +442,83 @@ impl KernelManager {
       .await
   }
 
-  /// Asks the running cell of a kernel to stop, climbing from a request to a restart until it has. Goes
-  /// on when the caller stops waiting.
+  /// Asks the running cell of a kernel to stop, climbing from a request to a restart until it has.
   ///
   /// # Errors
   /// When there is no such kernel, it is dead, or not even a restart helped.
-  pub async fn interrupt(&self, id: &KernelId) -> Result<Interrupted, KernelError> {
-    let kernel = self.get(id)?;
+  pub async fn interrupt(&self, caller: &Caller, id: &str) -> Result<Interrupted, KernelError> {
+    let kernel = self.get_to(caller, Right::Use, id)?;
     self
       .run_to_completion(move |manager| async move { recovery::interrupt(&manager, &kernel).await })
       .await
   }
+
+  // ------------------------------------------------------------ use
+
+  /// Counts as use: the inactivity timeout starts again.
+  ///
+  /// # Errors
+  /// When there is no such kernel.
+  pub fn touch(&self, caller: &Caller, id: &str) -> Result<(), KernelError> {
+    self.get_to(caller, Right::Use, id)?.touch();
+    Ok(())
+  }
+
+  /// Queues a cell. It runs whether or not anybody reads its log.
+  ///
+  /// # Errors
+  /// When there is no such kernel, it is dead, or its queue is full.
+  pub fn submit(
+    &self,
+    caller: &Caller,
+    id: &str,
+    code: String,
+  ) -> Result<Arc<Execution>, KernelError> {
+    self.get_to(caller, Right::Use, id)?.submit(code)
+  }
+
+  /// An execution of a kernel, by its id or the bare form of it.
+  ///
+  /// # Errors
+  /// When there is no such kernel or execution.
+  pub fn execution(
+    &self,
+    caller: &Caller,
+    id: &str,
+    execution: &str,
+  ) -> Result<Arc<Execution>, KernelError> {
+    let kernel = self.get(caller, id)?;
+    let execution = ExecutionId::parse(execution).and_then(|id| kernel.execution(id));
+    execution.ok_or(KernelError::SessionNotFound)
+  }
+
+  /// Asks the language about code; answered between cells.
+  ///
+  /// # Errors
+  /// When there is no such kernel, it is dead, or has no time to answer.
+  pub async fn ask(
+    &self,
+    caller: &Caller,
+    id: &str,
+    question: Question,
+  ) -> Result<JsonText, KernelError> {
+    self.get_to(caller, Right::Use, id)?.ask(question).await
+  }
+
+  /// Answers an open prompt; `None` cancels it.
+  ///
+  /// # Errors
+  /// When there is no such kernel, or no prompt is open.
+  pub fn reply_to_input(
+    &self,
+    caller: &Caller,
+    id: &str,
+    value: Option<String>,
+  ) -> Result<(), KernelError> {
+    self.get_to(caller, Right::Use, id)?.reply_to_input(value)
+  }
+
+  // ------------------------------------------------------------ hosts
 
   /// Runs to completion even when the caller stops waiting: half of it would leave something behind.
   async fn run_to_completion<T: Send + 'static, F>(
@@ -524,6 +650,12 @@ impl KernelManager {
   fn write(&self) -> RwLockWriteGuard<'_, HashMap<KernelId, Entry>> {
     self.kernels.write().unwrap_or_else(PoisonError::into_inner)
   }
+}
+
+/// The id of what `caller` calls `id`, if it can see that.
+fn visible(caller: &Caller, id: &str) -> Option<KernelId> {
+  let id = KernelId::addressed(&caller.full_id(id));
+  caller.sees(id.namespace()).then_some(id)
 }
 
 /// The blank hosts of each runtime that are kept ready, where any are.

@@ -22,6 +22,9 @@ const LOCK_FILE: &str = "pyodide-lock.json";
 /// Extension of the files in a folder.
 const COMPRESSED: &str = "gz";
 
+/// The name and gzipped content of a file.
+type File = (Cow<'static, str>, Cow<'static, [u8]>);
+
 /// Where the files of Pyodide come from.
 #[derive(Debug, Clone)]
 pub enum Distribution {
@@ -100,8 +103,7 @@ impl Distribution {
     }
   }
 
-  /// The name and gzipped content of each file.
-  fn files(&self) -> io::Result<Vec<(Cow<'static, str>, Cow<'static, [u8]>)>> {
+  fn files(&self) -> io::Result<Vec<File>> {
     let folder = match self {
       Self::Embedded { files, .. } => {
         let borrowed = |(name, content): &(&'static str, &'static [u8])| {

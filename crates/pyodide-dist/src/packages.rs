@@ -9,7 +9,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use outbound;
 use outbound::Patience;
 use reqwest::Client;
 use reqwest::Url;

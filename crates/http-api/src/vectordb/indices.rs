@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use ::access::timestamp;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Query;
@@ -39,7 +40,6 @@ use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
-use crate::kernels::timestamp;
 use crate::path::Path;
 use crate::stream;
 use crate::vectordb::Done;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ::access::timestamp;
 use axum::Json;
 use axum::extract::State;
 use engine::Engine;
@@ -24,7 +25,6 @@ use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
-use crate::kernels::timestamp;
 use crate::path::Path;
 use crate::vectordb::Done;
 use crate::vectordb::done;
