@@ -5,6 +5,7 @@
 
 import { core, internals, primordials } from "ext:core/mod.js";
 import { addSitePackages, becomeBrowserWorker, bootPyodide, pythonGlobals } from "ext:python/pyodide_boot.js";
+import { fileRequests } from "ext:python/python_files.js";
 import { mountFileSystem } from "ext:python/python_mount.js";
 
 const {
@@ -46,6 +47,7 @@ function packageSource(fetch) {
 let deno;
 let pyodide;
 let kernel;
+let files;
 
 const host = {
   emit: (kind, data) => op_kernel_emit(kind, data),
@@ -115,9 +117,16 @@ internals.python = {
     }
     const variables = pyodide.toPy(env);
     kernel.configure(variables, cwd);
+    files = fileRequests(FS, cwd);
     variables.destroy();
   },
 
+  readFile: (path, offset, length) => files.read(path, offset, length),
+  writeFile: (path, offset, data) => files.write(path, offset, data),
+  statFile: (path) => files.stat(path),
+  listFiles: (path, most) => files.list(path, most),
+  renameFile: (from, to) => files.rename(from, to),
+  deleteFile: (path, recursive) => files.remove(path, recursive),
   execute: async (code) => await kernel.execute(code),
   runProgram: async (source, path, args) => await kernel.run_program(source, path, args),
   cancel: () => kernel.cancel(),

@@ -20,7 +20,7 @@ class Host(Protocol):
 
 
 class ErrorReport(TypedDict):
-    """The data of an `execute_error` event."""
+    """What an error is reported with."""
 
     ename: str
     evalue: str
@@ -72,8 +72,9 @@ class Frontend:
 
     def error(self, report: ErrorReport) -> None:
         self._emit(
-            "execute_error",
+            "error",
             {
+                "status": "error",
                 "ename": valid(report["ename"]),
                 "evalue": valid(report["evalue"]),
                 "traceback": [valid(line) for line in report["traceback"]],

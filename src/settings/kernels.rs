@@ -216,6 +216,7 @@ impl KernelArgs {
       max_output_bytes: self.kernel_max_output_bytes,
       permissions_max: self.kernel_permissions_max.clone(),
       mount_roots: self.kernel_mount_roots.clone(),
+      lasting_files: None,
       logs_memory_bytes: bytes(logs),
       logs_memory_bytes_per_namespace: bytes(
         self.logs_memory_bytes_per_namespace.unwrap_or(logs / 2),

@@ -97,6 +97,10 @@ pub struct ServeArgs {
   #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 16 * MIB as usize, value_name = "BYTES")]
   pub max_body_bytes: usize,
 
+  /// Largest file that can be sent to a kernel or to the lasting files, in bytes.
+  #[arg(long, env = "MAX_FILE_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+  pub max_file_bytes: u64,
+
   #[command(flatten)]
   pub apps: AppArgs,
 
@@ -120,6 +124,7 @@ pub struct Settings {
   pub origins: Origins,
   pub max_connections: u32,
   pub max_body_bytes: usize,
+  pub max_file_bytes: u64,
   /// Where pages of apps are.
   pub app_origins: AppOrigins,
   pub apps: AppArgs,
@@ -202,6 +207,7 @@ impl Settings {
       origins: args.origins,
       max_connections: args.max_connections,
       max_body_bytes: args.max_body_bytes,
+      max_file_bytes: args.max_file_bytes,
       app_origins,
       apps,
       artifacts,
@@ -241,6 +247,7 @@ impl Settings {
       app_origins: self.app_origins.clone(),
       apps_public: self.apps.apps_public,
       max_body_bytes: self.max_body_bytes,
+      max_file_bytes: self.max_file_bytes,
     }
   }
 }

@@ -165,7 +165,7 @@ impl Expect {
   }
 
   fn check_error(&self, events: &Events, wrong: &mut Vec<String>) {
-    let errors = events.of("execute_error").len();
+    let errors = events.errors().len();
     if errors != usize::from(self.error.is_some()) {
       wrong.push(format!("{errors} errors: {:?}", events.error()));
     }

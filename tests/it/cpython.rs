@@ -74,7 +74,7 @@ async fn it_is_interrupted_three_times_with_its_state_kept() {
       let done = kernel.interrupt().await.ok();
       assert!(done.get("restarted").is_none(), "{done}");
       let events = kernel.result(&session).await;
-      assert_eq!(events.types(), ["stream", "execute_error"], "{events:?}");
+      assert_eq!(events.types(), ["stream", "error"], "{events:?}");
       assert_eq!(events.ename(), Some("KeyboardInterrupt"));
       kernel.gives("kept", &turn.to_string()).await;
     }

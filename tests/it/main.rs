@@ -14,6 +14,7 @@ mod environment;
 mod escapes;
 mod executions;
 mod faults;
+mod files;
 mod hostile;
 mod hypha_apps;
 mod input;

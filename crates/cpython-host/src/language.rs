@@ -14,7 +14,6 @@ use kernel_host::language::Cell;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
-use kernel_protocol::ErrorReport;
 use kernel_protocol::HostConfig;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
@@ -116,10 +115,10 @@ impl CPython {
   }
 
   fn interrupted(&self) -> Outcome {
-    self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
+    self.sink.emit(KernelEvent::python_error(
       "KeyboardInterrupt",
       "Execution interrupted by user",
-    )));
+    ));
     Outcome::Interrupted
   }
 
@@ -132,10 +131,10 @@ impl CPython {
       Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => self.interrupted(),
       Err(error) => {
         let name = error.get_type(py).name().map(|n| n.to_string());
-        self.sink.emit(KernelEvent::ExecuteError(ErrorReport::new(
+        self.sink.emit(KernelEvent::python_error(
           name.as_deref().unwrap_or("Error"),
           error.value(py).to_string(),
-        )));
+        ));
         Outcome::Error
       }
     }

@@ -2,6 +2,7 @@
 //! answers. Faces (HTTP, later others) map to it and decide nothing. Knows the order of starting and
 //! stopping. How kernels are started is handed in ([`Hosts`]); the crate `embed` has the usual way.
 
+mod lasting_files;
 mod scratch;
 
 use std::fs;
@@ -18,6 +19,7 @@ use kernel_protocol::launch::PythonFiles;
 use sandbox::Confinement;
 
 // What a face needs of the rooms below, under their own names.
+pub use ::files;
 pub use app_proxy;
 pub use apps;
 pub use hypha_client;
@@ -37,6 +39,8 @@ use kernels::launch::Hosts;
 use kernels::spawner;
 use vectordb::VectorDb;
 use vectordb::VectorDbOptions;
+
+pub use self::lasting_files::LastingFiles;
 
 /// What an engine is started with.
 pub struct EngineOptions {
@@ -80,6 +84,8 @@ impl Default for AppOptions {
 
 pub struct Engine {
   pub kernels: Arc<KernelManager>,
+  /// Files that namespaces keep.
+  pub files: LastingFiles,
   pub apps: Arc<AppManager>,
   /// Carries requests to apps.
   pub proxy: Proxy,
@@ -119,8 +125,15 @@ impl Engine {
     let vector_folder = vectors.folder.clone();
     let vectors = VectorDb::open(vectors).map_err(io::Error::other)?;
     keep_private(&data_dir, &vector_folder, kernels.confinement())?;
+    let files = LastingFiles::new(
+      kernels.options.lasting_files.clone().ok_or_else(|| {
+        io::Error::other("the kernel manager was started without a folder of lasting files")
+      })?,
+      kernels.confinement().clone(),
+    );
     Ok(Arc::new(Self {
       kernels,
+      files,
       apps,
       proxy: Proxy::new(),
       artifacts,
@@ -206,8 +219,12 @@ pub fn start_kernels(
     confinement.make_passable(&data_dir.join("pyodide"))?;
     confinement.take_over(&files.packages.cache)?;
   }
+  let kernel_options = KernelOptions {
+    lasting_files: Some(lasting_files::folders(data_dir, confinement)?),
+    ..kernel_options.clone()
+  };
   Ok(KernelManager::new(
-    kernel_options.clone(),
+    kernel_options,
     hosts,
     folder,
     modules,

@@ -10,6 +10,7 @@ mod connections;
 mod engine_status;
 mod error;
 mod executions;
+mod files;
 mod gateway;
 mod kernels;
 mod openapi;
@@ -63,6 +64,8 @@ pub struct HttpOptions {
   pub apps_public: bool,
   /// Largest request body, in bytes.
   pub max_body_bytes: usize,
+  /// Largest file that can be sent, in bytes.
+  pub max_file_bytes: u64,
 }
 
 /// Everything a handler needs.

@@ -15,6 +15,7 @@ use crate::Face;
 use crate::apps;
 use crate::engine_status;
 use crate::executions;
+use crate::files;
 use crate::kernels;
 use crate::vectordb::documents;
 use crate::vectordb::indices;
@@ -75,6 +76,18 @@ pub fn api() -> OpenApiRouter<Face> {
     .routes(routes!(executions::inspect))
     .routes(routes!(executions::is_complete))
     .routes(routes!(executions::input_reply))
+    .routes(routes!(
+      files::get_of_kernel,
+      files::put_to_kernel,
+      files::delete_of_kernel
+    ))
+    .routes(routes!(files::list_of_kernel))
+    .routes(routes!(
+      files::get_lasting,
+      files::put_lasting,
+      files::delete_lasting
+    ))
+    .routes(routes!(files::list_lasting))
     .routes(routes!(apps::list, apps::create))
     .routes(routes!(apps::update_published))
     .routes(routes!(apps::info, apps::update, apps::delete))

@@ -237,7 +237,9 @@ pub fn protect(headers: &mut HeaderMap) {
 pub async fn typed_bodies(request: Request, next: Next) -> Response<Body> {
   let headers = request.headers();
   let of_a_page = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
-  if of_a_page && !request.body().is_end_stream() && !is_json(headers) {
+  // Neither a form nor a page without leave sends PUT; files have any type.
+  let may_be_a_form = *request.method() != Method::PUT;
+  if of_a_page && may_be_a_form && !request.body().is_end_stream() && !is_json(headers) {
     let message = "Pages must send bodies to this API as JSON: with `Content-Type: application/json`, \
                    or `application/x-ndjson` for JSON lines";
     return ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();

@@ -9,6 +9,9 @@ use kernel_protocol::HostConfig;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
 use kernel_protocol::Question;
+use kernel_protocol::files::FileError;
+use kernel_protocol::files::FileReply;
+use kernel_protocol::files::FileRequest;
 use serde_json::Value;
 
 /// One piece of source a client wants run.
@@ -20,6 +23,10 @@ pub struct Cell {
 /// A language runtime on its own thread.
 #[async_trait(?Send)]
 pub trait Language {
+  /// Whether its files are in the scratch folder and the mounts, as the system sees them. Requests for
+  /// files are then answered without the language.
+  const FILES_ON_DISK: bool = true;
+
   /// Stops what runs, from another thread.
   fn interrupter(&self) -> Arc<dyn Interrupt>;
 
@@ -38,6 +45,11 @@ pub trait Language {
 
   /// Answers a question about code, in the shape of the Jupyter reply of the same name.
   async fn answer(&mut self, question: Question) -> Value;
+
+  /// Does a step with files that the language keeps in memory.
+  async fn file(&mut self, _request: FileRequest) -> FileReply {
+    FileReply::Failed(FileError::Denied)
+  }
 
   /// Drives the main program, and timers, promises and servers that cells left behind. Ends only
   /// when dropped.

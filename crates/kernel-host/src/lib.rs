@@ -1,6 +1,7 @@
 //! What runs in a kernel process around its language: the request loop, the outbox, and the trait
 //! that a language implements.
 
+mod files;
 pub mod host;
 pub mod language;
 pub mod sink;

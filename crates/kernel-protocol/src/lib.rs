@@ -5,6 +5,7 @@
 //! `tokio_util`'s length-delimited codec over the same bytes.
 
 pub mod descriptors;
+pub mod files;
 pub mod json;
 pub mod launch;
 pub mod zygote;
@@ -27,8 +28,13 @@ use serde::de::Visitor;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::files::FileReply;
+use crate::files::FileRequest;
 use crate::json::JsonText;
 
+/// The version of these messages. A host of another version is not used: the two binaries of one
+/// release belong together.
+pub const VERSION: u32 = 1;
 /// Largest frame a host reads, in bytes: what the server sends is bounded by the bodies it takes.
 pub const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Largest frame the server reads, in bytes. A host that sends a longer one breaks the protocol, and
@@ -91,6 +97,9 @@ pub enum Request {
   Run(MainProgram),
   /// A question about code, answered by [`Reply::Answer`] with the same `id`.
   Ask { id: u64, question: Question },
+  /// A step with files of the kernel, answered by [`Reply::File`] with the same `id`: at once where they
+  /// are on disk, between cells where they are in memory.
+  File { id: u64, request: FileRequest },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
   InputReply { value: Option<String> },
   /// Asks for a sign of life, [`Reply::Alive`].
@@ -112,7 +121,10 @@ pub enum Question {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
   /// The runtime has booted and waits for [`Request::Configure`].
-  Ready,
+  Ready {
+    /// The host's [`VERSION`].
+    version: u32,
+  },
   Configured {
     error: Option<String>,
   },
@@ -131,6 +143,10 @@ pub enum Reply {
   Answer {
     id: u64,
     answer: JsonText,
+  },
+  File {
+    id: u64,
+    reply: FileReply,
   },
   /// The answer to [`Request::Ping`].
   Alive,
@@ -293,7 +309,10 @@ pub enum KernelEvent {
   },
   /// The same with `execution_count`.
   ExecuteResult(JsonText),
+  /// An error of TypeScript or JavaScript, or one that the engine reports of any kernel.
   ExecuteError(ErrorReport),
+  /// An error of Python, which clients of the original know under this name.
+  Error(ErrorReport),
   InputRequest {
     prompt: String,
     password: bool,
@@ -306,6 +325,16 @@ pub struct ErrorReport {
   pub evalue: String,
   #[serde(deserialize_with = "few_lines")]
   pub traceback: Vec<String>,
+  /// Said with errors of Python only, as the original did.
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub status: Option<ErrorStatus>,
+}
+
+/// How Jupyter's `execute_reply` says that there was an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorStatus {
+  Error,
 }
 
 /// Reads a traceback, refusing one of more lines than honest hosts send: each would cost the server far
@@ -340,6 +369,7 @@ impl ErrorReport {
       ename: ename.to_owned(),
       traceback: vec![format!("{ename}: {evalue}")],
       evalue,
+      status: None,
     }
   }
 
@@ -348,7 +378,10 @@ impl ErrorReport {
   pub fn essence(&self) -> Self {
     const MOST: usize = 1000;
     let start = |text: &str| text[..text.floor_char_boundary(MOST)].to_owned();
-    Self::new(&start(&self.ename), start(&self.evalue))
+    Self {
+      status: self.status,
+      ..Self::new(&start(&self.ename), start(&self.evalue))
+    }
   }
 }
 
@@ -357,6 +390,22 @@ impl KernelEvent {
     Self::Stream {
       name: StreamName::Stderr,
       text: text.into(),
+    }
+  }
+
+  /// An error of Python.
+  pub fn python_error(ename: &str, evalue: impl Into<String>) -> Self {
+    Self::Error(ErrorReport {
+      status: Some(ErrorStatus::Error),
+      ..ErrorReport::new(ename, evalue)
+    })
+  }
+
+  /// The report of an error.
+  pub fn error(&self) -> Option<&ErrorReport> {
+    match self {
+      Self::ExecuteError(report) | Self::Error(report) => Some(report),
+      _ => None,
     }
   }
 
@@ -370,7 +419,7 @@ impl KernelEvent {
       "display_data" => Ok(Self::DisplayData(bundle(data).map_err(wrong)?)),
       "update_display_data" => Ok(Self::UpdateDisplayData(bundle(data).map_err(wrong)?)),
       "execute_result" => Ok(Self::ExecuteResult(bundle(data).map_err(wrong)?)),
-      "stream" | "clear_output" | "execute_error" | "input_request" => {
+      "stream" | "clear_output" | "execute_error" | "error" | "input_request" => {
         serde_json::from_str(&format!(r#"{{"type":"{kind}","data":{data}}}"#)).map_err(wrong)
       }
       _ => Err(format!("{kind:?} is not an event")),
@@ -389,7 +438,7 @@ impl KernelEvent {
         Self::DisplayData(json) | Self::UpdateDisplayData(json) | Self::ExecuteResult(json) => {
           json.as_str().len() + HOLDER
         }
-        Self::ExecuteError(e) => {
+        Self::ExecuteError(e) | Self::Error(e) => {
           let lines: Vec<&String> = e.traceback.iter().collect();
           texts(&[&e.ename, &e.evalue]) + texts(&lines) + e.traceback.len() * size_of::<String>()
         }
@@ -505,6 +554,20 @@ mod tests {
       serde_json::to_value(&result).expect("serialises"),
       json!({"type": "execute_result", "data": {"execution_count": 3, "data": {"text/plain": "1"}, "metadata": {}}})
     );
+  }
+
+  #[test]
+  fn errors_of_python_have_a_name_of_their_own_and_a_status() {
+    let error = KernelEvent::python_error("ValueError", "v");
+    let traceback = ["ValueError: v"];
+    assert_eq!(
+      serde_json::to_value(&error).expect("serialises"),
+      json!({"type": "error", "data": {"ename": "ValueError", "evalue": "v", "traceback": traceback, "status": "error"}})
+    );
+    let other = KernelEvent::ExecuteError(ErrorReport::new("Error", "v"));
+    let other = serde_json::to_value(&other).expect("serialises");
+    assert_eq!(other["type"], "execute_error");
+    assert!(other["data"].get("status").is_none());
   }
 
   #[test]

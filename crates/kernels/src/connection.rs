@@ -20,6 +20,7 @@ use kernel_protocol::HostConfig;
 use kernel_protocol::MAX_REPLY_BYTES;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
+use kernel_protocol::VERSION;
 use kernel_protocol::descriptors;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
@@ -229,7 +230,11 @@ impl HostConnection {
       killed: false,
     };
     match tokio::time::timeout(BOOT_TIMEOUT, connection.next()).await {
-      Ok(Some(Reply::Ready)) => Ok(connection),
+      Ok(Some(Reply::Ready { version: VERSION })) => Ok(connection),
+      Ok(Some(Reply::Ready { version })) => Err(io::Error::other(format!(
+        "the kernel host speaks version {version} of the protocol and this server version {VERSION}: \
+         install the programs of one release"
+      ))),
       Ok(_) => Err(io::Error::other(format!(
         "the kernel host {}",
         connection.end().await

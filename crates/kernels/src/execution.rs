@@ -97,11 +97,15 @@ impl Execution {
       log.events.push(Arc::new(event));
       return true;
     }
-    if let KernelEvent::ExecuteError(report) = event {
+    let essence = match &event {
+      KernelEvent::ExecuteError(report) => Some(KernelEvent::ExecuteError(report.essence())),
+      KernelEvent::Error(report) => Some(KernelEvent::Error(report.essence())),
+      _ => None,
+    };
+    if let Some(essence) = essence {
       if log.errors < MAX_ERRORS {
         log.errors += 1;
-        let event = KernelEvent::ExecuteError(report.essence());
-        log.events.push(Arc::new(event));
+        log.events.push(Arc::new(essence));
       }
     } else if !log.evicted && !std::mem::replace(&mut log.truncated, true) {
       let notice = if own_limit {
@@ -208,7 +212,9 @@ impl Evict for Execution {
 }
 
 fn is_interrupt_report(event: &KernelEvent) -> bool {
-  matches!(event, KernelEvent::ExecuteError(report) if report.ename == "KeyboardInterrupt")
+  event
+    .error()
+    .is_some_and(|report| report.ename == "KeyboardInterrupt")
 }
 
 /// Follows one execution's log.

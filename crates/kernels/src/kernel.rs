@@ -1,13 +1,10 @@
 //! One kernel: its queue, its history, its host, and what happens when that host misbehaves.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -22,6 +19,8 @@ use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
+use kernel_protocol::files::FileReply;
+use kernel_protocol::files::FileRequest;
 use kernel_protocol::json::JsonText;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -29,7 +28,6 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use crate::KernelError;
@@ -45,6 +43,8 @@ use crate::execution::Execution;
 use crate::log_budget::LogBudget;
 use crate::log_budget::LogOwner;
 use crate::options::Approved;
+use crate::questions::Answer;
+use crate::questions::Questions;
 
 /// Executions kept for late readers and the history.
 const MAX_HISTORY: usize = 500;
@@ -56,8 +56,6 @@ const MAX_QUEUE_BYTES: usize = 64 << 20;
 const INTERRUPT_GRACE: Duration = Duration::from_millis(1500);
 /// How long a question about code may wait for the kernel.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Questions that may wait for answers.
-const MAX_QUESTIONS: usize = 32;
 /// Room for a kernel's logs besides what one execution may print, in bytes.
 const HISTORY_BYTES: u64 = 8 << 20;
 
@@ -93,8 +91,7 @@ pub struct Kernel {
   pub approved: Approved,
   logs: LogOwner,
   state: Mutex<State>,
-  answers: Mutex<HashMap<u64, oneshot::Sender<JsonText>>>,
-  next_question: AtomicU64,
+  questions: Questions,
   /// Held while a host is being replaced: two replacements at once would leave one host behind.
   pub replacing: tokio::sync::Mutex<()>,
   /// Told when a host has gone for good.
@@ -174,8 +171,7 @@ impl Kernel {
         last_activity: Instant::now(),
         awaits_input: false,
       }),
-      answers: Mutex::default(),
-      next_question: AtomicU64::new(1),
+      questions: Questions::default(),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
       owner,
@@ -339,14 +335,10 @@ impl Kernel {
         execution_id,
         outcome,
       } => self.done(execution_id, outcome, generation),
-      Reply::Answer { id, answer } => {
-        let waiting = self.answers().remove(&id);
-        if let Some(waiting) = waiting {
-          let _ = waiting.send(answer);
-        }
-      }
+      Reply::Answer { id, answer } => self.questions.answer(id, Answer::Code(answer)),
+      Reply::File { id, reply } => self.questions.answer(id, Answer::File(reply)),
       Reply::Started { .. }
-      | Reply::Ready
+      | Reply::Ready { .. }
       | Reply::Configured { .. }
       | Reply::Alive
       | Reply::Program(_)
@@ -461,7 +453,7 @@ impl Kernel {
       state.generation += 1;
       (previous, state.take_unfinished())
     };
-    self.answers().clear();
+    self.questions.clear();
     for execution in orphans {
       match &report {
         Some(report) => execution.fail(report.clone()),
@@ -669,32 +661,40 @@ impl Kernel {
   /// # Errors
   /// When the kernel is dead or has no time to answer.
   pub async fn ask(&self, question: Question) -> Result<JsonText, KernelError> {
+    match self.answered(|id| Request::Ask { id, question }).await? {
+      Answer::Code(answer) => Ok(answer),
+      Answer::File(_) => Err(odd_answer()),
+    }
+  }
+
+  /// Does a step with the files of the kernel.
+  ///
+  /// # Errors
+  /// When the kernel is dead or has no time to answer.
+  pub async fn file(&self, request: FileRequest) -> Result<FileReply, KernelError> {
+    match self.answered(|id| Request::File { id, request }).await? {
+      Answer::File(reply) => Ok(reply),
+      Answer::Code(_) => Err(odd_answer()),
+    }
+  }
+
+  /// Sends a request and waits for the answer to it.
+  async fn answered(&self, request: impl FnOnce(u64) -> Request) -> Result<Answer, KernelError> {
     let busy = || {
       KernelError::LimitReached(
         "too many questions wait for this kernel already: wait for the cell or interrupt it".into(),
       )
     };
-    let id = self.next_question.fetch_add(1, Ordering::Relaxed);
-    let (answer, answered) = oneshot::channel();
-    let waiting = {
-      let mut answers = self.answers();
-      if answers.len() >= MAX_QUESTIONS {
-        return Err(busy());
-      }
-      answers.insert(id, answer);
-      Waiting { kernel: self, id }
-    };
+    let mut question = self.questions.open().ok_or_else(busy)?;
     {
       let mut state = self.lock();
       state.last_activity = Instant::now();
-      let sent = state.host()?.try_send(&Request::Ask { id, question });
+      let sent = state.host()?.try_send(&request(question.id));
       sent.map_err(|Unread| busy())?;
     }
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
-    drop(waiting);
-    match answer {
-      Ok(Ok(answer)) => Ok(answer),
-      Ok(Err(_)) => Err(KernelError::Conflict(
+    match tokio::time::timeout(ANSWER_TIMEOUT, question.answered()).await {
+      Ok(Some(answer)) => Ok(answer),
+      Ok(None) => Err(KernelError::Conflict(
         "The kernel ended before it could answer".into(),
       )),
       Err(_) => Err(KernelError::TookTooLong(
@@ -706,22 +706,10 @@ impl Kernel {
   fn lock(&self) -> MutexGuard<'_, State> {
     self.state.lock().unwrap_or_else(PoisonError::into_inner)
   }
-
-  fn answers(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<JsonText>>> {
-    self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-  }
 }
 
-/// A question that waits for its answer.
-struct Waiting<'a> {
-  kernel: &'a Kernel,
-  id: u64,
-}
-
-impl Drop for Waiting<'_> {
-  fn drop(&mut self) {
-    self.kernel.answers().remove(&self.id);
-  }
+fn odd_answer() -> KernelError {
+  KernelError::Host("the kernel answered something else than it was asked".into())
 }
 
 impl ProgramNotice {
@@ -781,5 +769,6 @@ pub fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorR
       format!("Code: {code}"),
     ],
     evalue,
+    status: None,
   }
 }

@@ -38,6 +38,7 @@ use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
 use crate::events::EventWatch;
 use crate::execution::Execution;
+use crate::files::KernelFiles;
 use crate::kernel::Kernel;
 use crate::kernel::Listeners;
 use crate::kernel::Owner;
@@ -516,6 +517,14 @@ impl KernelManager {
     value: Option<String>,
   ) -> Result<(), KernelError> {
     self.get_to(caller, Right::Use, id)?.reply_to_input(value)
+  }
+
+  /// The files of a kernel, to read them or, with [`Right::Use`], to change them.
+  ///
+  /// # Errors
+  /// When there is no such kernel, or the caller does not have `right`.
+  pub fn files(&self, caller: &Caller, right: Right, id: &str) -> Result<KernelFiles, KernelError> {
+    Ok(KernelFiles::of(self.get_to(caller, right, id)?))
   }
 
   // ------------------------------------------------------------ hosts

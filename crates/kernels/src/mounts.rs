@@ -37,6 +37,14 @@ impl FromStr for MountRoot {
 }
 
 impl MountRoot {
+  /// A folder whose path is absolute and has no symlinks.
+  pub(crate) fn resolved(folder: PathBuf) -> Self {
+    Self {
+      written: folder.clone(),
+      folder,
+    }
+  }
+
   pub fn is_empty(&self) -> bool {
     self.written.as_os_str().is_empty()
   }

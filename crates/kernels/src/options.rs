@@ -23,6 +23,7 @@ use crate::KernelError;
 use crate::KernelType;
 use crate::Language;
 use crate::Mode;
+use crate::lasting::LastingFolders;
 use crate::mounts::MountRoot;
 use crate::mounts::MountSource;
 
@@ -47,6 +48,8 @@ pub struct KernelOptions {
   pub permissions_max: PermissionRequest,
   /// Folders of the host that kernels may mount.
   pub mount_roots: Vec<MountRoot>,
+  /// Where the lasting files are that kernels may mount; `None` where there are none.
+  pub lasting_files: Option<LastingFolders>,
   /// Memory of all logs, of executions and programs together, in bytes.
   pub logs_memory_bytes: usize,
   /// The part of it that one namespace may have, in bytes.
@@ -100,6 +103,7 @@ impl Default for KernelOptions {
       max_output_bytes: 32 << 20,
       permissions_max: PermissionRequest::default(),
       mount_roots: Vec::new(),
+      lasting_files: None,
       logs_memory_bytes: 256 << 20,
       logs_memory_bytes_per_namespace: 128 << 20,
       confinement: Confinement::default(),
@@ -157,8 +161,13 @@ pub struct Filesystem {
   #[serde(default = "enabled")]
   pub enabled: bool,
   /// Directory on the host; must lie inside one of the operator's KERNEL_MOUNT_ROOTS.
-  #[schema(value_type = String)]
-  pub root: PathBuf,
+  #[serde(default)]
+  #[schema(value_type = Option<String>)]
+  pub root: Option<PathBuf>,
+  /// Instead of `root`: a directory of the namespace's lasting files, as `/api/files` names it; empty
+  /// for all of them.
+  #[serde(default)]
+  pub files: Option<String>,
   /// Absolute path the kernel sees it at.
   #[serde(default = "default_mount_point")]
   #[schema(value_type = String)]
@@ -462,14 +471,42 @@ impl Filesystem {
     options: &KernelOptions,
     namespace: Option<&str>,
   ) -> Result<(MountSource, MountConfig), KernelError> {
-    let source = MountSource::find(&options.mount_roots, namespace, &self.root);
+    let (roots, root) = match (&self.root, &self.files) {
+      (Some(root), None) => (options.mount_roots.clone(), root.clone()),
+      (None, Some(path)) => {
+        let folders = options.lasting_files.as_ref().ok_or_else(|| {
+          KernelError::Unsupported("filesystem.files: there are no lasting files here".into())
+        })?;
+        let folder = folders.of(namespace)?;
+        let failed = |e| KernelError::Host(format!("the lasting files cannot be opened: {e}"));
+        options.confinement.make_own(&folder).map_err(failed)?;
+        let mut root = folder.clone();
+        root.extend(Path::new(path).components().filter(|part| {
+          matches!(
+            part,
+            std::path::Component::Normal(_) | std::path::Component::ParentDir
+          )
+        }));
+        (vec![MountRoot::resolved(folder)], root)
+      }
+      _ => {
+        return Err(KernelError::Invalid(
+          "filesystem: name either `root`, a directory of the host, or `files`, one of the lasting files"
+            .into(),
+        ));
+      }
+    };
+    let source = MountSource::find(&roots, namespace, &root);
     // One answer, whether it exists or not.
-    let source = source.ok_or_else(|| {
-      KernelError::Forbidden(format!(
+    let source = source.ok_or_else(|| match &self.files {
+      Some(path) => KernelError::Invalid(format!(
+        "filesystem.files: there is no directory `{path}` among the lasting files"
+      )),
+      None => KernelError::Forbidden(format!(
         "filesystem.root: `{}` is not a folder that this kernel may mount: write its absolute path, \
          without symlinks, inside one of those that the operator names with KERNEL_MOUNT_ROOTS",
-        self.root.display()
-      ))
+        root.display()
+      )),
     })?;
     let plain = |c: std::path::Component<'_>| {
       matches!(

@@ -59,9 +59,14 @@ impl Events {
       .and_then(|bundle| bundle["text/plain"].as_str())
   }
 
+  /// The errors, of Python and of all else.
+  pub fn errors(&self) -> Vec<&Value> {
+    [self.of("error"), self.of("execute_error")].concat()
+  }
+
   /// The first error.
   pub fn error(&self) -> Option<&Value> {
-    self.of("execute_error").first().copied()
+    self.errors().first().copied()
   }
 
   pub fn ename(&self) -> Option<&str> {

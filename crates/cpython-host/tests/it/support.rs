@@ -110,7 +110,7 @@ impl Kernel {
       scratch: tempfile::tempdir().expect("a folder"),
     };
     match kernel.next().await {
-      Some(Reply::Ready) => kernel,
+      Some(Reply::Ready { .. }) => kernel,
       other => panic!("{other:?}"),
     }
   }
@@ -233,10 +233,7 @@ impl Ran {
   }
 
   pub fn error(&self) -> &ErrorReport {
-    let found = self.events.iter().find_map(|event| match event {
-      KernelEvent::ExecuteError(report) => Some(report),
-      _ => None,
-    });
+    let found = self.events.iter().find_map(|event| event.error());
     found.unwrap_or_else(|| panic!("no error in {:?}", self.events))
   }
 }

@@ -25,13 +25,16 @@ use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
+use kernel_protocol::VERSION;
 use kernel_protocol::descriptors::DescriptorReader;
+use kernel_protocol::files::FileRequest;
 use kernel_protocol::json::JsonText;
 use serde_json::Value;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use self::outbox::Outbox;
+use crate::files::DiskFiles;
 use crate::language::Cell;
 use crate::language::Interrupt;
 use crate::language::Language;
@@ -57,6 +60,10 @@ enum Job {
     id: u64,
     question: Question,
   },
+  File {
+    id: u64,
+    request: FileRequest,
+  },
 }
 
 /// What a language boots with.
@@ -73,7 +80,9 @@ pub struct Control {
   socket: Arc<UnixStream>,
   outbox: Arc<Outbox>,
   jobs: mpsc::UnboundedSender<Job>,
-  interrupt: SharedInterrupt,
+  booted: SharedBooted,
+  /// The files of a configured kernel that keeps them on disk.
+  files: Option<DiskFiles>,
   ending: Ending,
 }
 
@@ -81,13 +90,19 @@ pub struct Control {
 pub struct Owner {
   outbox: Arc<Outbox>,
   queue: mpsc::UnboundedReceiver<Job>,
-  interrupt: SharedInterrupt,
+  booted: SharedBooted,
   stdout: File,
   stderr: File,
 }
 
+/// What the control half knows of a language that has booted.
+struct Booted {
+  interrupt: Arc<dyn Interrupt>,
+  keeps_files_on_disk: bool,
+}
+
 /// Empty until the language has booted.
-type SharedInterrupt = Arc<OnceLock<Arc<dyn Interrupt>>>;
+type SharedBooted = Arc<OnceLock<Booted>>;
 
 /// Takes the socket off descriptor 0, so that user code finds an empty stdin there.
 ///
@@ -145,18 +160,19 @@ pub fn halves(
   let outbox = Arc::new(Outbox::new(socket.clone(), capture.reader, ending));
   outbox::pump_captured_output(&outbox)?;
   let (jobs, queue) = mpsc::unbounded_channel();
-  let interrupt = SharedInterrupt::default();
+  let booted = SharedBooted::default();
   let control = Control {
     socket,
     outbox: outbox.clone(),
     jobs,
-    interrupt: interrupt.clone(),
+    booted: booted.clone(),
+    files: None,
     ending,
   };
   let owner = Owner {
     outbox,
     queue,
-    interrupt,
+    booted,
     stdout: capture.stdout,
     stderr: capture.stderr,
   };
@@ -166,21 +182,35 @@ pub fn halves(
 impl Control {
   /// Reads requests until the server closes the socket, then ends the host: the process, or, on
   /// threads, the language at its next step.
-  pub fn run(self) {
-    let mut reader = DescriptorReader::new(&self.socket);
+  pub fn run(mut self) {
+    let socket = self.socket.clone();
+    let mut reader = DescriptorReader::new(&socket);
     while let Ok(Some(request)) = kernel_protocol::read_frame::<Request>(&mut reader) {
       let descriptors = reader.take_descriptors();
       let job = match request {
-        Request::Configure(config) => Job::Configure(config, descriptors),
+        Request::Configure(config) => {
+          if self.booted.get().is_some_and(|it| it.keeps_files_on_disk) {
+            self.files = Some(DiskFiles::new(&config, &descriptors));
+          }
+          Job::Configure(config, descriptors)
+        }
         Request::Execute { execution_id, code } => Job::Execute { execution_id, code },
         Request::Run(program) => Job::Run(program),
         Request::Ask { id, question } => Job::Ask { id, question },
+        Request::File { id, request } => match &self.files {
+          Some(files) => {
+            let reply = files.answer(&request);
+            self.outbox.send(&Reply::File { id, reply });
+            continue;
+          }
+          None => Job::File { id, request },
+        },
         Request::InputReply { value } => {
           self.outbox.input.answer(value);
           continue;
         }
         Request::Interrupt { execution_id } => {
-          stop(&self.interrupt, &self.outbox, execution_id);
+          stop(&self.booted, &self.outbox, execution_id);
           continue;
         }
         Request::Ping => {
@@ -199,12 +229,12 @@ impl Control {
     let Self {
       outbox,
       jobs,
-      interrupt,
+      booted,
       ..
     } = self;
     // The language sees its queue closed once nothing runs.
     drop(jobs);
-    stop(&interrupt, &outbox, None);
+    stop(&booted, &outbox, None);
   }
 
   /// Keeps children that user code forks off away from the server.
@@ -227,8 +257,9 @@ impl Control {
   }
 }
 
-fn stop(interrupt: &SharedInterrupt, outbox: &Outbox, execution_id: Option<ExecutionId>) {
-  if let Some(interrupt) = interrupt.get() {
+fn stop(booted: &SharedBooted, outbox: &Outbox, execution_id: Option<ExecutionId>) {
+  if let Some(booted) = booted.get() {
+    let interrupt = &booted.interrupt;
     interrupt.interrupt(execution_id, &|| outbox.input.cancel());
   }
 }
@@ -266,8 +297,11 @@ impl Owner {
         owner: outbox.process_owner(),
       })
       .await?;
-      let _ = self.interrupt.set(language.interrupter());
-      outbox.send(&Reply::Ready);
+      let _ = self.booted.set(Booted {
+        interrupt: language.interrupter(),
+        keeps_files_on_disk: L::FILES_ON_DISK,
+      });
+      outbox.send(&Reply::Ready { version: VERSION });
       let mut worked = true;
       let mut has_program = false;
       loop {
@@ -320,6 +354,10 @@ impl Outbox {
       Job::Ask { id, question } => {
         let answer = bounded(&language.answer(question).await);
         self.send(&Reply::Answer { id, answer });
+      }
+      Job::File { id, request } => {
+        let reply = language.file(request).await;
+        self.send(&Reply::File { id, reply });
       }
     }
   }

@@ -195,7 +195,7 @@ impl Channel {
 /// Cuts the texts that a program chooses to what the server takes.
 fn shortened(mut event: KernelEvent) -> KernelEvent {
   match &mut event {
-    KernelEvent::ExecuteError(report) => {
+    KernelEvent::ExecuteError(report) | KernelEvent::Error(report) => {
       cut(&mut report.ename, MAX_TEXT);
       cut(&mut report.evalue, MAX_TEXT);
       report.traceback.truncate(MAX_TRACEBACK_LINES);

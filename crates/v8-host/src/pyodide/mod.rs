@@ -23,13 +23,17 @@ use kernel_host::language::Cell;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
-use kernel_protocol::ErrorReport;
 use kernel_protocol::HostConfig;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
 use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
+use kernel_protocol::files::FileError;
+use kernel_protocol::files::FileReply;
+use kernel_protocol::files::FileRequest;
+use kernel_protocol::files::MAX_CHUNK_BYTES;
+use kernel_protocol::files::MAX_ENTRIES;
 use kernel_protocol::launch::ModuleCache;
 use kernel_protocol::launch::PythonFiles;
 use serde_json::Value;
@@ -193,6 +197,44 @@ impl Pyodide {
     }
   }
 
+  fn v8_bytes(&mut self, bytes: &[u8]) -> v8::Global<v8::Value> {
+    deno_core::scope!(scope, &mut self.js.worker.js_runtime);
+    let store = v8::ArrayBuffer::new_backing_store_from_vec(bytes.to_vec()).make_shared();
+    let buffer = v8::ArrayBuffer::with_backing_store(scope, &store);
+    let array = v8::Uint8Array::new(scope, buffer, 0, bytes.len());
+    let value: v8::Local<v8::Value> = match array {
+      Some(array) => array.into(),
+      None => v8::undefined(scope).into(),
+    };
+    v8::Global::new(scope, value)
+  }
+
+  fn call_with(
+    &mut self,
+    method: &str,
+    arguments: &[Value],
+  ) -> Result<v8::Global<v8::Value>, String> {
+    let arguments: Vec<_> = arguments.iter().map(|it| self.v8_value(it)).collect();
+    self.call_now(method, &arguments)
+  }
+
+  /// What a method for files answers: bytes, or the JSON of a reply.
+  fn file_reply(&mut self, answer: &v8::Global<v8::Value>) -> Result<FileReply, String> {
+    {
+      deno_core::scope!(scope, &mut self.js.worker.js_runtime);
+      let value = v8::Local::new(scope, answer);
+      if let Ok(view) = v8::Local::<v8::ArrayBufferView>::try_from(value) {
+        if view.byte_length() > MAX_CHUNK_BYTES {
+          return Err("more bytes than were asked for".into());
+        }
+        let mut bytes = vec![0; view.byte_length()];
+        view.copy_contents(&mut bytes);
+        return Ok(FileReply::Chunk(bytes.into()));
+      }
+    }
+    serde_json::from_str(&self.text_of(answer)).map_err(|e| e.to_string())
+  }
+
   fn text_of(&mut self, value: &v8::Global<v8::Value>) -> String {
     deno_core::scope!(scope, &mut self.js.worker.js_runtime);
     v8::Local::new(scope, value).to_rust_string_lossy(scope)
@@ -201,6 +243,8 @@ impl Pyodide {
 
 #[async_trait(?Send)]
 impl Language for Pyodide {
+  const FILES_ON_DISK: bool = false;
+
   fn interrupter(&self) -> Arc<dyn Interrupt> {
     self.interrupter.clone()
   }
@@ -227,8 +271,8 @@ impl Language for Pyodide {
       Ok(_) => Outcome::Error,
       // Pyodide itself has failed and cannot go on.
       Err(message) => {
-        let report = ErrorReport::new("FatalError", message.clone());
-        self.sink.emit(KernelEvent::ExecuteError(report));
+        let error = KernelEvent::python_error("FatalError", message.clone());
+        self.sink.emit(error);
         self.sink.fatal(&format!("failed: {message}"));
         Outcome::Error
       }
@@ -259,6 +303,36 @@ impl Language for Pyodide {
     match self.call_now(method, &arguments) {
       Ok(answer) => serde_json::from_str(&self.text_of(&answer)).unwrap_or_default(),
       Err(message) => json!({ "status": "error", "ename": "Error", "evalue": message }),
+    }
+  }
+
+  async fn file(&mut self, request: FileRequest) -> FileReply {
+    let answered = match &request {
+      FileRequest::Read {
+        path,
+        offset,
+        length,
+      } => {
+        let length = MAX_CHUNK_BYTES.min(usize::try_from(*length).unwrap_or(usize::MAX));
+        self.call_with("readFile", &[json!(path), json!(offset), json!(length)])
+      }
+      FileRequest::Write { path, offset, data } => {
+        let data = self.v8_bytes(data);
+        let place = [json!(path), json!(offset)].map(|it| self.v8_value(&it));
+        let arguments = [place.as_slice(), &[data]].concat();
+        self.call_now("writeFile", &arguments)
+      }
+      FileRequest::Stat { path } => self.call_with("statFile", &[json!(path)]),
+      FileRequest::List { path } => self.call_with("listFiles", &[json!(path), json!(MAX_ENTRIES)]),
+      FileRequest::Rename { from, to } => self.call_with("renameFile", &[json!(from), json!(to)]),
+      FileRequest::Delete { path, recursive } => {
+        self.call_with("deleteFile", &[json!(path), json!(recursive)])
+      }
+    };
+    let other = |reason: String| FileReply::Failed(FileError::Other(reason));
+    match answered {
+      Ok(answer) => self.file_reply(&answer).unwrap_or_else(other),
+      Err(message) => other(message),
     }
   }
 

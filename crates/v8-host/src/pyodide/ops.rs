@@ -132,6 +132,10 @@ deno_core::extension!(
         deno_core::ascii_str_include!("../../../../js/python_mount.js"),
       ),
       ExtensionFileSource::new(
+        "ext:python/python_files.js",
+        deno_core::ascii_str_include!("../../../../js/python_files.js"),
+      ),
+      ExtensionFileSource::new(
         "ext:python/python.js",
         deno_core::ascii_str_include!("../../../../js/python.js"),
       ),

@@ -210,6 +210,7 @@ fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
       position.line_number, position.column_number
     )],
     evalue,
+    status: None,
   }
 }
 
@@ -249,6 +250,7 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
       position.line_number, position.column_number
     ),
     traceback: vec![diagnostic.to_string().replace("file:///", "")],
+    status: None,
   }
 }
 

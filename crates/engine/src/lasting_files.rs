@@ -1,0 +1,75 @@
+//! Lasting files: those that a namespace keeps in the data directory, whatever becomes of its kernels.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use access::Caller;
+use access::Right;
+use files::Folder;
+use files::FolderStore;
+use files::StoreError;
+use kernels::KernelError;
+use kernels::LastingFolders;
+use sandbox::Confinement;
+
+/// The lasting files of all namespaces.
+pub struct LastingFiles {
+  folders: LastingFolders,
+  confinement: Confinement,
+}
+
+impl LastingFiles {
+  pub(crate) fn new(folders: LastingFolders, confinement: Confinement) -> Self {
+    Self {
+      folders,
+      confinement,
+    }
+  }
+
+  /// The files of the caller's namespace, or of the one `asked` for, to read them or, with
+  /// [`Right::Use`], to change them.
+  ///
+  /// # Errors
+  /// When the caller may not use them, or they cannot be opened.
+  pub async fn of(
+    &self,
+    caller: &Caller,
+    right: Right,
+    asked: Option<&str>,
+  ) -> Result<FolderStore, StoreError> {
+    caller.require(right).map_err(|e| StoreError::of(&e))?;
+    let namespace = caller.work_in(asked).map_err(|e| StoreError::of(&e))?;
+    let folder = self.folders.of(namespace.as_deref());
+    let folder = folder.map_err(|e| StoreError::of(&e))?;
+    let confinement = self.confinement.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&folder, &confinement)).await;
+    let opened = opened.unwrap_or_else(|e| Err(e.into()));
+    opened.map(FolderStore::new).map_err(|e| {
+      let message = format!("the lasting files cannot be opened: {e}");
+      StoreError::of(&KernelError::Host(message))
+    })
+  }
+}
+
+/// What is made there belongs to kernels, which may mount it.
+fn open(folder: &Path, confinement: &Confinement) -> io::Result<Folder> {
+  confinement.make_own(folder)?;
+  let opened = Folder::open(folder)?;
+  Ok(match confinement.user {
+    Some(user) => opened.owned_by(user.uid().as_raw(), user.gid().as_raw()),
+    None => opened,
+  })
+}
+
+/// Where lasting files are below the data directory.
+pub(crate) fn folders(data_dir: &Path, confinement: &Confinement) -> io::Result<LastingFolders> {
+  let root: PathBuf = std::path::absolute(data_dir.join("files"))?;
+  confinement.make_passable(&root)?;
+  let root = root.canonicalize()?;
+  let folders = LastingFolders::new(root);
+  for folder in folders.parents() {
+    confinement.make_passable(&folder)?;
+  }
+  Ok(folders)
+}

@@ -1,0 +1,218 @@
+//! Files of a kernel that keeps them on disk: in its scratch folder and its mounts, within its
+//! permissions. Answered beside the code that runs, for it takes none of it.
+
+use std::os::fd::OwnedFd;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use files::Folder;
+use kernel_protocol::HostConfig;
+use kernel_protocol::files::FileError;
+use kernel_protocol::files::FileReply;
+use kernel_protocol::files::FileRequest;
+
+/// The folders of a kernel, and what it may do there.
+pub struct DiskFiles {
+  working: PathBuf,
+  /// Each with the path that it is seen at.
+  folders: Vec<(PathBuf, Folder)>,
+  read: Option<Vec<String>>,
+  write: Option<Vec<String>>,
+}
+
+impl DiskFiles {
+  /// `roots` are the directories of the mounts, in their order. What cannot be opened is not there.
+  pub fn new(config: &HostConfig, roots: &[OwnedFd]) -> Self {
+    let mounts = config.mounts.iter().zip(roots).filter_map(|(mount, root)| {
+      let root = root.try_clone().ok()?;
+      Some((mount.mount_point.clone(), Folder::from(root)))
+    });
+    let scratch = Folder::open(&config.scratch).ok();
+    let scratch = scratch.map(|folder| (config.scratch.clone(), folder));
+    Self {
+      working: config.scratch.clone(),
+      folders: scratch.into_iter().chain(mounts).collect(),
+      read: config.permissions.read.clone(),
+      write: config.permissions.write.clone(),
+    }
+  }
+
+  pub fn answer(&self, request: &FileRequest) -> FileReply {
+    match self.located(request) {
+      Ok((folder, request)) => folder.answer(&request),
+      Err(error) => FileReply::Failed(error),
+    }
+  }
+
+  /// The folder that a request is about, and the request as that folder takes it.
+  fn located(&self, request: &FileRequest) -> Result<(&Folder, FileRequest), FileError> {
+    let mut request = request.clone();
+    let folder = match &mut request {
+      FileRequest::Stat { path } | FileRequest::List { path } | FileRequest::Read { path, .. } => {
+        self.place(path, &self.read)?
+      }
+      FileRequest::Write { path, .. } | FileRequest::Delete { path, .. } => {
+        self.place(path, &self.write)?
+      }
+      FileRequest::Rename { from, to } => {
+        let folder = self.place(from, &self.write)?;
+        if !std::ptr::eq(folder, self.place(to, &self.write)?) {
+          return Err(FileError::Denied);
+        }
+        folder
+      }
+    };
+    Ok((folder, request))
+  }
+
+  /// The folder that a path is in, if it is `granted`; the path becomes one below that folder.
+  fn place(&self, path: &mut String, granted: &Option<Vec<String>>) -> Result<&Folder, FileError> {
+    let absolute = plain(&self.working.join(&*path));
+    if !self.is_granted(&absolute, granted) {
+      return Err(FileError::Denied);
+    }
+    let folders = self.folders.iter().filter_map(|(root, folder)| {
+      let below = absolute.strip_prefix(root).ok()?;
+      Some((root.components().count(), below, folder))
+    });
+    let (_, below, folder) = folders
+      .max_by_key(|(depth, ..)| *depth)
+      .ok_or(FileError::Denied)?;
+    *path = below.to_str().ok_or(FileError::BadPath)?.to_owned();
+    Ok(folder)
+  }
+
+  /// As Deno judges a path: nothing, everything, or what is below the listed paths.
+  fn is_granted(&self, path: &Path, granted: &Option<Vec<String>>) -> bool {
+    granted.as_ref().is_some_and(|list| {
+      let covers = |listed: &String| path.starts_with(plain(&self.working.join(listed)));
+      list.is_empty() || list.iter().any(covers)
+    })
+  }
+}
+
+/// A path without `.` and `..`, as it is written; symlinks are for the folders to judge.
+fn plain(path: &Path) -> PathBuf {
+  let mut plain = PathBuf::new();
+  for part in path.components() {
+    match part {
+      Component::ParentDir => {
+        plain.pop();
+      }
+      Component::CurDir => {}
+      part => plain.push(part),
+    }
+  }
+  plain
+}
+
+#[cfg(test)]
+mod tests {
+  use kernel_protocol::HostPermissions;
+  use kernel_protocol::MountConfig;
+  use tempfile::TempDir;
+
+  use super::*;
+
+  fn paths(list: &[&Path]) -> Option<Vec<String>> {
+    let texts = list.iter().map(|path| path.display().to_string());
+    Some(texts.collect())
+  }
+
+  fn files(dir: &Path, permissions: HostPermissions) -> DiskFiles {
+    for name in ["scratch", "mounted"] {
+      std::fs::create_dir_all(dir.join(name)).expect("is made");
+    }
+    let config = HostConfig {
+      env: Default::default(),
+      scratch: dir.join("scratch"),
+      mounts: vec![MountConfig {
+        mount_point: "/data".into(),
+      }],
+      permissions,
+      certificates: None,
+      ca_stores: Vec::new(),
+      registry_auth: Vec::new(),
+      max_heap_bytes: 0,
+    };
+    let root = std::fs::File::open(dir.join("mounted")).expect("opens");
+    DiskFiles::new(&config, &[root.into()])
+  }
+
+  fn write(path: &str) -> FileRequest {
+    FileRequest::Write {
+      path: path.into(),
+      offset: 0,
+      data: b"x".to_vec().into(),
+    }
+  }
+
+  fn stat(path: &str) -> FileRequest {
+    FileRequest::Stat { path: path.into() }
+  }
+
+  #[test]
+  fn paths_lead_to_the_scratch_folder_and_the_mounts_only() {
+    let dir = TempDir::new().expect("a folder");
+    let everything = HostPermissions {
+      read: Some(Vec::new()),
+      write: Some(Vec::new()),
+      ..Default::default()
+    };
+    let files = files(dir.path(), everything);
+    for (path, on_disk) in [
+      ("a/b.txt", "scratch/a/b.txt"),
+      ("./c/../d.txt", "scratch/d.txt"),
+      ("/data/e.txt", "mounted/e.txt"),
+      (
+        &format!("{}/f.txt", dir.path().join("scratch").display()),
+        "scratch/f.txt",
+      ),
+    ] {
+      assert_eq!(files.answer(&write(path)), FileReply::Done, "{path}");
+      assert!(dir.path().join(on_disk).is_file(), "{path}");
+    }
+    for path in [
+      "/etc/passwd",
+      "../mounted/e.txt",
+      "/data/../etc/passwd",
+      "/",
+      "/database",
+    ] {
+      let denied = FileReply::Failed(FileError::Denied);
+      assert_eq!(files.answer(&stat(path)), denied, "{path}");
+      assert_eq!(files.answer(&write(path)), denied, "{path}");
+    }
+    let across = FileRequest::Rename {
+      from: "d.txt".into(),
+      to: "/data/d.txt".into(),
+    };
+    assert_eq!(files.answer(&across), FileReply::Failed(FileError::Denied));
+  }
+
+  #[test]
+  fn the_permissions_of_the_kernel_hold() {
+    let dir = TempDir::new().expect("a folder");
+    let scratch = dir.path().join("scratch");
+    let permissions = HostPermissions {
+      read: paths(&[&scratch]),
+      write: paths(&[&scratch.join("out")]),
+      ..Default::default()
+    };
+    let files = files(dir.path(), permissions);
+    std::fs::write(scratch.join("in.txt"), "x").expect("is written");
+    let denied = FileReply::Failed(FileError::Denied);
+    assert!(matches!(files.answer(&stat("in.txt")), FileReply::Entry(_)));
+    assert_eq!(files.answer(&stat("/data")), denied);
+    assert_eq!(files.answer(&write("in.txt")), denied);
+    assert_eq!(files.answer(&write("output")), denied);
+    assert_eq!(files.answer(&write("out/x.txt")), FileReply::Done);
+    let nothing = super::DiskFiles {
+      read: None,
+      write: None,
+      ..files
+    };
+    assert_eq!(nothing.answer(&stat("in.txt")), denied);
+  }
+}
