@@ -1,4 +1,4 @@
-//! One app, as faces and the manager hold it.
+//! One app: faces look at it, and only the manager, which knows who calls, changes it.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -56,7 +56,11 @@ impl AppWatch {
 
 impl App {
   /// Starts the app, in the background. Dropping it stops it.
-  pub fn start_new(spec: AppSpec, launcher: Arc<dyn Launcher>, holder_of: PortHolder) -> Arc<Self> {
+  pub(crate) fn start_new(
+    spec: AppSpec,
+    launcher: Arc<dyn Launcher>,
+    holder_of: PortHolder,
+  ) -> Arc<Self> {
     let id = spec.manifest.id.clone();
     let log = Arc::new(launcher.new_log());
     let (commands, obeyed) = mpsc::channel(COMMAND_BUFFER);
@@ -84,7 +88,7 @@ impl App {
   }
 
   /// Its status once it is no longer starting.
-  pub async fn settled(&self) -> AppStatus {
+  pub(crate) async fn settled(&self) -> AppStatus {
     let mut face = self.face.clone();
     // An error means that the app is gone; what it showed last stays.
     let _ = face
@@ -133,7 +137,7 @@ impl App {
   ///
   /// # Errors
   /// When it was deleted.
-  pub async fn start(&self) -> Result<(), AppError> {
+  pub(crate) async fn start(&self) -> Result<(), AppError> {
     self.command(Command::Start).await
   }
 
@@ -141,7 +145,7 @@ impl App {
   ///
   /// # Errors
   /// When it was deleted.
-  pub async fn stop(&self) -> Result<(), AppError> {
+  pub(crate) async fn stop(&self) -> Result<(), AppError> {
     self.command(Command::Stop(Order::Stop)).await
   }
 
@@ -160,7 +164,7 @@ impl App {
   /// # Errors
   /// When the new one does not come up; the old one then goes on, if it did not have to be stopped
   /// first.
-  pub async fn reload(&self, spec: Option<Arc<AppSpec>>) -> Result<AppStatus, AppError> {
+  pub(crate) async fn reload(&self, spec: Option<Arc<AppSpec>>) -> Result<AppStatus, AppError> {
     self.command(Command::Reload(spec)).await?;
     let status = self.settled().await;
     match status.state {
@@ -174,13 +178,13 @@ impl App {
   }
 
   /// Stops it for good.
-  pub(super) async fn close(&self) {
+  pub(crate) async fn close(&self) {
     // An error means that this was done before.
     let _ = self.command(Command::Close).await;
   }
 
   async fn command(&self, command: Command) -> Result<(), AppError> {
-    let gone = || AppError::NotFound(self.id.clone());
+    let gone = || AppError::NotFound(self.id.to_string());
     let (answer, answered) = oneshot::channel();
     self
       .commands
@@ -197,7 +201,7 @@ impl App {
   ///
   /// # Errors
   /// `Conflict` when the app does not run, `Unavailable` when it does not listen in time.
-  pub async fn upstream(&self, wait: Duration) -> Result<Lease, AppError> {
+  pub(crate) async fn upstream(&self, wait: Duration) -> Result<Lease, AppError> {
     let mut face = self.face.clone();
     let decided = |face: &Face| face.route.is_some() || !face.status.may_become_ready();
     let waited = tokio::time::timeout(wait, face.wait_for(decided)).await;
@@ -207,7 +211,7 @@ impl App {
         Some(route) => return Ok(route.lease()),
         None => (false, face.status.clone()),
       },
-      Ok(Err(_)) => return Err(AppError::NotFound(self.id.clone())),
+      Ok(Err(_)) => return Err(AppError::NotFound(self.id.to_string())),
       Err(_) => (true, self.status()),
     };
     Err(self.no_upstream(may_come, &status))
@@ -240,7 +244,7 @@ impl App {
   ///
   /// # Errors
   /// `Conflict` when there is none.
-  pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
+  pub(crate) fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
     let instance = self.face.borrow().instance.clone();
     match instance {
       Some(instance) => instance.execute(code),

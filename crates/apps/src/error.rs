@@ -12,7 +12,7 @@ use crate::AppId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
   #[error("App with ID {0} not found")]
-  NotFound(AppId),
+  NotFound(String),
   #[error("App with ID {0} already exists")]
   Exists(AppId),
   #[error("{0}")]
@@ -26,6 +26,9 @@ pub enum AppError {
   /// The app cannot answer now, but may a little later.
   #[error("{0}")]
   Unavailable(String),
+  /// A server that this one depends on failed.
+  #[error("{0}")]
+  Upstream(String),
   #[error("{0}")]
   Host(String),
 }
@@ -39,6 +42,7 @@ impl Classified for AppError {
       Self::Exists(_) | Self::Conflict(_) => ErrorKind::Conflict,
       Self::LimitReached(_) => ErrorKind::LimitReached,
       Self::Unavailable(_) => ErrorKind::Unavailable,
+      Self::Upstream(_) => ErrorKind::Upstream,
       Self::Host(_) => ErrorKind::Internal,
     }
   }

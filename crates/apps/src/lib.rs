@@ -1,7 +1,8 @@
-//! Apps: programs that the engine loads, runs and keeps alive. What a face offers is a
-//! method of [`AppManager`] or [`App`].
+//! Apps: programs that the engine loads, runs and keeps alive. What a face offers is a method of
+//! [`AppManager`], which takes the [`access::Caller`] first; an [`App`] is what it looks at.
 
 mod app;
+mod endpoint;
 mod error;
 mod face;
 mod folder;
@@ -12,7 +13,7 @@ mod manager;
 mod manifest;
 mod ports;
 mod process;
-pub mod published;
+mod published;
 mod restart;
 mod runner;
 mod spec;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::app::App;
+pub use self::endpoint::Endpoint;
 pub use self::error::AppError;
 pub use self::folder::RefusedApp;
 pub use self::instance::Instance;
@@ -47,6 +49,7 @@ pub use self::manager::AppManager;
 pub use self::manifest::Manifest;
 pub use self::manifest::WrittenManifest;
 pub use self::process::KernelLauncher;
+pub use self::published::Changes;
 pub use self::restart::RestartPolicy;
 pub use self::spec::AppSpec;
 pub use self::spec::Entry;

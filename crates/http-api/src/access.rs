@@ -1,6 +1,7 @@
 //! Who may call, and which kernels they see.
 
 use access::Access;
+use access::Caller;
 use access::Scope;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -90,6 +91,18 @@ impl FromRequestParts<Face> for Operator {
         format!("This is the operator's to do: the token is for the namespace `{own}` only"),
       )),
     }
+  }
+}
+
+/// Whoever calls, as methods of managers take it.
+pub struct By(pub Caller);
+
+impl FromRequestParts<Face> for By {
+  type Rejection = ApiError;
+
+  async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, ApiError> {
+    let Visible(scope) = Visible::from_request_parts(parts, face).await?;
+    Ok(Self(Caller::of(scope)))
   }
 }
 

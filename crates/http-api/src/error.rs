@@ -118,6 +118,7 @@ impl From<AppError> for ApiError {
       AppError::NotFound(_) => StatusCode::NOT_FOUND,
       AppError::Exists(_) | AppError::Conflict(_) => StatusCode::CONFLICT,
       AppError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
+      AppError::Upstream(_) => StatusCode::BAD_GATEWAY,
       AppError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
       AppError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };

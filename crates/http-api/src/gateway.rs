@@ -24,8 +24,8 @@ use engine::Engine;
 use engine::app_proxy::EngineToken;
 use engine::app_proxy::ProxyError;
 use engine::app_proxy::site::Site;
-use engine::apps::App;
 use engine::apps::AppId;
+use engine::apps::Endpoint;
 use tower_service::Service;
 
 use crate::Face;
@@ -132,7 +132,7 @@ async fn by_path(
     .split_once('/')
     .ok_or_else(|| ApiError::not_found("Not found"))?;
   let id = AppId::new(id)?;
-  let app = face.engine.apps.get(&id)?;
+  let app = face.engine.apps.endpoint(&id)?;
   let path = format!("/{path}");
   let mut site = Site::below(format!("/apps/{id}"));
   if is_navigation(&request)
@@ -149,7 +149,7 @@ async fn by_path(
 async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Response<Body>> {
   let asked = request.extensions().get::<Asked>();
   let label = asked.and_then(Asked::app).unwrap_or_default();
-  let app = face.engine.apps.by_label(label).ok_or_else(|| {
+  let app = face.engine.apps.endpoint_at(label).ok_or_else(|| {
     ApiError::not_found(format!(
       "There is no app at `{label}.`: it may have been deleted"
     ))
@@ -159,7 +159,7 @@ async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Respon
   forward(
     &face.engine,
     &app,
-    &Site::own(app.id.as_str()),
+    &Site::own(app.id().as_str()),
     &path,
     request,
   )
@@ -212,7 +212,7 @@ fn gone_home(location: &str) -> Response<Body> {
 
 async fn forward(
   engine: &Arc<Engine>,
-  app: &App,
+  app: &Endpoint,
   site: &Site,
   path: &str,
   request: Request,
