@@ -4,6 +4,7 @@ mod folder;
 mod instance;
 mod life;
 mod manager;
+mod published;
 mod reload;
 
 use std::sync::Arc;
