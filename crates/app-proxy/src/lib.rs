@@ -5,6 +5,7 @@ mod connection;
 pub mod gate;
 mod headers;
 pub mod listener;
+pub mod retry;
 pub mod route;
 pub mod site;
 #[cfg(test)]
@@ -128,6 +129,9 @@ impl Proxy {
   ///
   /// After a 101 a task of its own joins the two connections, until both have ended. The lease is
   /// kept until then, or until all of the answer has left.
+  ///
+  /// # Errors
+  /// When the app gives no answer, or the request cannot be sent.
   pub async fn forward(
     &self,
     upstream: Lease,

@@ -8,14 +8,10 @@ use tokio::sync::watch;
 use crate::upstream::Upstream;
 
 /// Counts the requests that an instance has in hand.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct InFlight(Arc<watch::Sender<usize>>);
 
 impl InFlight {
-  pub fn new() -> Self {
-    Self(Arc::new(watch::Sender::new(0)))
-  }
-
   /// Waits until there is none.
   pub async fn idle(&self) {
     // Cannot fail: the sender is ours.
@@ -77,7 +73,7 @@ mod tests {
     let upstream = Upstream::open(([127, 0, 0, 1], 1).into());
     let route = Route {
       upstream: upstream.clone(),
-      in_flight: InFlight::new(),
+      in_flight: InFlight::default(),
     };
     route.in_flight.idle().await;
     let (first, second) = (route.lease(), route.lease());

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use app_proxy::ProxyError;
+use app_proxy::retry::Destination;
 use app_proxy::route::Lease;
 
 use crate::AppError;
@@ -12,7 +14,19 @@ use crate::manager::AppManager;
 
 /// Where requests to one app go, and nothing else of it. Using an app takes no [`access::Caller`]: a
 /// face lets in everybody whom the operator lets use apps, and the app answers for itself.
+///
+/// A face hands it to [`app_proxy::Proxy::forward_to`].
 pub struct Endpoint(Arc<App>);
+
+/// Why a request got no answer from an app.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+  /// The app does not serve.
+  #[error(transparent)]
+  App(#[from] AppError),
+  #[error(transparent)]
+  Proxy(#[from] ProxyError),
+}
 
 impl AppManager {
   /// # Errors
@@ -31,13 +45,12 @@ impl Endpoint {
   pub fn id(&self) -> &AppId {
     &self.0.id
   }
+}
 
-  /// Where to send a request now; waits for an app that is about to listen. Keep the lease until the
-  /// answer has gone.
-  ///
-  /// # Errors
-  /// `Conflict` when the app does not run, `Unavailable` when it does not listen in time.
-  pub async fn upstream(&self, wait: Duration) -> Result<Lease, AppError> {
-    self.0.upstream(wait).await
+impl Destination for Endpoint {
+  type Error = ForwardError;
+
+  async fn lease(&self, wait: Duration) -> Result<Lease, ForwardError> {
+    Ok(self.0.upstream(wait).await?)
   }
 }

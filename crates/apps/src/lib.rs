@@ -34,6 +34,7 @@ use utoipa::ToSchema;
 
 pub use self::app::App;
 pub use self::endpoint::Endpoint;
+pub use self::endpoint::ForwardError;
 pub use self::error::AppError;
 pub use self::folder::RefusedApp;
 pub use self::instance::Instance;

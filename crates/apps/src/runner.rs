@@ -83,7 +83,7 @@ impl Runner {
   /// Launches an instance; `news` hears of it, with its number.
   pub fn start(launch: Launch, launcher: Arc<dyn Launcher>, news: NewsSender) -> Self {
     let (orders, ordered) = watch::channel(Order::Run);
-    let in_flight = InFlight::new();
+    let in_flight = InFlight::default();
     let number = launch.number;
     let life = live(launch, launcher, ordered, in_flight.clone(), news.clone());
     tokio::spawn(async move {

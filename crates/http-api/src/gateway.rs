@@ -1,15 +1,8 @@
 //! Requests to apps, passed on as they are: `/apps/{id}/…`, and whatever is asked of an app's own host.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
-
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
-use axum::body::HttpBody;
-use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderValue;
@@ -20,12 +13,10 @@ use axum::middleware;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::routing::any;
-use engine::Engine;
 use engine::app_proxy::EngineToken;
-use engine::app_proxy::ProxyError;
 use engine::app_proxy::site::Site;
 use engine::apps::AppId;
-use engine::apps::Endpoint;
+use engine::apps::ForwardError;
 use tower_service::Service;
 
 use crate::Face;
@@ -38,11 +29,6 @@ use crate::origin::Asked;
 use crate::origin::SEC_FETCH_MODE;
 use crate::path::Path;
 use crate::patience;
-
-/// How long a request waits for an app that starts or restarts.
-const READY_WAIT: Duration = Duration::from_secs(5);
-/// How long the engine may take to hear that a process has gone.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a request came in, and so what pages its answer would be among.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -143,7 +129,8 @@ async fn by_path(
   let origins = &face.options.app_origins;
   let host = asked_host(&request);
   site.sandboxed = door == Door::Engine && !host.is_some_and(|host| origins.apart(host));
-  forward(&face.engine, &app, &site, &path, request).await
+  let proxy = &face.engine.proxy;
+  Ok(proxy.forward_to(&app, &site, &path, request).await?)
 }
 
 async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Response<Body>> {
@@ -156,14 +143,9 @@ async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Respon
   })?;
   let path = request.uri().path_and_query();
   let path = path.map_or("/", |path| path.as_str()).to_owned();
-  forward(
-    &face.engine,
-    &app,
-    &Site::own(app.id().as_str()),
-    &path,
-    request,
-  )
-  .await
+  let site = Site::own(app.id().as_str());
+  let proxy = &face.engine.proxy;
+  Ok(proxy.forward_to(&app, &site, &path, request).await?)
 }
 
 /// Where a browser should go for this, if not here.
@@ -210,48 +192,13 @@ fn gone_home(location: &str) -> Response<Body> {
   (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
 }
 
-async fn forward(
-  engine: &Arc<Engine>,
-  app: &Endpoint,
-  site: &Site,
-  path: &str,
-  request: Request,
-) -> ApiResult<Response<Body>> {
-  let mut again = without_body(&request);
-  let mut request = request;
-  let deadline = Instant::now() + READY_WAIT;
-  loop {
-    let lease = app.upstream(READY_WAIT).await?;
-    match engine.proxy.forward(lease, site, path, request).await {
-      Ok(response) => return Ok(response),
-      // Its process has just gone, which the engine is about to hear; nothing was sent.
-      Err(ProxyError::Unreachable { .. }) if Instant::now() < deadline && again.is_some() => {
-        tokio::time::sleep(RETRY_PAUSE).await;
-        request = again.take().unwrap_or_default();
-        again = without_body(&request);
-      }
-      Err(error) => return Err(ApiError::new(error.status(), error.to_string())),
+impl From<ForwardError> for ApiError {
+  fn from(error: ForwardError) -> Self {
+    match error {
+      ForwardError::App(error) => error.into(),
+      ForwardError::Proxy(error) => Self::new(error.status(), error.to_string()),
     }
   }
-}
-
-/// A copy of a request that has no body and asks for no other protocol.
-fn without_body(request: &Request) -> Option<Request> {
-  if !request.body().is_end_stream() || request.headers().contains_key(header::UPGRADE) {
-    return None;
-  }
-  let mut copy = Request::new(Body::empty());
-  *copy.method_mut() = request.method().clone();
-  *copy.uri_mut() = request.uri().clone();
-  *copy.headers_mut() = request.headers().clone();
-  let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-  if let Some(peer) = peer {
-    copy.extensions_mut().insert(*peer);
-  }
-  if request.extensions().get::<EngineToken>().is_some() {
-    mark_token(&mut copy);
-  }
-  Some(copy)
 }
 
 /// Marks a request whose token was the engine's.

@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use outbound;
 use outbound::Patience;
 use outbound::Secret;
 use outbound::Unread;

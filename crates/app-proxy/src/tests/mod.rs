@@ -6,5 +6,6 @@ mod connections;
 mod failures;
 mod heads;
 mod leases;
+mod retries;
 mod support;
 mod upgrades;
