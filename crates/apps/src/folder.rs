@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::AppError;
 use crate::AppId;
 use crate::manifest::WrittenManifest;
-use crate::manifest::language_of_file;
+use crate::script;
 use crate::spec;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
@@ -20,18 +20,8 @@ use crate::spec::Source;
 
 /// Where a folder's manifest is looked for, in this order.
 const MANIFESTS: [&str; 2] = ["app.json", "manifest.json"];
-/// Where a folder without a manifest has its program, in this order.
-const ENTRIES: [&str; 8] = [
-  "main.ts",
-  "main.js",
-  "main.mjs",
-  "main.py",
-  "index.ts",
-  "index.js",
-  "index.mjs",
-  "index.py",
-];
-const PROGRAM_EXTENSIONS: [&str; 4] = ["ts", "js", "mjs", "py"];
+/// What the program of a folder without a manifest is called, in this order.
+const ENTRIES: [&str; 2] = ["main", "index"];
 /// Far above any manifest, a script inside it included.
 const MAX_MANIFEST_BYTES: u64 = spec::MAX_SCRIPT_BYTES * 2;
 
@@ -120,9 +110,9 @@ fn read_folder(path: &Path) -> Result<Option<AppSpec>, AppError> {
     Some(name) => {
       read_manifest(&path.join(name)).map_err(|e| AppError::Invalid(format!("{name}: {e}")))?
     }
-    None => match ENTRIES.iter().find(|name| path.join(name).exists()) {
+    None => match entry_of(path) {
       Some(entry) => WrittenManifest {
-        entry: Some((*entry).to_owned()),
+        entry: Some(entry),
         ..Default::default()
       },
       None => return Ok(None),
@@ -166,9 +156,17 @@ pub fn read_manifest(path: &Path) -> Result<WrittenManifest, AppError> {
   WrittenManifest::parse(&text)
 }
 
+/// The program of a folder without a manifest.
+fn entry_of(folder: &Path) -> Option<String> {
+  let names = ENTRIES.iter().flat_map(|name| {
+    let extensions = script::EXTENSIONS.iter();
+    extensions.map(move |(extension, _)| format!("{name}.{extension}"))
+  });
+  names.into_iter().find(|name| folder.join(name).exists())
+}
+
 fn is_program(path: &Path) -> bool {
-  let extension = path.extension().and_then(OsStr::to_str);
-  extension.is_some_and(|e| PROGRAM_EXTENSIONS.contains(&e)) && language_of_file(path).is_some()
+  script::language_of(path).is_some()
 }
 
 /// The name of a folder, the name of a file without its extension.

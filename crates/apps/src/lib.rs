@@ -16,6 +16,7 @@ mod process;
 mod published;
 mod restart;
 mod runner;
+pub mod script;
 mod spec;
 mod stats;
 mod status;

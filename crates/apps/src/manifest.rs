@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::AppError;
 use crate::AppId;
 use crate::restart::RestartPolicy;
+use crate::script;
 use crate::spec;
 
 /// The members a manifest may have; others in published manifests are passed over.
@@ -147,7 +148,7 @@ impl WrittenManifest {
       (Some(name), _) => {
         Language::from_str(name).map_err(|e| AppError::Invalid(format!("lang: {e}")))?
       }
-      (None, Some(entry)) => language_of_file(Path::new(entry)).ok_or_else(|| {
+      (None, Some(entry)) => script::language_of(Path::new(entry)).ok_or_else(|| {
         AppError::Invalid(format!(
           "lang: missing, and `{entry}` does not tell; write typescript, javascript, python or \
            cpython"
@@ -181,25 +182,6 @@ impl WrittenManifest {
       restart: self.restart,
       port: self.port,
     })
-  }
-}
-
-/// The language that the name of a file tells.
-pub fn language_of_file(path: &Path) -> Option<Language> {
-  match path.extension()?.to_str()? {
-    "ts" | "mts" | "tsx" => Some(Language::TypeScript),
-    "js" | "mjs" | "cjs" | "jsx" => Some(Language::JavaScript),
-    "py" => Some(Language::Python),
-    _ => None,
-  }
-}
-
-/// The extension of a file with a program in a language.
-pub fn extension_of(language: Language) -> &'static str {
-  match language {
-    Language::TypeScript => "ts",
-    Language::JavaScript => "js",
-    Language::Python | Language::CPython => "py",
   }
 }
 

@@ -37,9 +37,9 @@ use crate::instance::Launch;
 use crate::instance::Launcher;
 use crate::log::AppLog;
 use crate::log::Level;
-use crate::manifest;
 use crate::manifest::Manifest;
 use crate::ports;
+use crate::script;
 use crate::spec::Entry;
 use crate::spec::Source;
 
@@ -125,7 +125,7 @@ impl KernelLauncher {
       Entry::Script(script) => {
         let scripts = self.folder.join("scripts");
         let folder = scripts.join(launch.app.as_str());
-        let extension = manifest::extension_of(launch.spec.manifest.lang);
+        let extension = script::extension_of(launch.spec.manifest.lang);
         // One for each instance: two may run side by side.
         let path = folder.join(format!("main-{}.{extension}", launch.number));
         let written = async {

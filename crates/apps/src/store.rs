@@ -13,7 +13,7 @@ use crate::AppId;
 use crate::folder;
 use crate::folder::RefusedApp;
 use crate::manifest::Manifest;
-use crate::manifest::extension_of;
+use crate::script::extension_of;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
 use crate::spec::Source;
