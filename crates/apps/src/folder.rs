@@ -6,9 +6,6 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use crate::AppError;
 use crate::AppId;
 use crate::manifest::WrittenManifest;
@@ -26,7 +23,7 @@ const ENTRIES: [&str; 2] = ["main", "index"];
 const MAX_MANIFEST_BYTES: u64 = spec::MAX_SCRIPT_BYTES * 2;
 
 /// Something that was meant to be an app and is none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedApp {
   /// The id it would have, else its path.
   pub id_or_path: String,

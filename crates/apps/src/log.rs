@@ -15,6 +15,7 @@ use kernel_protocol::StreamName;
 use kernels::log_budget::LogAccount;
 use kernels::log_budget::LogBudget;
 use serde::Serialize;
+use serde::Serializer;
 use tokio::sync::Notify;
 use utoipa::ToSchema;
 
@@ -51,6 +52,8 @@ pub enum LogStream {
 pub struct LogEntry {
   /// Counts the app's entries, from 1.
   pub seq: u64,
+
+  #[serde(serialize_with = "timestamp")]
   pub time: DateTime<Utc>,
   pub level: Level,
   pub stream: LogStream,
@@ -58,6 +61,10 @@ pub struct LogEntry {
   pub text: String,
   /// The instance it is from, or about.
   pub instance: u64,
+}
+
+fn timestamp<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+  serializer.serialize_str(&access::timestamp(*time))
 }
 
 pub struct AppLog {
@@ -279,6 +286,8 @@ impl LogFollower {
 
 #[cfg(test)]
 mod tests {
+  use serde_json::json;
+
   use super::*;
 
   fn log() -> AppLog {
@@ -309,6 +318,24 @@ mod tests {
     assert_eq!(texts(&log.since(5)), ["watch out", "thr"]);
     assert_eq!(log.since(7).len(), 0);
     assert_eq!(log.since(u64::MAX).len(), 0);
+  }
+
+  #[test]
+  fn times_are_written_with_milliseconds() {
+    let log = log();
+    log.note(1, Level::Info, "now");
+    let entry = log.last(1).remove(0);
+    let entry = LogEntry {
+      time: DateTime::from_timestamp_nanos(1_700_000_000_123_456_789),
+      ..(*entry).clone()
+    };
+    assert_eq!(
+      serde_json::to_value(entry).expect("is JSON"),
+      json!({
+        "seq": 1, "time": "2023-11-14T22:13:20.123Z", "level": "info", "stream": "engine",
+        "text": "now", "instance": 1
+      })
+    );
   }
 
   #[test]

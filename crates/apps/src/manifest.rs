@@ -63,7 +63,7 @@ pub struct WrittenManifest {
 }
 
 /// A checked manifest: one program, a known language.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Manifest {
   pub id: AppId,
   #[serde(skip_serializing_if = "Option::is_none")]

@@ -22,21 +22,17 @@ pub enum AppState {
   Stopped,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppStatus {
   pub state: AppState,
   /// Why it is in this state, where that is not plain.
-  #[serde(skip_serializing_if = "Option::is_none")]
   pub reason: Option<String>,
   /// Of the program that ended last.
-  #[serde(skip_serializing_if = "Option::is_none")]
   pub exit_code: Option<i32>,
   /// When it came into this state.
   pub since: DateTime<Utc>,
   /// When the program that runs was started.
-  #[serde(skip_serializing_if = "Option::is_none")]
   pub started: Option<DateTime<Utc>>,
-  #[serde(skip_serializing_if = "Option::is_none")]
   pub pid: Option<u32>,
   /// How often it was restarted because it had ended.
   pub restarts: u64,
@@ -45,7 +41,6 @@ pub struct AppStatus {
   /// Whether it listens, so that requests can be passed on to it.
   pub ready: bool,
   /// The port it listens on, when it has bound one of its own.
-  #[serde(skip_serializing_if = "Option::is_none")]
   pub port: Option<u16>,
 }
 

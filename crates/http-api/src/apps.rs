@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::access::timestamp;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Query;
@@ -35,7 +36,6 @@ use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::executions::CodeBody;
-use crate::kernels::timestamp;
 use crate::path::Path;
 use crate::stream;
 
