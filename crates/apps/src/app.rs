@@ -15,18 +15,18 @@ use tokio::sync::watch;
 
 use crate::AppError;
 use crate::AppId;
-use crate::face::Face;
 use crate::instance::Launcher;
 use crate::log::AppLog;
-use crate::runner::Order;
+use crate::runner::StopLevel;
+use crate::snapshot::Snapshot;
 use crate::spec::AppSpec;
 use crate::stats::AppStats;
 use crate::stats::Sampler;
 use crate::status::AppState;
 use crate::status::AppStatus;
-use crate::supervisor::Answer;
 use crate::supervisor::Command;
 use crate::supervisor::PortHolder;
+use crate::supervisor::Reply;
 use crate::supervisor::Supervisor;
 
 /// Commands that may wait for the supervisor, which answers at once.
@@ -36,14 +36,14 @@ pub struct App {
   pub id: AppId,
   pub added: DateTime<Utc>,
   pub log: Arc<AppLog>,
-  face: watch::Receiver<Face>,
-  commands: mpsc::Sender<(Command, Answer)>,
+  snapshot: watch::Receiver<Snapshot>,
+  commands: mpsc::Sender<(Command, Reply)>,
   sampler: Arc<Mutex<Sampler>>,
 }
 
 /// Follows the status of an app.
 #[cfg(test)]
-pub struct AppWatch(watch::Receiver<Face>);
+pub struct AppWatch(watch::Receiver<Snapshot>);
 
 #[cfg(test)]
 impl AppWatch {
@@ -64,14 +64,14 @@ impl App {
     let id = spec.manifest.id.clone();
     let log = Arc::new(launcher.new_log());
     let (commands, obeyed) = mpsc::channel(COMMAND_BUFFER);
-    let (supervisor, face) =
+    let (supervisor, snapshot) =
       Supervisor::new(Arc::new(spec), log.clone(), launcher, holder_of, obeyed);
     tokio::spawn(supervisor.run());
     Arc::new(Self {
       id,
       added: Utc::now(),
       log,
-      face,
+      snapshot,
       commands,
       sampler: Arc::default(),
     })
@@ -80,19 +80,19 @@ impl App {
   // ------------------------------------------------------------ what it is
 
   pub fn spec(&self) -> Arc<AppSpec> {
-    self.face.borrow().spec.clone()
+    self.snapshot.borrow().spec.clone()
   }
 
   pub fn status(&self) -> AppStatus {
-    self.face.borrow().status.clone()
+    self.snapshot.borrow().status.clone()
   }
 
   /// Its status once it is no longer starting.
   pub(crate) async fn settled(&self) -> AppStatus {
-    let mut face = self.face.clone();
+    let mut snapshot = self.snapshot.clone();
     // An error means that the app is gone; what it showed last stays.
-    let _ = face
-      .wait_for(|face| face.status.state != AppState::Starting)
+    let _ = snapshot
+      .wait_for(|snapshot| snapshot.status.state != AppState::Starting)
       .await;
     self.status()
   }
@@ -100,7 +100,7 @@ impl App {
   /// Follows its status from now on.
   #[cfg(test)]
   pub fn watch(&self) -> AppWatch {
-    AppWatch(self.face.clone())
+    AppWatch(self.snapshot.clone())
   }
 
   /// What it uses now.
@@ -146,7 +146,7 @@ impl App {
   /// # Errors
   /// When it was deleted.
   pub(crate) async fn stop(&self) -> Result<(), AppError> {
-    self.command(Command::Stop(Order::Stop)).await
+    self.command(Command::Stop(StopLevel::Stop)).await
   }
 
   /// Ends it at once.
@@ -155,7 +155,7 @@ impl App {
   /// When it was deleted.
   #[cfg(test)]
   pub async fn kill(&self) -> Result<(), AppError> {
-    self.command(Command::Stop(Order::Kill)).await
+    self.command(Command::Stop(StopLevel::Kill)).await
   }
 
   /// Starts it anew, as `spec` when there is one, and returns when it runs. Where that can be, the
@@ -202,14 +202,15 @@ impl App {
   /// # Errors
   /// `Conflict` when the app does not run, `Unavailable` when it does not listen in time.
   pub(crate) async fn upstream(&self, wait: Duration) -> Result<Lease, AppError> {
-    let mut face = self.face.clone();
-    let decided = |face: &Face| face.route.is_some() || !face.status.may_become_ready();
-    let waited = tokio::time::timeout(wait, face.wait_for(decided)).await;
+    let mut snapshot = self.snapshot.clone();
+    let decided =
+      |snapshot: &Snapshot| snapshot.route.is_some() || !snapshot.status.may_become_ready();
+    let waited = tokio::time::timeout(wait, snapshot.wait_for(decided)).await;
     let (may_come, status) = match waited {
-      Ok(Ok(face)) => match &face.route {
-        // Counted while the face cannot change: an instance that is replaced later waits for it.
+      Ok(Ok(snapshot)) => match &snapshot.route {
+        // Counted while the snapshot cannot change: an instance that is replaced later waits for it.
         Some(route) => return Ok(route.lease()),
-        None => (false, face.status.clone()),
+        None => (false, snapshot.status.clone()),
       },
       Ok(Err(_)) => return Err(AppError::NotFound(self.id.to_string())),
       Err(_) => (true, self.status()),
@@ -245,7 +246,7 @@ impl App {
   /// # Errors
   /// `Conflict` when there is none.
   pub(crate) fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
-    let instance = self.face.borrow().instance.clone();
+    let instance = self.snapshot.borrow().instance.clone();
     match instance {
       Some(instance) => instance.execute(code),
       None => Err(AppError::Conflict(format!(

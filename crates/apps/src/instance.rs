@@ -1,4 +1,4 @@
-//! What a supervisor knows of an instance and of what launches it; [`crate::process`] is how it is done.
+//! Instances and their launcher as a supervisor sees them; [`crate::process`] implements both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ pub trait Launcher: Send + Sync {
   /// The log of a new app.
   fn new_log(&self) -> AppLog;
 
-  /// Starts the process and, in it, the main program.
+  /// Starts the process and, in it, the main program. Everything but [`InstanceEvent::Launched`] and
+  /// [`End::Refused`] is sent to `events`.
   ///
   /// # Errors
   /// When the app asks for more than the operator allows, or no process can be started.
@@ -56,17 +57,20 @@ pub struct Launch {
   pub app: AppId,
   pub number: u64,
   pub spec: Arc<AppSpec>,
-  /// Where its output goes.
+  /// Takes its output.
   pub log: Arc<AppLog>,
 }
 
-#[derive(Debug)]
+/// What happens to an instance.
 pub enum InstanceEvent {
+  /// Its process was started. The first event, unless [`Self::Ended`] is; the task that owns the instance
+  /// sends it.
+  Launched(Arc<dyn Instance>),
   /// The main program runs.
   Started,
   Listening {
     upstream: Upstream,
-    /// When the app chose it itself.
+    /// The port, if the app chose it itself.
     port: Option<u16>,
   },
   PortTaken {
@@ -77,9 +81,26 @@ pub enum InstanceEvent {
     code: i32,
   },
   /// The process is gone. The last event.
+  Ended(End),
+}
+
+/// Why an instance is gone.
+pub enum End {
+  /// It could not be launched.
+  Refused(AppError),
   Ended {
     reason: String,
-    /// As a shell gives it.
+    /// Exit code as a shell gives it.
     code: Option<i32>,
   },
+}
+
+impl End {
+  /// An end without an exit code.
+  pub fn because(reason: impl Into<String>) -> Self {
+    Self::Ended {
+      reason: reason.into(),
+      code: None,
+    }
+  }
 }

@@ -4,7 +4,6 @@
 mod app;
 mod endpoint;
 mod error;
-mod face;
 mod folder;
 mod instance;
 mod label;
@@ -17,6 +16,7 @@ mod published;
 mod restart;
 mod runner;
 pub mod script;
+mod snapshot;
 mod spec;
 mod stats;
 mod status;
@@ -38,6 +38,7 @@ pub use self::endpoint::Endpoint;
 pub use self::endpoint::ForwardError;
 pub use self::error::AppError;
 pub use self::folder::RefusedApp;
+pub use self::instance::End;
 pub use self::instance::Instance;
 pub use self::instance::InstanceEvent;
 pub use self::instance::Launch;
@@ -69,6 +70,8 @@ pub struct AppId(String);
 impl AppId {
   const MAX_LENGTH: usize = 128;
 
+  /// Checks an id.
+  ///
   /// # Errors
   /// When it is empty, too long, starts with a dot or holds a character that ids may not have.
   pub fn new(id: &str) -> Result<Self, AppError> {
@@ -92,7 +95,7 @@ impl AppId {
     &self.0
   }
 
-  /// What it is called in a host name. No two apps share one.
+  /// Label of the app in host names. No two apps share one.
   pub fn label(&self) -> String {
     label::of(self)
   }

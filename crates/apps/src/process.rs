@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 use crate::AppError;
 use crate::AppId;
+use crate::instance::End;
 use crate::instance::Instance;
 use crate::instance::InstanceEvent;
 use crate::instance::Launch;
@@ -229,18 +230,18 @@ impl Launcher for KernelLauncher {
         stdin: None,
       },
     };
-    let (notices, heard) = mpsc::channel(NOTICE_BUFFER);
-    let kernel = self.kernels.launch(app, notices).await?;
+    let (sender, notices) = mpsc::channel(NOTICE_BUFFER);
+    let kernel = self.kernels.launch(app, sender).await?;
     if let Some(port) = manifest.port {
       tokio::spawn(find_port(port, Arc::downgrade(&kernel), events.clone()));
     }
-    let hearing = Hearing {
+    let reader = NoticeReader {
       number: launch.number,
       log: launch.log,
       kernel: Arc::downgrade(&kernel),
       own_address,
     };
-    tokio::spawn(hearing.hear(heard, events));
+    tokio::spawn(reader.run(notices, events));
     Ok(Arc::new(KernelInstance { kernel }))
   }
 }
@@ -272,50 +273,51 @@ fn loopback_address() -> Ipv4Addr {
   Ipv4Addr::new(127, 64 | (b >> 1), c, 1 + d % 254)
 }
 
-/// What listens to an instance.
-struct Hearing {
+/// Turns the notices of a process into log lines and events of its instance.
+struct NoticeReader {
   number: u64,
   log: Arc<AppLog>,
   kernel: Weak<Kernel>,
   own_address: Ipv4Addr,
 }
 
-impl Hearing {
-  async fn hear(
+impl NoticeReader {
+  async fn run(
     self,
     mut notices: mpsc::Receiver<ProgramNotice>,
     events: mpsc::Sender<InstanceEvent>,
   ) {
     while let Some(notice) = notices.recv().await {
-      let event = match notice {
-        ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
-          self.log.output(self.number, name, &text);
-          continue;
-        }
-        // The results of code that is executed in the app are for who executes it.
-        ProgramNotice::Event(_) => continue,
-        ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
-        ProgramNotice::Program(ProgramEvent::Listening { port, permitted }) => {
-          match self.upstream(port, permitted).await {
-            Some(upstream) => InstanceEvent::Listening {
-              upstream,
-              port: permitted.then_some(port),
-            },
-            None => continue,
-          }
-        }
-        ProgramNotice::Program(ProgramEvent::PortTaken { port }) => {
-          InstanceEvent::PortTaken { port }
-        }
-        ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
-        ProgramNotice::Ended(end) => InstanceEvent::Ended {
-          reason: end.reason,
-          code: end.code,
-        },
-      };
-      // The program waits for a slow supervisor. Nobody listens once the app is gone.
-      let _ = events.send(event).await;
+      if let Some(event) = self.event(notice).await {
+        // The program waits for a slow supervisor. Nobody listens once the app is gone.
+        let _ = events.send(event).await;
+      }
     }
+  }
+
+  async fn event(&self, notice: ProgramNotice) -> Option<InstanceEvent> {
+    let event = match notice {
+      ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
+        self.log.output(self.number, name, &text);
+        return None;
+      }
+      // The results of executed code are for its caller.
+      ProgramNotice::Event(_) => return None,
+      ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
+      ProgramNotice::Program(ProgramEvent::Listening { port, permitted }) => {
+        InstanceEvent::Listening {
+          upstream: self.upstream(port, permitted).await?,
+          port: permitted.then_some(port),
+        }
+      }
+      ProgramNotice::Program(ProgramEvent::PortTaken { port }) => InstanceEvent::PortTaken { port },
+      ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
+      ProgramNotice::Ended(end) => InstanceEvent::Ended(End::Ended {
+        reason: end.reason,
+        code: end.code,
+      }),
+    };
+    Some(event)
   }
 
   /// Where a server is that the program says it has: found by the engine, or not at all.
