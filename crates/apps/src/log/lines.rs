@@ -43,7 +43,30 @@ impl LineSplitter {
 
 #[cfg(test)]
 mod tests {
+  use proptest::prelude::*;
+
   use super::*;
+
+  proptest! {
+    #[test]
+    fn lines_do_not_depend_on_the_pieces_they_come_in(text in "[a-cé\r\n]{0,40}", cuts in any::<u64>()) {
+      let mut pieces = LineSplitter::default();
+      let mut read = Vec::new();
+      let mut rest = text.as_str();
+      for bit in 0..u64::BITS {
+        let Some(first) = rest.chars().next().filter(|_| cuts >> bit & 1 == 1) else {
+          continue;
+        };
+        let (piece, left) = rest.split_at(first.len_utf8());
+        read.extend(pieces.push(piece));
+        rest = left;
+      }
+      read.extend(pieces.push(rest));
+      read.extend(pieces.finish());
+      let expected: Vec<&str> = text.lines().collect();
+      prop_assert_eq!(read, expected);
+    }
+  }
 
   #[test]
   fn a_line_may_come_in_any_pieces() {

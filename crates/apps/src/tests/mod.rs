@@ -4,6 +4,7 @@ mod folder;
 mod instance;
 mod life;
 mod manager;
+mod properties;
 mod published;
 mod reload;
 
