@@ -1,4 +1,4 @@
-//! Requests that meet an instance which has just gone.
+//! Retries requests whose instance has just gone.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::site::Site;
 
 /// How long a request waits for an app that starts or restarts.
 const READY_WAIT: Duration = Duration::from_secs(5);
-/// How long the engine may take to hear that a process has gone.
+/// Pause between two tries: the engine may take so long to notice that a process has ended.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// An app, of which one instance after the other serves.
+/// An app, whose instances serve one after the other.
 pub trait Destination: Sync {
   type Error: From<ProxyError> + Send;
 
-  /// Where requests go now; waits up to `wait` for an app that is about to listen.
+  /// Returns where requests go now; waits up to `wait` for an app that is about to listen.
   ///
   /// # Errors
   /// When the app does not listen in time, or never will.
@@ -34,8 +34,8 @@ pub trait Destination: Sync {
 }
 
 impl Proxy {
-  /// [`Self::forward`] to the instance that serves now. Where its process has just gone, so that nothing
-  /// was sent, a request without a body waits for the next one.
+  /// [`Self::forward`] to the instance that serves now. If its process has just gone, so that nothing was
+  /// sent, a request without a body waits for the next instance.
   ///
   /// # Errors
   /// When the app does not listen in time, or gives no answer.
@@ -53,7 +53,7 @@ impl Proxy {
       let forwarded = self.forward(lease, site, path_and_query, request).await;
       request = match (forwarded, again) {
         (Ok(response), _) => return Ok(response),
-        // The engine is about to hear that the process has gone.
+        // The engine is about to notice that the process has ended.
         (Err(ProxyError::Unreachable { .. }), Some(again)) if Instant::now() < deadline => again,
         (Err(error), _) => return Err(error.into()),
       };

@@ -1,4 +1,4 @@
-//! Where requests to an app go, and how many are on their way.
+//! Routes to instances, and the requests that each has in hand.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct InFlight(Arc<watch::Sender<usize>>);
 impl InFlight {
   /// Waits until there is none.
   pub async fn idle(&self) {
-    // Cannot fail: the sender is ours.
+    // The sender lives as long as `self`.
     let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
   }
 }
@@ -27,6 +27,7 @@ pub struct Route {
 }
 
 impl Route {
+  /// Counts a request until the lease is dropped.
   pub fn lease(&self) -> Lease {
     self.in_flight.0.send_modify(|count| *count += 1);
     Lease {
@@ -35,13 +36,14 @@ impl Route {
     }
   }
 
+  /// Whether both are the route to the same instance.
   pub fn is(&self, other: &Self) -> bool {
     self.upstream == other.upstream && Arc::ptr_eq(&self.in_flight.0, &other.in_flight.0)
   }
 }
 
-/// A request in hand. Keep it until the last byte of the answer has gone, also of a streamed body or
-/// a WebSocket: an instance that is being replaced waits for it.
+/// The hold of a request on its instance. Keep it until the last byte of the answer has been sent, even of
+/// a streamed body or a WebSocket: an instance that is being replaced waits for it.
 pub struct Lease {
   upstream: Upstream,
   in_flight: InFlight,

@@ -1,4 +1,4 @@
-//! One app: faces look at it, and only the manager, which knows who calls, changes it.
+//! One app. Faces look at it; only the manager, which knows the caller, changes it.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -29,7 +29,7 @@ use crate::supervisor::PortHolder;
 use crate::supervisor::Reply;
 use crate::supervisor::Supervisor;
 
-/// Commands that may wait for the supervisor, which answers at once.
+/// Commands that may wait for the supervisor, which takes each at once.
 const COMMAND_BUFFER: usize = 16;
 
 pub struct App {
@@ -47,7 +47,7 @@ pub struct AppWatch(watch::Receiver<Snapshot>);
 
 #[cfg(test)]
 impl AppWatch {
-  /// The status after the next change, or `None` when the app is gone.
+  /// The status after the next change; `None` if the app is gone.
   pub async fn changed(&mut self) -> Option<AppStatus> {
     self.0.changed().await.ok()?;
     Some(self.0.borrow_and_update().status.clone())
@@ -77,7 +77,7 @@ impl App {
     })
   }
 
-  // ------------------------------------------------------------ what it is
+  // ------------------------------------------------------------ status
 
   pub fn spec(&self) -> Arc<AppSpec> {
     self.snapshot.borrow().spec.clone()
@@ -87,23 +87,23 @@ impl App {
     self.snapshot.borrow().status.clone()
   }
 
-  /// Its status once it is no longer starting.
+  /// Waits until it is no longer starting, and returns its status.
   pub(crate) async fn settled(&self) -> AppStatus {
     let mut snapshot = self.snapshot.clone();
-    // An error means that the app is gone; what it showed last stays.
+    // An error means that the app is gone; its last snapshot stays.
     let _ = snapshot
       .wait_for(|snapshot| snapshot.status.state != AppState::Starting)
       .await;
     self.status()
   }
 
-  /// Follows its status from now on.
+  /// Follows its status, from now on.
   #[cfg(test)]
   pub fn watch(&self) -> AppWatch {
     AppWatch(self.snapshot.clone())
   }
 
-  /// What it uses now.
+  /// Measures what it uses now.
   pub async fn stats(&self) -> AppStats {
     let status = self.status();
     let sampler = self.sampler.clone();
@@ -131,7 +131,7 @@ impl App {
     }
   }
 
-  // ------------------------------------------------------------ its life
+  // ------------------------------------------------------------ life
 
   /// Starts it, unless it runs or is about to.
   ///
@@ -141,7 +141,7 @@ impl App {
     self.command(Command::Start).await
   }
 
-  /// Tells it to stop, kills it after a grace period, and returns when it is gone.
+  /// Asks it to stop, kills it after a grace period, and returns when it is gone.
   ///
   /// # Errors
   /// When it was deleted.
@@ -149,7 +149,7 @@ impl App {
     self.command(Command::Stop(StopLevel::Stop)).await
   }
 
-  /// Ends it at once.
+  /// Kills it.
   ///
   /// # Errors
   /// When it was deleted.
@@ -158,11 +158,11 @@ impl App {
     self.command(Command::Stop(StopLevel::Kill)).await
   }
 
-  /// Starts it anew, as `spec` when there is one, and returns when it runs. Where that can be, the
-  /// new instance is up before the old one is stopped, and no request is lost.
+  /// Starts it anew, as `spec` if there is one, and returns when it runs. Where two instances may run
+  /// side by side, the new one is up before the old one is stopped, and no request is lost.
   ///
   /// # Errors
-  /// When the new one does not come up; the old one then goes on, if it did not have to be stopped
+  /// When the new instance does not come up. The old one then goes on, unless it had to be stopped
   /// first.
   pub(crate) async fn reload(&self, spec: Option<Arc<AppSpec>>) -> Result<AppStatus, AppError> {
     self.command(Command::Reload(spec)).await?;
@@ -194,9 +194,9 @@ impl App {
     answered.await.map_err(|_| gone())?
   }
 
-  // ------------------------------------------------------------ its use
+  // ------------------------------------------------------------ use
 
-  /// Where to send a request; waits for an app that is about to listen. Keep the lease until the
+  /// Returns where to send a request; waits for an app that is about to listen. Keep the lease until the
   /// answer has gone.
   ///
   /// # Errors
@@ -208,7 +208,8 @@ impl App {
     let waited = tokio::time::timeout(wait, snapshot.wait_for(decided)).await;
     let (may_come, status) = match waited {
       Ok(Ok(snapshot)) => match &snapshot.route {
-        // Counted while the snapshot cannot change: an instance that is replaced later waits for it.
+        // Counted while the snapshot cannot change: an instance that is replaced later waits for this
+        // request.
         Some(route) => return Ok(route.lease()),
         None => (false, snapshot.status.clone()),
       },

@@ -17,13 +17,13 @@ use crate::spec::AppSpec;
 /// Launches instances.
 #[async_trait]
 pub trait Launcher: Send + Sync {
-  /// Checks whether an app may be launched with this manifest.
+  /// Checks that an app may be launched with this manifest.
   ///
   /// # Errors
-  /// When it asks for more than the operator allows; the message names what.
+  /// When it asks for more than the operator allows; the message names it.
   fn check(&self, manifest: &Manifest) -> Result<(), AppError>;
 
-  /// The log of a new app.
+  /// Makes the log of a new app.
   fn new_log(&self) -> AppLog;
 
   /// Starts the process and, in it, the main program. Everything but [`InstanceEvent::Launched`] and
@@ -43,16 +43,17 @@ pub trait Launcher: Send + Sync {
 pub trait Instance: Send + Sync {
   fn pid(&self) -> Option<u32>;
 
-  /// Asks the process to end, ends it after `grace`, and returns when it is gone.
+  /// Asks the process to stop, kills it after `grace`, and returns when it is gone.
   async fn stop(&self, grace: Duration);
 
   /// Executes code beside the main program.
   ///
   /// # Errors
-  /// When the process is gone, or too much code waits.
+  /// When the process is gone, or too much code is waiting.
   fn execute(&self, code: String) -> Result<Arc<Execution>, AppError>;
 }
 
+/// What an instance is launched with.
 pub struct Launch {
   pub app: AppId,
   pub number: u64,

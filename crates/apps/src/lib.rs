@@ -61,7 +61,7 @@ pub use self::stats::AppStats;
 pub use self::status::AppState;
 pub use self::status::AppStatus;
 
-/// An app's id; it is also the name of a folder and a segment of URLs.
+/// An app's id, which is also the name of a folder and a segment of URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String)]

@@ -35,14 +35,13 @@ use crate::store::Store;
 use crate::supervisor::PortHolder;
 use crate::table::Apps;
 
-/// How long all apps together have to stop when the server does: each its grace, and a margin.
+/// How long all apps together may take to stop: the grace of each, and a margin.
 const SHUT_DOWN_TIME: Duration = STOP_GRACE.saturating_add(Duration::from_secs(3));
 
-/// All apps. Apps belong to the engine, not to a namespace: its methods for faces, which take a
+/// All apps. They belong to the engine, not to a namespace: its methods for faces, which take a
 /// [`Caller`], refuse callers that are bound to one.
 ///
-/// Where a method takes the id of an app as text, that of the artifact it was published as names it
-/// too.
+/// Where a method takes the id of an app as text, the id of the artifact it was published as will do.
 pub struct AppManager {
   launcher: Arc<dyn Launcher>,
   /// Where published apps come from; `None` if none are run.
@@ -88,7 +87,7 @@ impl AppManager {
 
   // ------------------------------------------------------------ looking
 
-  /// Every app, in the order of their ids.
+  /// Lists every app, in the order of their ids.
   ///
   /// # Errors
   /// When the caller may not see apps.
@@ -97,6 +96,8 @@ impl AppManager {
     Ok(self.all())
   }
 
+  /// Returns one app.
+  ///
   /// # Errors
   /// When there is no such app, or the caller may not see apps.
   pub fn get(&self, caller: &Caller, id: &str) -> Result<Arc<App>, AppError> {
@@ -104,8 +105,8 @@ impl AppManager {
     self.find(&self.known(id)?)
   }
 
-  /// What was meant to be an app and was refused, and why. Those with an id that no app has can be
-  /// listed as apps that failed.
+  /// Lists what was meant to be an app and was refused, with the reasons. Those with an id that no app
+  /// has can be listed as apps that failed.
   ///
   /// # Errors
   /// When the caller may not see apps.
@@ -192,7 +193,7 @@ impl AppManager {
           let path = folder::source_path(&spec.source).map(|path| path.display().to_string());
           match self.add(spec) {
             Ok(_) => continue,
-            // The id is another app's: the path tells them apart.
+            // Another app has the id: the path tells them apart.
             Err(error @ AppError::Exists(_)) => RefusedApp {
               id_or_path: path.unwrap_or_else(|| id.to_string()),
               reason: error.to_string(),
@@ -209,7 +210,7 @@ impl AppManager {
     }
   }
 
-  /// Notes that something cannot be an app, in place of what was noted of it before.
+  /// Notes that something cannot be an app, in place of an earlier note about it.
   pub(crate) fn refuse(&self, app: RefusedApp) {
     tracing::warn!(app = app.id_or_path, "app refused: {}", app.reason);
     let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,12 +271,11 @@ impl AppManager {
       .await
   }
 
-  /// Starts an app anew, as its source says now: its folder, its file, or what is published. A posted
-  /// app has no other source than what it is.
+  /// Starts an app anew, as its folder, its file or its artifact is now. A posted app stays as it is.
   ///
   /// # Errors
   /// When the caller is not the operator, there is no such app, it can no longer be read, its port is
-  /// taken, or it does not come up. It then goes on as before, if it did not have to be stopped first.
+  /// taken, or it does not come up. It then goes on as before, unless it had to be stopped first.
   pub async fn reload(&self, caller: &Caller, id: &str) -> Result<Arc<App>, AppError> {
     may(caller, Right::Operate)?;
     let id = self.known(id)?;
@@ -333,8 +333,8 @@ impl AppManager {
         let spec = Arc::new(spec);
         let reloaded = app.reload(Some(spec.clone())).await;
         let _changing = manager.changing.lock().await;
-        // An app that does not come up may have taken the new manifest all the same, and one that
-        // did may be deleted by now.
+        // An app that does not come up may have taken the new manifest anyway, and one that did may be
+        // deleted by now.
         let is_current = manager
           .find(&app.id)
           .is_ok_and(|current| Arc::ptr_eq(&current, &app));
@@ -371,8 +371,7 @@ impl AppManager {
     self.find(&id)
   }
 
-  /// Executes code in the process of an app, beside its program: with all that the app may do and
-  /// knows.
+  /// Executes code in the process of an app, beside its program and with the same permissions.
   ///
   /// # Errors
   /// When the caller is not the operator or there is no such app; `Conflict` when it has no process.
@@ -386,17 +385,18 @@ impl AppManager {
     self.find(&self.known(id)?)?.execute(code)
   }
 
-  /// Stops an app and deletes it. One of the operator's folder is there again at the next start. A
-  /// refused app is deleted where it was kept.
+  /// Stops an app and deletes it. An app of the operator's folder is back at the next start. A refused
+  /// app is deleted from disk.
   ///
   /// # Errors
-  /// When the caller is not the operator, there is no such app, or it cannot be deleted on disk; it
+  /// When the caller is not the operator, there is no such app, or it cannot be deleted from disk; it
   /// then runs on.
   pub async fn delete(&self, caller: &Caller, id: &str) -> Result<(), AppError> {
     may(caller, Right::Operate)?;
     self.remove(&self.known(id)?).await
   }
 
+  /// [`Self::delete`], for the engine itself.
   pub(crate) async fn remove(&self, id: &AppId) -> Result<(), AppError> {
     let id = id.clone();
     self

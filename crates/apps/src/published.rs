@@ -1,4 +1,4 @@
-//! Keeps the apps of a Hypha collection as they are published there.
+//! Keeps published apps as they are in their Hypha collection.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::manifest::WrittenManifest;
 use crate::spec::AppSpec;
 use crate::spec::Source;
 
-/// What a look at the collection has changed.
+/// What reading the collection has changed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Changes {
   /// Apps in the collection.
@@ -30,8 +30,8 @@ pub struct Changes {
 }
 
 impl AppManager {
-  /// Looks at the collection now: starts what is new, reloads what has changed, in the background, and
-  /// deletes what is gone.
+  /// Reads the collection now: starts new apps, reloads changed ones in the background, and deletes those
+  /// that are no longer published.
   ///
   /// # Errors
   /// When the caller is not the operator; `Conflict` when no published apps are run, `Upstream` when
@@ -44,9 +44,9 @@ impl AppManager {
     self.take_over(artifacts).await
   }
 
-  /// Looks at the collection at once and then every `interval`, in the background, for as long as the
-  /// manager lives; failures are logged and tried again. Does nothing if no published apps are run.
-  /// For the engine itself.
+  /// Reads the collection at once and then every `interval`, in the background, for as long as the manager
+  /// lives. Failures are logged and tried again. Does nothing if no published apps are run. For the engine
+  /// itself.
   pub fn follow_published(self: &Arc<Self>, interval: Duration) {
     let Some(artifacts) = self.artifacts.clone() else {
       return;
@@ -82,7 +82,7 @@ impl AppManager {
     for artifact in published {
       let (artifact_id, alias) = (artifact.id.clone(), artifact.alias.clone());
       if let Err(error) = self.take(artifact, &mut changes) {
-        // An alias that is another app's id must not speak for that.
+        // An alias that is another app's id must not be listed in that app's place.
         let taken = matches!(error, AppError::Exists(_));
         let refused = RefusedApp {
           id_or_path: if taken { artifact_id } else { alias },

@@ -22,7 +22,7 @@ use crate::instance::Launcher;
 
 /// How long an instance may take to stop.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// Events of an instance that wait for its task; the instance waits when there are more.
+/// Events of an instance that may wait for its task; the instance waits when there are more.
 const EVENT_BUFFER: usize = 64;
 /// How long an instance that was replaced may take to finish its requests, before it is stopped.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -105,7 +105,7 @@ impl Runner {
   /// Notes where it listens.
   pub fn listens(&mut self, upstream: Upstream, port: Option<u16>) {
     self.port = port.or(self.port);
-    // What the engine chose is meant for requests; a port of its own may be meant for anything.
+    // A server at the engine's choice is for requests; one at a port of the app's may be for anything.
     let first = self.route.is_none();
     if first || (port.is_none() && !self.engines_choice) {
       self.engines_choice = port.is_none();

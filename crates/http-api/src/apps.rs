@@ -1,4 +1,4 @@
-//! `/api/apps`: published programs and their lives. They belong to the engine, not to a namespace.
+//! `/api/apps`: create, inspect, control and delete apps.
 
 use std::sync::Arc;
 
@@ -55,14 +55,14 @@ pub struct AppSummary {
   #[serde(skip_serializing_if = "Option::is_none")]
   language: Option<Language>,
   status: AppState,
-  /// Why it is in this state, where that is not plain.
+  /// Why it is in this state, if the state alone does not tell.
   #[serde(skip_serializing_if = "Option::is_none")]
   reason: Option<String>,
   #[serde(skip_serializing_if = "Option::is_none")]
   exit_code: Option<i32>,
-  /// Whether it listens, so that requests are passed on to it.
+  /// Whether it listens, so that requests are forwarded to it.
   ready: bool,
-  /// Where requests to it go.
+  /// Path below which it is reached.
   #[serde(skip_serializing_if = "Option::is_none")]
   url: Option<String>,
   /// folder, file, posted, artifact or refused.
@@ -72,11 +72,11 @@ pub struct AppSummary {
   artifact: Option<String>,
   #[serde(skip_serializing_if = "Option::is_none")]
   created: Option<String>,
-  /// When it came into this state.
+  /// When it entered this state.
   #[serde(skip_serializing_if = "Option::is_none")]
   since: Option<String>,
   restarts: u64,
-  /// Which of its instances it is, counted from 1.
+  /// Number of its instance, counted from 1.
   instance: u64,
   #[serde(skip_serializing_if = "Option::is_none")]
   pid: Option<u32>,
@@ -118,7 +118,7 @@ impl AppSummary {
     }
   }
 
-  /// Something that was meant to be an app.
+  /// Something that was meant to be an app, and was refused.
   fn refused(app: RefusedApp) -> Self {
     Self {
       url: app.id().map(|id| format!("/apps/{id}/")),
@@ -143,7 +143,7 @@ impl AppSummary {
   }
 }
 
-/// An app and how it is set up.
+/// An app and its settings.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppDetails {
@@ -169,7 +169,7 @@ impl AppDetails {
   }
 }
 
-/// Lists apps, also what was meant to be one and why it is none.
+/// Lists all apps. Those that were refused are among them, with the reason.
 #[utoipa::path(get, path = "/api/apps", tag = "apps", responses((status = 200, body = [AppSummary])))]
 pub async fn list(
   State(engine): State<Arc<Engine>>,
@@ -183,7 +183,7 @@ pub async fn list(
   ))
 }
 
-/// Makes an app of a manifest and starts it. It is kept, also when the server restarts.
+/// Creates an app from a manifest and starts it. It is still there after a restart of the server.
 #[utoipa::path(post, path = "/api/apps", tag = "apps", request_body = WrittenManifest, responses(
   (status = 201, body = AppDetails), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
@@ -196,7 +196,7 @@ pub async fn create(
   Ok((StatusCode::CREATED, Json(AppDetails::of(&app))))
 }
 
-/// Tells all about an app.
+/// Returns an app and its settings.
 #[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
 pub async fn info(
@@ -223,7 +223,7 @@ pub async fn update(
   Ok(Json(AppDetails::of(&app)))
 }
 
-/// Stops an app and forgets it.
+/// Stops an app and deletes it.
 #[utoipa::path(delete, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = Done), (status = 404, body = ErrorBody)))]
 pub async fn delete(
@@ -252,7 +252,7 @@ pub async fn start(
   Ok(Json(AppDetails::of(&app)))
 }
 
-/// Stops an app, gracefully if it can; it stays, and can be started again.
+/// Stops an app: it gets SIGTERM and 5 s. It can be started again.
 #[utoipa::path(post, path = "/api/apps/{id}/stop", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
 pub async fn stop(
@@ -264,8 +264,8 @@ pub async fn stop(
   Ok(Json(AppDetails::of(&app)))
 }
 
-/// Reads an app again and starts it anew: environment, permissions and script as they are now. Where
-/// that can be, the new instance is ready before the old one is stopped.
+/// Reads an app again and replaces its instance: script, environment and permissions are as they are now.
+/// Where possible, the new instance is ready before the old one is stopped.
 #[utoipa::path(post, path = "/api/apps/{id}/reload", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn reload(
@@ -277,7 +277,7 @@ pub async fn reload(
   Ok(Json(AppDetails::of(&app)))
 }
 
-/// What an app uses now.
+/// Returns what an app uses now: processor time and memory.
 #[utoipa::path(get, path = "/api/apps/{id}/stats", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppStats), (status = 404, body = ErrorBody)))]
 pub async fn stats(
@@ -292,14 +292,14 @@ pub async fn stats(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-  /// Most lines, the last ones.
+  /// Most lines to return; the last ones are.
   #[param(default = 100, maximum = 10_000)]
   lines: Option<usize>,
-  /// Only what came after the entry with this number.
+  /// Return only entries after this number.
   since: Option<u64>,
 }
 
-/// The log of an app: what it prints, and what happens to it.
+/// Returns the log of an app: its output, and what happens to it.
 #[utoipa::path(get, path = "/api/apps/{id}/logs", tag = "apps", params(("id" = String, Path), LogQuery),
   responses((status = 200, body = [LogEntry]), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub async fn logs(
@@ -319,9 +319,8 @@ pub async fn logs(
   Ok(Json(&entries[skip..]).into_response())
 }
 
-/// Follows the log of an app as server-sent events. With `Last-Event-ID` it goes on after that entry,
-/// else it begins with the first that is kept. Entries that are lost to a slow reader are told as
-/// `{"missed": n}`.
+/// Follows the log of an app as server-sent events, from the entry after `Last-Event-ID`, otherwise from
+/// the oldest that is kept. `{"missed": n}` stands for entries that a slow reader lost.
 #[utoipa::path(get, path = "/api/apps/{id}/logs/stream", tag = "apps",
   params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last entry seen")),
   responses((status = 200, content_type = "text/event-stream", body = LogEntry), (status = 404, body = ErrorBody)))]
@@ -359,7 +358,8 @@ pub async fn execute(
   Ok(stream::ndjson(execution))
 }
 
-/// The same as server-sent events.
+/// Executes code in the process of an app, beside its program, and streams the events as server-sent
+/// events.
 #[utoipa::path(post, path = "/api/apps/{id}/execute/stream", tag = "apps", params(("id" = String, Path)),
   request_body = CodeBody, responses(
   (status = 200, content_type = "text/event-stream", description = "The events"),
@@ -384,7 +384,7 @@ pub struct UpdateReport {
   removed: Vec<String>,
 }
 
-/// Looks at the collection of published apps now.
+/// Reads the collection of published apps now, and starts, reloads and deletes apps accordingly.
 #[utoipa::path(post, path = "/api/apps/update", tag = "apps", responses(
   (status = 200, body = UpdateReport), (status = 409, body = ErrorBody), (status = 502, body = ErrorBody)))]
 pub async fn update_published(

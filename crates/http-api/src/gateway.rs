@@ -1,4 +1,4 @@
-//! Requests to apps, passed on as they are: `/apps/{id}/…`, and whatever is asked of an app's own host.
+//! Forwards requests to apps: `/apps/{id}/…`, and every request to an app's own host.
 
 use axum::Extension;
 use axum::Router;
@@ -30,16 +30,16 @@ use crate::origin::SEC_FETCH_MODE;
 use crate::path::Path;
 use crate::patience;
 
-/// Where a request came in, and so what pages its answer would be among.
+/// Port that a request came to, which decides what other pages share its origin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Door {
-  /// Of the engine, where its own pages are.
+  /// The engine's, with its own pages.
   Engine,
-  /// Of apps only.
+  /// The port for apps only.
   Apps,
 }
 
-/// Apps by their paths.
+/// Routes of apps below `/apps/`.
 pub fn router(face: &Face, door: Door) -> Router<Face> {
   let routes = Router::new()
     .route("/apps/{id}", any(add_slash))
@@ -49,13 +49,13 @@ pub fn router(face: &Face, door: Door) -> Router<Face> {
   guarded(routes, face)
 }
 
-/// Apps by their own hosts, where every path is theirs.
+/// Routes of apps at their own hosts, where every path is theirs.
 pub fn by_hosts(face: &Face) -> Router {
   let routes = Router::new().fallback(by_host);
   guarded(routes, face).with_state(face.clone())
 }
 
-/// Hands what is asked of an app's own host to [`by_hosts`], and everything else on.
+/// Sends requests to an app's own host to [`by_hosts`], and all others on.
 pub async fn own_hosts(
   State(mut apps): State<Router>,
   request: Request,
@@ -80,7 +80,7 @@ fn guarded(routes: Router<Face>, face: &Face) -> Router<Face> {
     ))
 }
 
-/// Relative addresses in an app's pages are meant from below its id.
+/// Adds the slash after an app's id, without which relative addresses in its pages would be wrong.
 async fn add_slash(
   State(face): State<Face>,
   Extension(door): Extension<Door>,
@@ -110,7 +110,7 @@ async fn by_path(
   Extension(door): Extension<Door>,
   request: Request,
 ) -> ApiResult<Response<Body>> {
-  // As it was sent: decoding and encoding again would change what the app sees.
+  // As it was sent: decoding and encoding it again would change what the app sees.
   let target = request.uri().path_and_query();
   let target = target.map_or("/", |target| target.as_str()).to_owned();
   let rest = target.strip_prefix("/apps/").unwrap_or_default();
@@ -148,7 +148,7 @@ async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Respon
   Ok(proxy.forward_to(&app, &site, &path, request).await?)
 }
 
-/// Where a browser should go for this, if not here.
+/// The address at the app's own origin that a browser should use; `None` if it may stay.
 fn home(
   options: &HttpOptions,
   door: Door,
@@ -167,8 +167,8 @@ fn asked_host(request: &Request) -> Option<&Authority> {
   request.extensions().get::<Asked>()?.host.as_ref()
 }
 
-/// Whether the answer becomes a page. Browsers say so to servers of this machine and to those with TLS;
-/// to others they say what they would like to see.
+/// Whether the answer becomes a page. Browsers send `Sec-Fetch-Mode` only to servers with TLS or of this
+/// machine; to others, `Accept` has to do.
 fn is_navigation(request: &Request) -> bool {
   let headers = request.headers();
   if let Some(mode) = headers.get(SEC_FETCH_MODE) {
@@ -183,7 +183,7 @@ fn is_navigation(request: &Request) -> bool {
     && !headers.contains_key(header::UPGRADE)
 }
 
-/// Leads a browser to the app's own origin, forms with what they send.
+/// Redirects a browser to the app's own origin; forms keep what they send.
 fn gone_home(location: &str) -> Response<Body> {
   let headers = [
     (header::LOCATION, location),

@@ -259,7 +259,7 @@ proptest! {
     if with_token {
       request.extensions_mut().insert(EngineToken);
     }
-    let Some(asked) = headers::address(&mut request, &Site::below(PREFIX), &path) else {
+    let Some(upgrade) = headers::rewrite_request(&mut request, &Site::below(PREFIX), &path) else {
       return Ok(());
     };
     let uri = request.uri();
@@ -279,13 +279,13 @@ proptest! {
       prop_assert!(!got.contains_key(name), "{name}");
     }
     let connection = values(got, "connection");
-    let expected: &[&str] = match (asked.upgrade, got.contains_key(header::TE)) {
+    let expected: &[&str] = match (upgrade, got.contains_key(header::TE)) {
       (true, _) => &["upgrade"],
       (false, true) => &["te"],
       (false, false) => &[],
     };
     prop_assert_eq!(connection, expected);
-    prop_assert_eq!(got.contains_key(header::UPGRADE), asked.upgrade);
+    prop_assert_eq!(got.contains_key(header::UPGRADE), upgrade);
     if with_token {
       prop_assert!(!got.contains_key(header::AUTHORIZATION));
     }
@@ -299,7 +299,7 @@ proptest! {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = sent.clone();
-    headers::return_to_client(&mut response);
+    headers::rewrite_response(&mut response);
     let got = response.headers();
     let upgrades = status != StatusCode::OK && sent.contains_key(header::UPGRADE);
     prop_assert_eq!(got.contains_key(header::UPGRADE), upgrades);

@@ -1,6 +1,6 @@
-//! Text that comes in pieces, cut into lines.
+//! Cuts text that arrives in pieces into lines.
 
-/// Longest line, in bytes; a longer one is cut.
+/// Longest line, in bytes. Longer ones are cut.
 const MAX_LINE: usize = 64 << 10;
 
 #[derive(Default)]
@@ -9,7 +9,7 @@ pub struct LineSplitter {
 }
 
 impl LineSplitter {
-  /// The lines that `text` finishes, without their ends.
+  /// Takes a piece and returns the lines that it finishes, without their ends.
   pub fn push(&mut self, text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for piece in text.split_inclusive('\n') {
@@ -25,7 +25,7 @@ impl LineSplitter {
     lines
   }
 
-  /// What has no end yet, if anything.
+  /// The last line, if it has begun and not ended.
   pub fn finish(self) -> Option<String> {
     (!self.rest.is_empty()).then_some(self.rest)
   }

@@ -112,7 +112,7 @@ impl Supervisor {
         // The reason was noted when the program ended.
         self.log.note(number, Level::Info, reason);
       } else if self.state == AppState::Exited && (!listened || code == Some(0)) {
-        // Its program had done its work; the process was only kept for code to be executed in.
+        // Its program had ended well; the process was kept only to execute code in it.
         self.log.note(number, Level::Info, reason);
       } else {
         self.failed(reason, code, hopeless);
@@ -174,7 +174,7 @@ impl Supervisor {
       .note(replacement.number, Level::Error, error.to_string());
     self.replies.push((replacement.reply, Err(error)));
     if self.serving.is_none() {
-      // What served has failed meanwhile, and relied on this one.
+      // The instance that served has failed meanwhile, and this one was to take over.
       let reason = self.reason.take().unwrap_or_default();
       self.failed(reason, self.exit_code, false);
     }

@@ -68,7 +68,7 @@ pub struct Supervisor {
   exit_code: Option<i32>,
   since: DateTime<Utc>,
   restarts: u64,
-  /// Of the last instance.
+  /// Number of the last instance.
   number: u64,
   /// Every instance that is not gone.
   runners: BTreeMap<u64, Runner>,
@@ -84,7 +84,7 @@ pub struct Supervisor {
   replies: Vec<(Reply, Result<(), AppError>)>,
 }
 
-/// An instance that is to replace the one that serves.
+/// An instance that will replace the one that serves.
 struct Replacement {
   number: u64,
   spec: Arc<AppSpec>,
@@ -154,7 +154,7 @@ impl Supervisor {
 
   // ------------------------------------------------------------ time
 
-  /// Whether an instance that must be gone before the next is launched is still there.
+  /// Whether the next launch still has to wait for an instance that is stopping.
   fn is_blocked(&self) -> bool {
     self.runners.values().any(Runner::is_ending)
   }
