@@ -1,4 +1,4 @@
-//! `deno-app-engine apps`: speaks to a running server about its apps.
+//! `deno-app-engine apps`: lists and controls the apps of a running server.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,6 +11,7 @@ use clap::Subcommand;
 use futures::StreamExt;
 use reqwest::Client;
 use reqwest::Method;
+use reqwest::RequestBuilder;
 use reqwest::Response;
 use reqwest::Url;
 use serde::Deserialize;
@@ -46,18 +47,18 @@ pub struct AppsArgs {
 
 #[derive(Debug, Subcommand)]
 enum AppsCommand {
-  /// Show every app, its state and why it is in it.
+  /// List all apps, their states and the reasons for them.
   List,
   /// Show what an app printed and what happened to it.
   Logs {
     id: String,
-    /// Go on as it comes.
+    /// Follow the log as it grows.
     #[arg(short, long)]
     follow: bool,
     /// The last lines only.
     #[arg(short = 'n', long, default_value_t = 100)]
     lines: usize,
-    /// Pass on what would control the terminal, such as colours, instead of showing it.
+    /// Print control characters, such as those of colours, as they are instead of escaping them.
     #[arg(long)]
     raw: bool,
   },
@@ -65,7 +66,7 @@ enum AppsCommand {
   Start { id: String },
   /// Stop an app.
   Stop { id: String },
-  /// Start an app anew, as it is in its folder now.
+  /// Read an app again and replace its running instance.
   Reload { id: String },
 }
 
@@ -73,7 +74,7 @@ enum AppsCommand {
 pub enum AppsError {
   #[error("{0} cannot be reached: {1}; is the server running, and is --server its address?")]
   Unreachable(Url, String),
-  /// In the server's words.
+  /// The server's own message.
   #[error("{0}")]
   Refused(String),
   #[error("{0} does not answer as a Deno App Engine: {1}; is --server its address?")]
@@ -103,7 +104,7 @@ struct Entry {
   text: String,
 }
 
-/// What a stream of a log brings.
+/// Item of a followed log.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Item {
@@ -115,14 +116,15 @@ pub fn run(args: AppsArgs) -> Result<(), AppsError> {
   tokio::runtime::Builder::new_current_thread()
     .enable_all()
     .build()?
-    .block_on(speak(args))
+    .block_on(ask(args))
 }
 
-async fn speak(args: AppsArgs) -> Result<(), AppsError> {
+async fn ask(args: AppsArgs) -> Result<(), AppsError> {
   let server = Server::new(args.server, args.token)?;
   match args.command {
     AppsCommand::List => {
-      let apps: Vec<App> = server.read(server.get(&[]).await?).await?;
+      let request = server.request(Method::GET, &[]);
+      let apps: Vec<App> = server.read(server.send(request).await?).await?;
       show(&table(&apps))
     }
     AppsCommand::Logs {
@@ -131,8 +133,9 @@ async fn speak(args: AppsArgs) -> Result<(), AppsError> {
       lines,
       raw,
     } => {
-      let query = format!("logs?lines={lines}");
-      let entries: Vec<Entry> = server.read(server.get(&[&id, &query]).await?).await?;
+      let request = server.request(Method::GET, &[&id, "logs"]);
+      let request = request.query(&[("lines", lines)]);
+      let entries: Vec<Entry> = server.read(server.send(request).await?).await?;
       for entry in &entries {
         show(&line(entry, raw))?;
       }
@@ -167,39 +170,24 @@ impl Server {
     })
   }
 
-  async fn get(&self, path: &[&str]) -> Result<Response, AppsError> {
-    self.send(Method::GET, path, 0).await
+  /// A request for what is below `/api/apps`.
+  fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    let mut url = outbound::below(&self.url, &[&["api", "apps"], path].concat());
+    url.set_query(None);
+    let request = self.http.request(method, url);
+    match &self.token {
+      Some(token) => request.bearer_auth(token),
+      None => request,
+    }
   }
 
   async fn act(&self, id: &str, what: &str) -> Result<(), AppsError> {
-    let answer = self.send(Method::POST, &[id, what], 0).await?;
-    let app: App = self.read(answer).await?;
+    let request = self.request(Method::POST, &[id, what]);
+    let app: App = self.read(self.send(request).await?).await?;
     show(&format!("{}: {}\n", app.id, app.status))
   }
 
-  /// The last part of `path` may have a query.
-  async fn send(&self, method: Method, path: &[&str], after: u64) -> Result<Response, AppsError> {
-    let mut url = self.url.clone();
-    let (last, query) = match path.last().and_then(|last| last.split_once('?')) {
-      Some((last, query)) => (Some(last), Some(query)),
-      None => (path.last().copied(), None),
-    };
-    if let Ok(mut segments) = url.path_segments_mut() {
-      let first = path.split_last().map_or(&[][..], |(_, first)| first);
-      segments
-        .pop_if_empty()
-        .extend(["api", "apps"])
-        .extend(first)
-        .extend(last);
-    }
-    url.set_query(query);
-    let mut request = self.http.request(method, url);
-    if let Some(token) = &self.token {
-      request = request.bearer_auth(token);
-    }
-    if after > 0 {
-      request = request.header("last-event-id", after);
-    }
+  async fn send(&self, request: RequestBuilder) -> Result<Response, AppsError> {
     let response = request
       .send()
       .await
@@ -209,8 +197,8 @@ impl Server {
     }
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
-    let told = serde_json::from_str::<serde_json::Value>(&text).ok();
-    let message = told.and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
+    let body = serde_json::from_str::<serde_json::Value>(&text).ok();
+    let message = body.and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
     Err(match message {
       Some(message) => AppsError::Refused(message),
       None => AppsError::Malformed(self.url.clone(), status.to_string()),
@@ -224,9 +212,13 @@ impl Server {
       .map_err(|e| AppsError::Malformed(self.url.clone(), e.without_url().to_string()))
   }
 
-  /// Shows the entries after `seq` until the app is gone.
+  /// Shows the entries after `seq` until the app is deleted.
   async fn follow(&self, id: &str, seq: u64, raw: bool) -> Result<(), AppsError> {
-    let answer = self.send(Method::GET, &[id, "logs", "stream"], seq).await?;
+    let mut request = self.request(Method::GET, &[id, "logs", "stream"]);
+    if seq > 0 {
+      request = request.header("last-event-id", seq);
+    }
+    let answer = self.send(request).await?;
     let mut stream = answer.bytes_stream();
     let mut rest = Vec::new();
     while let Some(bytes) = stream.next().await {
@@ -249,7 +241,8 @@ impl Server {
   }
 }
 
-/// A text that controls no terminal: not its title, its clipboard or what it has shown before.
+/// Escapes control characters, which could change a terminal's title, its clipboard or what it showed
+/// before.
 fn printable(text: &str) -> Cow<'_, str> {
   let controls = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
   if !text.contains(controls) {
@@ -262,7 +255,7 @@ fn printable(text: &str) -> Cow<'_, str> {
   shown.collect::<String>().into()
 }
 
-/// One line of a log; what the engine says of the app is marked.
+/// One line of a log, with a mark for what the engine or stderr says.
 fn line(entry: &Entry, raw: bool) -> String {
   let time = entry.time.get(..19).unwrap_or(&entry.time);
   let mark = match entry.stream.as_str() {
@@ -317,7 +310,7 @@ fn table(apps: &[App]) -> String {
   printable(&text).into_owned()
 }
 
-/// A reader that has seen enough closes the pipe, which is no error.
+/// Writes to stdout. A reader that closes the pipe has seen enough, which is no error.
 fn show(text: &str) -> Result<(), AppsError> {
   let mut out = io::stdout();
   let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

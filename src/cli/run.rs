@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use engine::AppOptions;
+use engine::apps::script;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::ProgramEvent;
@@ -99,7 +100,7 @@ pub struct RunArgs {
 pub enum RunError {
   #[error("{0} cannot be read: {1}")]
   Script(PathBuf, io::Error),
-  #[error("{0}: the ending tells the language, .ts, .tsx, .mts, .js, .jsx, .mjs or .py")]
+  #[error("{0}: the ending tells the language, {endings}", endings = script::extensions())]
   Language(PathBuf),
   #[error("no home directory is known: say where to keep modules with --data-dir")]
   NoDataDir,
@@ -109,16 +110,6 @@ pub enum RunError {
   Kernel(#[from] KernelError),
   #[error("{0}")]
   Io(#[from] io::Error),
-}
-
-/// The language that the name of a script tells.
-pub fn language_of(script: &Path) -> Option<Language> {
-  match script.extension()?.to_str()? {
-    "ts" | "tsx" | "mts" => Some(Language::TypeScript),
-    "js" | "jsx" | "mjs" => Some(Language::JavaScript),
-    "py" => Some(Language::Python),
-    _ => None,
-  }
 }
 
 pub fn run(args: RunArgs) -> Result<ExitCode, RunError> {
@@ -132,7 +123,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, RunError> {
 async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
   let script = args.script.canonicalize();
   let script = script.map_err(|e| RunError::Script(args.script.clone(), e))?;
-  let language = match language_of(&script) {
+  let language = match script::language_of(&script) {
     Some(Language::Python) if args.cpython => Language::CPython,
     Some(language) => language,
     None => return Err(RunError::Language(args.script)),

@@ -69,12 +69,12 @@ async fn connect(upstream: Upstream) -> io::Result<TcpStream> {
     None => TcpStream::connect(upstream.address).await?,
     Some(gate) => gate.connect().await?,
   };
-  // Events are small, and each must leave at once.
+  // Events are small, and each has to be sent at once.
   stream.set_nodelay(true)?;
   Ok(stream)
 }
 
-/// Whether a connection has brought an answer yet.
+/// Whether a connection has carried an answer yet.
 #[derive(Debug, Clone, Default)]
 pub struct Answered(Arc<AtomicBool>);
 
@@ -83,7 +83,7 @@ impl Answered {
     self.0.store(true, Ordering::Relaxed);
   }
 
-  /// Whether this connection has.
+  /// Whether this connection has carried one.
   pub fn on(connection: &Connected) -> bool {
     let mut extras = Extensions::new();
     connection.get_extras(&mut extras);

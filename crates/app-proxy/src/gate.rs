@@ -1,6 +1,6 @@
-//! A listener that lets in only the engine's connections. What listens on an address of this machine can
-//! be reached by every process of it, whoever that belongs to; so a packet filter on the listening
-//! socket drops all that does not come from the one port that the engine holds at that moment.
+//! A listener that accepts only the engine's connections. Every process of a machine, whatever its user,
+//! can connect to what listens on a loopback address; so a packet filter on the listening socket drops
+//! all packets but those from the one port that the engine holds at that moment.
 
 use std::io;
 use std::mem::size_of_val;
@@ -18,14 +18,14 @@ use tokio::sync::Mutex;
 
 use crate::listener::Listener;
 
-/// Where the engine's connections come from.
+/// Address that the engine connects from.
 const ENGINE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 pub struct Gate {
   found: Listener,
   /// A copy of the app's own descriptor.
   socket: OwnedFd,
-  /// One connection at a time: the filter knows one port.
+  /// Held while connecting: the filter knows one port at a time.
   turn: Mutex<()>,
 }
 
@@ -33,8 +33,8 @@ impl Gate {
   /// Closes a listener of a process to everybody.
   ///
   /// # Errors
-  /// When the system does not let this process have the socket (that takes the right to trace the
-  /// other), or takes no filter for it.
+  /// When the system does not hand out the socket (that takes the right to trace the process), or
+  /// accepts no filter for it.
   pub fn close(found: Listener) -> io::Result<Self> {
     let gone = || io::Error::from(io::ErrorKind::NotFound);
     let pid = Pid::from_raw(found.pid.cast_signed()).ok_or_else(gone)?;
@@ -49,13 +49,13 @@ impl Gate {
     Ok(gate)
   }
 
-  /// Connects, past the filter.
+  /// Connects through the filter.
   ///
   /// # Errors
   /// `ConnectionRefused` when the app has closed its listener, which this process still holds.
   pub async fn connect(&self) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    // The engine's from here on: nobody else can connect from there.
+    // From here on the engine has this port, and nobody else can connect from it.
     socket.bind((ENGINE, 0).into())?;
     let port = socket.local_addr()?.port();
     let _turn = self.turn.lock().await;
@@ -70,7 +70,7 @@ impl Gate {
     self.found.address
   }
 
-  /// Puts a filter in the place of the one that is there. Connections keep that of their beginning.
+  /// Replaces the filter. Connections keep the filter that they began with.
   fn attach(&self, filter: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
       len: u16::try_from(filter.len()).map_err(io::Error::other)?,
@@ -104,7 +104,7 @@ const DROP: u32 = 0;
 const KEEP: u32 = u32::MAX;
 /// The source address in the IP header, which a filter sees from `SKF_NET_OFF` on.
 const SOURCE_ADDRESS: u32 = (-0x10_0000_i32).cast_unsigned() + 12;
-/// The source port, with which the TCP header begins, and what a filter sees.
+/// The source port: the TCP header, which is what a filter sees, begins with it.
 const SOURCE_PORT: u32 = 0;
 
 const fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {

@@ -1,4 +1,4 @@
-//! What a message's head becomes on its way through.
+//! Rewrites the heads of messages on their way through.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What holds for one connection only (RFC 9110 section 7.6.1, and what came before it).
+/// Headers that hold for one connection only (RFC 9110 section 7.6.1 and its predecessors).
 const HOP_BY_HOP: [HeaderName; 8] = [
   header::CONNECTION,
   HeaderName::from_static("keep-alive"),
@@ -35,40 +35,34 @@ const HOP_BY_HOP: [HeaderName; 8] = [
   header::UPGRADE,
 ];
 
-/// What the client asked for, beyond what its request became.
-#[derive(Debug)]
-pub struct Asked {
-  /// To switch to another protocol.
-  pub upgrade: bool,
-}
-
-/// Makes a client's request the one that the app gets. `None`: the path cannot be sent.
-pub fn address(request: &mut Request, site: &Site, path_and_query: &str) -> Option<Asked> {
+/// Rewrites a client's request to the one that the app gets. Returns whether it asks to switch
+/// protocols; `None` if the path cannot be sent.
+pub fn rewrite_request(request: &mut Request, site: &Site, path_and_query: &str) -> Option<bool> {
   if !path_and_query.starts_with('/') {
     return None;
   }
   let target: PathAndQuery = path_and_query.parse().ok()?;
-  // The authority names nobody: a connector knows where its app is.
+  // The authority does not matter: a connector knows where its app is.
   let uri = Uri::builder().scheme("http").authority("localhost");
   let uri = uri.path_and_query(target).build().ok()?;
   let prefix = site.prefix.as_deref().map(HeaderValue::from_str);
   let prefix = prefix.transpose().ok()?;
 
-  let asked_uri = std::mem::replace(request.uri_mut(), uri);
-  let asked_version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+  let client_uri = std::mem::replace(request.uri_mut(), uri);
+  let client_version = std::mem::replace(request.version_mut(), Version::HTTP_11);
   let extensions = std::mem::take(request.extensions_mut());
   let headers = request.headers_mut();
 
   // A request that was addressed in full is meant for that host (RFC 9112 section 3.2.2).
-  let host = match asked_uri.authority() {
+  let host = match client_uri.authority() {
     Some(authority) => {
       let host = authority.as_str().rsplit('@').next();
       host.and_then(|host| HeaderValue::from_str(host).ok())
     }
     None => headers.get(header::HOST).cloned(),
   };
-  let upgrade = keep_what_is_asked_of_the_app(headers);
-  if asked_version < Version::HTTP_11 {
+  let upgrade = remove_connection_headers(headers);
+  if client_version < Version::HTTP_11 {
     headers.remove(header::EXPECT);
   }
   if extensions.get::<EngineToken>().is_some() {
@@ -76,17 +70,17 @@ pub fn address(request: &mut Request, site: &Site, path_and_query: &str) -> Opti
   }
   site::remove_engine_cookies(headers);
   let client = extensions.get().map(|ConnectInfo(client)| *client);
-  introduce(headers, client, host, prefix);
-  Some(Asked { upgrade })
+  add_forwarded(headers, client, host, prefix);
+  Some(upgrade)
 }
 
-/// Makes an app's response the one that the client gets.
-pub fn return_to_client<B>(response: &mut Response<B>) {
+/// Rewrites an app's response to the one that the client gets.
+pub fn rewrite_response<B>(response: &mut Response<B>) {
   let status = response.status();
   let protocol = response.headers().get(header::UPGRADE).cloned();
   let headers = response.headers_mut();
   if headers.contains_key(header::TRANSFER_ENCODING) {
-    // It is wrong beside the other, which goes.
+    // The two together are ambiguous, and the other is removed below.
     headers.remove(header::CONTENT_LENGTH);
   }
   remove_hop_by_hop(headers);
@@ -99,12 +93,12 @@ pub fn return_to_client<B>(response: &mut Response<B>) {
   response.extensions_mut().clear();
 }
 
-/// Removes what holds for the client's connection only, and asks the app anew for what the client
-/// asked of it. Returns whether that is to switch protocols.
-fn keep_what_is_asked_of_the_app(headers: &mut HeaderMap) -> bool {
+/// Removes what holds for the client's connection only, but asks the app for the upgrade, the trailers
+/// and the coding that the client asked for. Returns whether it asks to switch protocols.
+fn remove_connection_headers(headers: &mut HeaderMap) -> bool {
   let coding = headers.get(header::TRANSFER_ENCODING).cloned();
   let trailers = has_token(headers, &header::TE, "trailers");
-  // h2c would let requests through that nobody looks at.
+  // Requests over h2c would pass unchecked.
   let asks = has_token(headers, &header::CONNECTION, "upgrade");
   let protocol = headers.get(header::UPGRADE).cloned();
   let protocol = protocol.filter(|_| asks && !has_token(headers, &header::UPGRADE, "h2c"));
@@ -122,8 +116,8 @@ fn keep_what_is_asked_of_the_app(headers: &mut HeaderMap) -> bool {
   upgrade
 }
 
-/// Tells the app who asks, and under which address.
-fn introduce(
+/// Adds `X-Forwarded-*`: the client and the address that it asked for.
+fn add_forwarded(
   headers: &mut HeaderMap,
   client: Option<SocketAddr>,
   host: Option<HeaderValue>,
@@ -158,7 +152,7 @@ fn introduce(
   }
 }
 
-/// Removes what only a proxy may say, and this one does not: an app would believe the client.
+/// Removes headers that only a proxy may set and this one does not: an app would believe the client.
 fn remove_claims(headers: &mut HeaderMap) {
   let is_one = |name: &&HeaderName| {
     let said_here = [
@@ -183,7 +177,7 @@ fn remove_claims(headers: &mut HeaderMap) {
   }
 }
 
-/// To CGI's descendants, such as WSGI, `X_Forwarded_Host` is `X-Forwarded-Host`.
+/// Removes headers such as `X_Forwarded_Host`: to CGI and WSGI that is `X-Forwarded-Host`.
 fn remove_look_alikes(headers: &mut HeaderMap) {
   let is_one = |name: &&HeaderName| {
     name.as_str().contains('_') && name.as_str().replace('_', "-").starts_with("x-forwarded-")

@@ -1,10 +1,11 @@
-//! Carries requests to the apps' own HTTP servers, and their answers back. Bodies stream both ways
-//! at the pace of the slower side; nothing is collected.
+//! Forwards requests to the apps' own HTTP servers, and their answers back. Bodies stream both ways
+//! at the pace of the slower side; nothing is buffered.
 
 mod connection;
 pub mod gate;
 mod headers;
 pub mod listener;
+pub mod retry;
 pub mod route;
 pub mod site;
 #[cfg(test)]
@@ -55,7 +56,7 @@ pub use self::upstream::Upstream;
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How many connections to one upstream are kept without a request.
 const MAX_IDLE: usize = 64;
-/// How many upstreams connections are kept for. An instance that ended may leave its entry.
+/// How many upstreams connections are kept for. The entry of an ended instance may stay.
 const MAX_UPSTREAMS: usize = 512;
 /// How long an app may take to ask for a body that its client holds back. Some servers never ask.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub struct EngineToken;
 
-/// Why a request got no answer from its app, which is named by where it is seen.
+/// Why a request got no answer from its app. Messages name the app by its [`Site`].
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
   /// Nothing of the request was sent.
@@ -87,7 +88,7 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
-  /// 502 where the app is to blame, 400 or 405 where the client is.
+  /// 502 for the app's faults, 400 or 405 for the client's.
   pub fn status(&self) -> StatusCode {
     match self {
       Self::Unreachable { .. }
@@ -111,7 +112,7 @@ impl ProxyError {
   }
 }
 
-/// Sends requests to apps, over connections that it keeps for the next ones.
+/// Forwards requests to apps, over connections that it keeps for later ones.
 #[derive(Debug, Default)]
 pub struct Proxy {
   /// One client each, as a client's pool can only be dropped as a whole.
@@ -123,11 +124,14 @@ impl Proxy {
     Self::default()
   }
 
-  /// The answer of the app at `upstream`, as soon as its head is there. `path_and_query` is what
-  /// the app sees, below what its clients see it at.
+  /// Forwards a request and returns the answer as soon as its head is there. `path_and_query` is what the
+  /// app sees: the part below the prefix of its site.
   ///
-  /// After a 101 a task of its own joins the two connections, until both have ended. The lease is
-  /// kept until then, or until all of the answer has left.
+  /// After a 101 a task joins the two connections until both have ended. The lease is kept until then, or
+  /// until all of the answer has been sent.
+  ///
+  /// # Errors
+  /// When the app gives no answer, or the request cannot be sent.
   pub async fn forward(
     &self,
     upstream: Lease,
@@ -140,7 +144,7 @@ impl Proxy {
       return Err(ProxyError::Connect { app: app() });
     }
     let client_side = request.extensions_mut().remove::<OnUpgrade>();
-    let Some(asked) = headers::address(&mut request, site, path_and_query) else {
+    let Some(upgrade) = headers::rewrite_request(&mut request, site, path_and_query) else {
       let (app, path) = (app(), path_and_query.to_owned());
       return Err(ProxyError::BadPath { app, path });
     };
@@ -152,10 +156,10 @@ impl Proxy {
       move_on(gate, Hold::Answered);
     }
     let app_side = hyper::upgrade::on(&mut response);
-    headers::return_to_client(&mut response);
+    headers::rewrite_response(&mut response);
     site.confine(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-      match client_side.filter(|_| asked.upgrade) {
+      match client_side.filter(|_| upgrade) {
         Some(client_side) => tokio::spawn(async move {
           tunnel(client_side, app_side).await;
           drop(upstream);
@@ -164,7 +168,7 @@ impl Proxy {
       };
       return Ok(response.map(Body::new));
     }
-    // Without the gate, a body that was never asked for is given up.
+    // Dropping the gate gives up a body that the app never asked for.
     let kept = (upstream, gate);
     Ok(response.map(|body| {
       Body::new(body.map_frame(move |frame| {
@@ -174,14 +178,14 @@ impl Proxy {
     }))
   }
 
-  /// Closes the idle connections to an instance that is gone or about to go. Those in use end with
-  /// their exchange.
+  /// Closes the idle connections to an instance that is gone or stopping. Those in use end after their
+  /// exchange.
   pub fn forget(&self, upstream: &Upstream) {
     self.clients().remove(upstream);
   }
 
-  /// Sends a request. Where an old connection turns out to be closed, the client itself sends what
-  /// it had not begun to send; what it had, is sent again if that does no harm.
+  /// Sends a request. If a kept connection turns out to be closed, the client itself retries a request
+  /// that it had not begun to send; one that it had is sent again here, if that does no harm.
   async fn send(
     &self,
     upstream: &Upstream,
@@ -196,7 +200,7 @@ impl Proxy {
       copy
     });
     let result = match (self.client(upstream).request(request).await, copy) {
-      // A new client has no old connections.
+      // A new client has no kept connections.
       (Err(error), Some(copy)) if was_stale(&error) => new_client(upstream).request(copy).await,
       (result, _) => result,
     };
@@ -206,7 +210,7 @@ impl Proxy {
           answered.set();
         }
       }
-      // Nobody may ever forget an instance that was already gone when this request came.
+      // The instance was gone before this request came, so nothing else may ever remove its entry.
       Err(error) if error.is_connect() && nobody_listens(error) => self.forget(upstream),
       Err(_) => {}
     }
@@ -219,7 +223,7 @@ impl Proxy {
       return client.clone();
     }
     if clients.len() >= MAX_UPSTREAMS {
-      // Most are gone by now; connections to the others are made anew.
+      // Most are gone by now; the others get new connections.
       clients.clear();
     }
     let client = new_client(upstream);
@@ -240,7 +244,8 @@ fn new_client(upstream: &Upstream) -> Client<Connector, Body> {
     .build(Connector::new(upstream.clone()))
 }
 
-/// Joins a client and an app that have switched protocols. Either may end its half first.
+/// Joins the connections of a client and an app that have switched protocols. Either may end its half
+/// first.
 async fn tunnel(client: OnUpgrade, app: OnUpgrade) {
   let result = match future::try_join(client, app).await {
     Ok((client, app)) => {
@@ -255,7 +260,7 @@ async fn tunnel(client: OnUpgrade, app: OnUpgrade) {
   }
 }
 
-/// What is known of a body that its client holds back (`Expect: 100-continue`).
+/// State of a body that its client holds back (`Expect: 100-continue`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hold {
   Undecided,
@@ -275,9 +280,9 @@ fn move_on(gate: &watch::Sender<Hold>, to: Hold) {
   });
 }
 
-/// Leaves a body unread that the client holds back until the app asks for it: reading it asks the
-/// client. Once the gate that this returns is gone, so is a body that was not asked for, and both
-/// connections with it, as neither can tell whether it still comes.
+/// Leaves a body that the client holds back unread until the app asks for it, because reading it asks the
+/// client. Returns a gate. Dropping it fails a body that was not asked for, and with it both connections,
+/// because neither side can tell whether the body still comes.
 fn hold_back(request: &mut Request) -> Option<Arc<watch::Sender<Hold>>> {
   if !request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
     return None;

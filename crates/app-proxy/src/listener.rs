@@ -1,5 +1,5 @@
-//! Where an app listens, as the system reports it: what its processes say of that is a claim, and where
-//! the engine connects to is nothing that an app may choose.
+//! Finds where an app listens, in `/proc`. What the app says is a claim, and it must not choose where the
+//! engine connects to.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,13 +9,13 @@ use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// A listening socket, and one of those who have it open.
+/// A listening socket, and a process that has it open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-  /// Where it is reached from this machine.
+  /// Address to connect to, from this machine.
   pub address: SocketAddr,
   pub pid: u32,
-  /// Its number in that process.
+  /// Its descriptor in that process.
   pub fd: i32,
   inode: u64,
 }
@@ -27,7 +27,7 @@ impl Listener {
   }
 }
 
-/// What a process, or one that it has started, accepts connections with on this port.
+/// Finds the socket on which a process or one of its descendants listens on this port.
 pub fn listening(pid: u32, port: u16) -> Option<Listener> {
   let candidates = listeners(pid, port);
   if candidates.is_empty() {
@@ -51,8 +51,8 @@ pub fn listening(pid: u32, port: u16) -> Option<Listener> {
   found.min_by_key(|found| (!found.address.ip().is_loopback(), found.address.is_ipv6()))
 }
 
-/// The addresses that something listens at on this port, in the network that the process sees, each
-/// with the inode of its socket.
+/// The addresses with a listener on this port, in the network namespace of the process, each with the
+/// inode of its socket.
 fn listeners(pid: u32, port: u16) -> Vec<(IpAddr, u64)> {
   let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}"));
   let tables = ["tcp", "tcp6"].map(|name| table(name).unwrap_or_default());
@@ -84,7 +84,7 @@ fn listener(line: &str, port: u16) -> Option<(IpAddr, u64)> {
   Some((ip, inode))
 }
 
-/// A process and all that descend from it.
+/// A process and its descendants.
 fn family_of(pid: u32) -> Vec<u32> {
   let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
   let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -93,7 +93,7 @@ fn family_of(pid: u32) -> Vec<u32> {
     .collect();
   let descends = |process: u32| {
     std::iter::successors(Some(process), |process| parents.get(process).copied())
-      // Longer than any line of processes: a number may have come round meanwhile.
+      // Deeper than any tree of processes: a process id may have been reused meanwhile.
       .take(1000)
       .any(|ancestor| ancestor == pid)
   };
@@ -111,7 +111,7 @@ fn parent_of(process: u32) -> Option<u32> {
   fields.nth(1)?.parse().ok()
 }
 
-/// The sockets that these processes have open, by inode: who has each, and under which number.
+/// The sockets that these processes have open, by inode: the process and its descriptor.
 fn sockets_of(processes: &[u32]) -> HashMap<u64, (u32, i32)> {
   let descriptors = processes.iter().flat_map(|process| {
     let entries = fs::read_dir(format!("/proc/{process}/fd"));
@@ -126,7 +126,7 @@ fn sockets_of(processes: &[u32]) -> HashMap<u64, (u32, i32)> {
     .collect()
 }
 
-/// The inode of the socket that a descriptor is.
+/// The inode of a descriptor; `None` if it is not a socket.
 fn inode(descriptor: &Path) -> Option<u64> {
   let target = fs::read_link(descriptor).ok()?;
   let inode = target.to_str()?.strip_prefix("socket:[")?;
@@ -155,7 +155,7 @@ mod tests {
         (found.address, found.pid, found.is_open()),
         (expected, me, true)
       );
-      // What is not a process of the app's is none of it.
+      // A process that is not the app's is not the listener.
       let mut other = std::process::Command::new("sleep")
         .arg("60")
         .spawn()

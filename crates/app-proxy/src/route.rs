@@ -1,4 +1,4 @@
-//! Where requests to an app go, and how many are on their way.
+//! Routes to instances, and the requests that each has in hand.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,17 +8,13 @@ use tokio::sync::watch;
 use crate::upstream::Upstream;
 
 /// Counts the requests that an instance has in hand.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct InFlight(Arc<watch::Sender<usize>>);
 
 impl InFlight {
-  pub fn new() -> Self {
-    Self(Arc::new(watch::Sender::new(0)))
-  }
-
   /// Waits until there is none.
   pub async fn idle(&self) {
-    // Cannot fail: the sender is ours.
+    // The sender lives as long as `self`.
     let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
   }
 }
@@ -31,6 +27,7 @@ pub struct Route {
 }
 
 impl Route {
+  /// Counts a request until the lease is dropped.
   pub fn lease(&self) -> Lease {
     self.in_flight.0.send_modify(|count| *count += 1);
     Lease {
@@ -39,13 +36,14 @@ impl Route {
     }
   }
 
+  /// Whether both are the route to the same instance.
   pub fn is(&self, other: &Self) -> bool {
     self.upstream == other.upstream && Arc::ptr_eq(&self.in_flight.0, &other.in_flight.0)
   }
 }
 
-/// A request in hand. Keep it until the last byte of the answer has gone, also of a streamed body or
-/// a WebSocket: an instance that is being replaced waits for it.
+/// The hold of a request on its instance. Keep it until the last byte of the answer has been sent, even of
+/// a streamed body or a WebSocket: an instance that is being replaced waits for it.
 pub struct Lease {
   upstream: Upstream,
   in_flight: InFlight,
@@ -77,7 +75,7 @@ mod tests {
     let upstream = Upstream::open(([127, 0, 0, 1], 1).into());
     let route = Route {
       upstream: upstream.clone(),
-      in_flight: InFlight::new(),
+      in_flight: InFlight::default(),
     };
     route.in_flight.idle().await;
     let (first, second) = (route.lease(), route.lease());

@@ -1,11 +1,11 @@
-//! Where an app's clients see it, and what of its answers would reach beyond that.
+//! Where an app's clients see it, and the parts of its answers that would reach beyond that.
 
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::header;
 
-/// What the names of the engine's own cookies begin with. Apps neither get nor set these.
+/// Prefix of the names of the engine's own cookies. Apps neither get nor set these.
 pub const ENGINE_COOKIE: &str = "deno_app_engine";
 
 /// Where an app's clients see it.
@@ -15,17 +15,17 @@ pub struct Site {
   pub app: String,
   /// The path that the app is below, such as `/apps/hello`; `None` where its origin is its own.
   pub prefix: Option<String>,
-  /// Whether its pages have no origin that others do not have, so that they may have none at all.
+  /// Whether its pages share an origin with others, and are therefore denied any.
   pub sandboxed: bool,
 }
 
-/// What pages may do that have no origin: all that shows and asks, nothing that is kept.
+/// Policy for pages that are denied an origin: they may show and ask anything, and keep nothing.
 const SANDBOX: HeaderValue = HeaderValue::from_static(
   "sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts",
 );
 
-/// What holds for more than an app's own pages, also where its origin is its own: for other ports and
-/// protocols of its host, or for hosts beside it.
+/// Headers that reach beyond an app's own origin: to other ports and protocols of its host, or to hosts
+/// beside it.
 const FAR_REACHING: [HeaderName; 8] = [
   header::STRICT_TRANSPORT_SECURITY,
   header::PUBLIC_KEY_PINS,
@@ -37,7 +37,7 @@ const FAR_REACHING: [HeaderName; 8] = [
   HeaderName::from_static("set-cookie2"),
 ];
 
-/// What holds for a whole origin.
+/// Headers that hold for a whole origin.
 const ORIGIN_WIDE: [HeaderName; 2] = [
   HeaderName::from_static("service-worker-allowed"),
   HeaderName::from_static("use-as-dictionary"),
@@ -63,7 +63,7 @@ impl Site {
     }
   }
 
-  /// Has an answer hold for this app only.
+  /// Restricts an answer to this app.
   pub fn confine(&self, headers: &mut HeaderMap) {
     for name in FAR_REACHING {
       headers.remove(name);
@@ -83,7 +83,7 @@ impl Site {
       headers.append(header::SET_COOKIE, cookie);
     }
     if self.sandboxed {
-      // A second policy; the app's own holds as well.
+      // A second policy: the app's own holds as well.
       headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
     }
   }
@@ -107,7 +107,7 @@ impl Site {
         false => confined.push(part.to_vec()),
       }
     }
-    // Without a path it is for that of the request, which is the app's.
+    // A cookie without a path is for the path of the request, which is the app's.
     if let Some(path) = path.filter(|path| path.starts_with(b"/")) {
       let mut below = b" Path=".to_vec();
       if let Some(prefix) = &self.prefix
@@ -122,7 +122,7 @@ impl Site {
   }
 }
 
-/// Takes the engine's own cookies out of a request.
+/// Removes the engine's own cookies from a request.
 pub fn remove_engine_cookies(headers: &mut HeaderMap) {
   let is_one = |value: &&HeaderValue| value.as_bytes().split(|byte| *byte == b';').any(is_engines);
   if !headers
@@ -151,7 +151,7 @@ pub fn remove_engine_cookies(headers: &mut HeaderMap) {
   }
 }
 
-/// Whether a cookie has a name of the engine's, or looks so to a server: a cookie without a name is
+/// Whether a cookie has a name of the engine's, or may look so to a server: a cookie without a name is
 /// sent as its value alone.
 fn is_engines(pair: &[u8]) -> bool {
   let text = String::from_utf8_lossy(pair).to_ascii_lowercase();

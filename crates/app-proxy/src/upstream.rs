@@ -1,4 +1,4 @@
-//! Where requests to an app go.
+//! Addresses of instances.
 
 use std::fmt;
 use std::hash::Hash;
@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use crate::gate::Gate;
 
-/// Where an instance of an app listens.
+/// The server of an instance.
 #[derive(Clone)]
 pub struct Upstream {
   pub(crate) address: SocketAddr,
-  /// Where only the engine gets in.
+  /// The gate, if only the engine can connect.
   pub(crate) gate: Option<Arc<Gate>>,
 }
 
 impl Upstream {
-  /// A server that everybody on this machine reaches.
+  /// A server that every process of this machine can connect to.
   pub fn open(address: SocketAddr) -> Self {
     Self {
       address,
@@ -25,7 +25,7 @@ impl Upstream {
     }
   }
 
-  /// A server that only the engine reaches.
+  /// A server that only the engine can connect to.
   pub fn gated(gate: Gate) -> Self {
     Self {
       address: gate.address(),

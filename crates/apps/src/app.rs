@@ -1,4 +1,4 @@
-//! One app, as faces and the manager hold it.
+//! One app. Faces look at it; only the manager, which knows the caller, changes it.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,39 +15,39 @@ use tokio::sync::watch;
 
 use crate::AppError;
 use crate::AppId;
-use crate::face::Face;
 use crate::instance::Launcher;
 use crate::log::AppLog;
-use crate::runner::Order;
+use crate::runner::StopLevel;
+use crate::snapshot::Snapshot;
 use crate::spec::AppSpec;
 use crate::stats::AppStats;
 use crate::stats::Sampler;
 use crate::status::AppState;
 use crate::status::AppStatus;
-use crate::supervisor::Answer;
 use crate::supervisor::Command;
 use crate::supervisor::PortHolder;
+use crate::supervisor::Reply;
 use crate::supervisor::Supervisor;
 
-/// Commands that may wait for the supervisor, which answers at once.
+/// Commands that may wait for the supervisor, which takes each at once.
 const COMMAND_BUFFER: usize = 16;
 
 pub struct App {
   pub id: AppId,
   pub added: DateTime<Utc>,
   pub log: Arc<AppLog>,
-  face: watch::Receiver<Face>,
-  commands: mpsc::Sender<(Command, Answer)>,
+  snapshot: watch::Receiver<Snapshot>,
+  commands: mpsc::Sender<(Command, Reply)>,
   sampler: Arc<Mutex<Sampler>>,
 }
 
 /// Follows the status of an app.
 #[cfg(test)]
-pub struct AppWatch(watch::Receiver<Face>);
+pub struct AppWatch(watch::Receiver<Snapshot>);
 
 #[cfg(test)]
 impl AppWatch {
-  /// The status after the next change, or `None` when the app is gone.
+  /// The status after the next change; `None` if the app is gone.
   pub async fn changed(&mut self) -> Option<AppStatus> {
     self.0.changed().await.ok()?;
     Some(self.0.borrow_and_update().status.clone())
@@ -56,50 +56,54 @@ impl AppWatch {
 
 impl App {
   /// Starts the app, in the background. Dropping it stops it.
-  pub fn start_new(spec: AppSpec, launcher: Arc<dyn Launcher>, holder_of: PortHolder) -> Arc<Self> {
+  pub(crate) fn start_new(
+    spec: AppSpec,
+    launcher: Arc<dyn Launcher>,
+    holder_of: PortHolder,
+  ) -> Arc<Self> {
     let id = spec.manifest.id.clone();
     let log = Arc::new(launcher.new_log());
     let (commands, obeyed) = mpsc::channel(COMMAND_BUFFER);
-    let (supervisor, face) =
+    let (supervisor, snapshot) =
       Supervisor::new(Arc::new(spec), log.clone(), launcher, holder_of, obeyed);
     tokio::spawn(supervisor.run());
     Arc::new(Self {
       id,
       added: Utc::now(),
       log,
-      face,
+      snapshot,
       commands,
       sampler: Arc::default(),
     })
   }
 
-  // ------------------------------------------------------------ what it is
+  // ------------------------------------------------------------ status
 
   pub fn spec(&self) -> Arc<AppSpec> {
-    self.face.borrow().spec.clone()
+    self.snapshot.borrow().spec.clone()
   }
 
   pub fn status(&self) -> AppStatus {
-    self.face.borrow().status.clone()
+    self.snapshot.borrow().status.clone()
   }
 
-  /// Its status once it is no longer starting.
-  pub async fn settled(&self) -> AppStatus {
-    let mut face = self.face.clone();
-    // An error means that the app is gone; what it showed last stays.
-    let _ = face
-      .wait_for(|face| face.status.state != AppState::Starting)
+  /// Waits until it is no longer starting, and returns its status.
+  pub(crate) async fn settled(&self) -> AppStatus {
+    let mut snapshot = self.snapshot.clone();
+    // An error means that the app is gone; its last snapshot stays.
+    let _ = snapshot
+      .wait_for(|snapshot| snapshot.status.state != AppState::Starting)
       .await;
     self.status()
   }
 
-  /// Follows its status from now on.
+  /// Follows its status, from now on.
   #[cfg(test)]
   pub fn watch(&self) -> AppWatch {
-    AppWatch(self.face.clone())
+    AppWatch(self.snapshot.clone())
   }
 
-  /// What it uses now.
+  /// Measures what it uses now.
   pub async fn stats(&self) -> AppStats {
     let status = self.status();
     let sampler = self.sampler.clone();
@@ -127,40 +131,40 @@ impl App {
     }
   }
 
-  // ------------------------------------------------------------ its life
+  // ------------------------------------------------------------ life
 
   /// Starts it, unless it runs or is about to.
   ///
   /// # Errors
   /// When it was deleted.
-  pub async fn start(&self) -> Result<(), AppError> {
+  pub(crate) async fn start(&self) -> Result<(), AppError> {
     self.command(Command::Start).await
   }
 
-  /// Tells it to stop, kills it after a grace period, and returns when it is gone.
+  /// Asks it to stop, kills it after a grace period, and returns when it is gone.
   ///
   /// # Errors
   /// When it was deleted.
-  pub async fn stop(&self) -> Result<(), AppError> {
-    self.command(Command::Stop(Order::Stop)).await
+  pub(crate) async fn stop(&self) -> Result<(), AppError> {
+    self.command(Command::Stop(StopLevel::Stop)).await
   }
 
-  /// Ends it at once.
+  /// Kills it.
   ///
   /// # Errors
   /// When it was deleted.
   #[cfg(test)]
   pub async fn kill(&self) -> Result<(), AppError> {
-    self.command(Command::Stop(Order::Kill)).await
+    self.command(Command::Stop(StopLevel::Kill)).await
   }
 
-  /// Starts it anew, as `spec` when there is one, and returns when it runs. Where that can be, the
-  /// new instance is up before the old one is stopped, and no request is lost.
+  /// Starts it anew, as `spec` if there is one, and returns when it runs. Where two instances may run
+  /// side by side, the new one is up before the old one is stopped, and no request is lost.
   ///
   /// # Errors
-  /// When the new one does not come up; the old one then goes on, if it did not have to be stopped
+  /// When the new instance does not come up. The old one then goes on, unless it had to be stopped
   /// first.
-  pub async fn reload(&self, spec: Option<Arc<AppSpec>>) -> Result<AppStatus, AppError> {
+  pub(crate) async fn reload(&self, spec: Option<Arc<AppSpec>>) -> Result<AppStatus, AppError> {
     self.command(Command::Reload(spec)).await?;
     let status = self.settled().await;
     match status.state {
@@ -174,13 +178,13 @@ impl App {
   }
 
   /// Stops it for good.
-  pub(super) async fn close(&self) {
+  pub(crate) async fn close(&self) {
     // An error means that this was done before.
     let _ = self.command(Command::Close).await;
   }
 
   async fn command(&self, command: Command) -> Result<(), AppError> {
-    let gone = || AppError::NotFound(self.id.clone());
+    let gone = || AppError::NotFound(self.id.to_string());
     let (answer, answered) = oneshot::channel();
     self
       .commands
@@ -190,24 +194,26 @@ impl App {
     answered.await.map_err(|_| gone())?
   }
 
-  // ------------------------------------------------------------ its use
+  // ------------------------------------------------------------ use
 
-  /// Where to send a request; waits for an app that is about to listen. Keep the lease until the
+  /// Returns where to send a request; waits for an app that is about to listen. Keep the lease until the
   /// answer has gone.
   ///
   /// # Errors
   /// `Conflict` when the app does not run, `Unavailable` when it does not listen in time.
-  pub async fn upstream(&self, wait: Duration) -> Result<Lease, AppError> {
-    let mut face = self.face.clone();
-    let decided = |face: &Face| face.route.is_some() || !face.status.may_become_ready();
-    let waited = tokio::time::timeout(wait, face.wait_for(decided)).await;
+  pub(crate) async fn upstream(&self, wait: Duration) -> Result<Lease, AppError> {
+    let mut snapshot = self.snapshot.clone();
+    let decided =
+      |snapshot: &Snapshot| snapshot.route.is_some() || !snapshot.status.may_become_ready();
+    let waited = tokio::time::timeout(wait, snapshot.wait_for(decided)).await;
     let (may_come, status) = match waited {
-      Ok(Ok(face)) => match &face.route {
-        // Counted while the face cannot change: an instance that is replaced later waits for it.
+      Ok(Ok(snapshot)) => match &snapshot.route {
+        // Counted while the snapshot cannot change: an instance that is replaced later waits for this
+        // request.
         Some(route) => return Ok(route.lease()),
-        None => (false, face.status.clone()),
+        None => (false, snapshot.status.clone()),
       },
-      Ok(Err(_)) => return Err(AppError::NotFound(self.id.clone())),
+      Ok(Err(_)) => return Err(AppError::NotFound(self.id.to_string())),
       Err(_) => (true, self.status()),
     };
     Err(self.no_upstream(may_come, &status))
@@ -240,8 +246,8 @@ impl App {
   ///
   /// # Errors
   /// `Conflict` when there is none.
-  pub fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
-    let instance = self.face.borrow().instance.clone();
+  pub(crate) fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
+    let instance = self.snapshot.borrow().instance.clone();
     match instance {
       Some(instance) => instance.execute(code),
       None => Err(AppError::Conflict(format!(

@@ -1,4 +1,4 @@
-//! What can go wrong with apps.
+//! Errors of requests about apps.
 
 use access::Classified;
 use access::Denied;
@@ -7,12 +7,11 @@ use kernels::KernelError;
 
 use crate::AppId;
 
-/// What can go wrong with a request about apps. Nothing has changed when one is returned, unless it
-/// says so.
+/// Error of a request about apps. Nothing has changed when one is returned, unless it says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
   #[error("App with ID {0} not found")]
-  NotFound(AppId),
+  NotFound(String),
   #[error("App with ID {0} already exists")]
   Exists(AppId),
   #[error("{0}")]
@@ -23,9 +22,12 @@ pub enum AppError {
   Conflict(String),
   #[error("{0}")]
   LimitReached(String),
-  /// The app cannot answer now, but may a little later.
+  /// The app does not answer now, but may soon.
   #[error("{0}")]
   Unavailable(String),
+  /// Another server, which this one depends on, failed.
+  #[error("{0}")]
+  Upstream(String),
   #[error("{0}")]
   Host(String),
 }
@@ -39,6 +41,7 @@ impl Classified for AppError {
       Self::Exists(_) | Self::Conflict(_) => ErrorKind::Conflict,
       Self::LimitReached(_) => ErrorKind::LimitReached,
       Self::Unavailable(_) => ErrorKind::Unavailable,
+      Self::Upstream(_) => ErrorKind::Upstream,
       Self::Host(_) => ErrorKind::Internal,
     }
   }

@@ -6,45 +6,32 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use crate::AppError;
 use crate::AppId;
 use crate::manifest::WrittenManifest;
-use crate::manifest::language_of_file;
+use crate::script;
 use crate::spec;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
 use crate::spec::Source;
 
-/// Where a folder's manifest is looked for, in this order.
+/// Names of a folder's manifest; the first that exists is read.
 const MANIFESTS: [&str; 2] = ["app.json", "manifest.json"];
-/// Where a folder without a manifest has its program, in this order.
-const ENTRIES: [&str; 8] = [
-  "main.ts",
-  "main.js",
-  "main.mjs",
-  "main.py",
-  "index.ts",
-  "index.js",
-  "index.mjs",
-  "index.py",
-];
-const PROGRAM_EXTENSIONS: [&str; 4] = ["ts", "js", "mjs", "py"];
-/// Far above any manifest, a script inside it included.
+/// Names of the program of a folder without a manifest; the first that exists is run.
+const ENTRIES: [&str; 2] = ["main", "index"];
+/// Far above the size of any manifest, even with a script in it.
 const MAX_MANIFEST_BYTES: u64 = spec::MAX_SCRIPT_BYTES * 2;
 
-/// Something that was meant to be an app and is none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+/// Something that was meant to be an app, and was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedApp {
-  /// The id it would have, else its path.
+  /// The id it would have, otherwise its path.
   pub id_or_path: String,
   pub reason: String,
 }
 
 impl RefusedApp {
-  /// The id, when there is a usable one.
+  /// The id; `None` if there is no usable one.
   pub fn id(&self) -> Option<AppId> {
     AppId::new(&self.id_or_path).ok()
   }
@@ -97,7 +84,7 @@ pub fn read(dir: &Path) -> Vec<Result<AppSpec, RefusedApp>> {
   apps
 }
 
-/// Reads the app at one path, or `None` when there is none.
+/// Reads the app at one path; `None` if there is none.
 pub fn read_one(path: &Path) -> Option<Result<AppSpec, AppError>> {
   let name = path.file_name()?;
   if name == "node_modules" || name.to_string_lossy().starts_with('.') {
@@ -106,7 +93,7 @@ pub fn read_one(path: &Path) -> Option<Result<AppSpec, AppError>> {
   match fs::metadata(path) {
     Ok(metadata) if metadata.is_dir() => read_folder(path).transpose(),
     Ok(_) if is_program(path) => Some(read_file(path)),
-    // A link that leads nowhere was meant to be something.
+    // A link that leads nowhere was meant to be an app.
     Err(error) if is_program(path) => Some(Err(AppError::Invalid(format!(
       "`{}` cannot be read: {error}",
       path.display()
@@ -120,9 +107,9 @@ fn read_folder(path: &Path) -> Result<Option<AppSpec>, AppError> {
     Some(name) => {
       read_manifest(&path.join(name)).map_err(|e| AppError::Invalid(format!("{name}: {e}")))?
     }
-    None => match ENTRIES.iter().find(|name| path.join(name).exists()) {
+    None => match entry_of(path) {
       Some(entry) => WrittenManifest {
-        entry: Some((*entry).to_owned()),
+        entry: Some(entry),
         ..Default::default()
       },
       None => return Ok(None),
@@ -166,12 +153,20 @@ pub fn read_manifest(path: &Path) -> Result<WrittenManifest, AppError> {
   WrittenManifest::parse(&text)
 }
 
-fn is_program(path: &Path) -> bool {
-  let extension = path.extension().and_then(OsStr::to_str);
-  extension.is_some_and(|e| PROGRAM_EXTENSIONS.contains(&e)) && language_of_file(path).is_some()
+/// The program of a folder without a manifest.
+fn entry_of(folder: &Path) -> Option<String> {
+  let names = ENTRIES.iter().flat_map(|name| {
+    let extensions = script::EXTENSIONS.iter();
+    extensions.map(move |(extension, _)| format!("{name}.{extension}"))
+  });
+  names.into_iter().find(|name| folder.join(name).exists())
 }
 
-/// The name of a folder, the name of a file without its extension.
+fn is_program(path: &Path) -> bool {
+  script::language_of(path).is_some()
+}
+
+/// The name of a folder, or of a file without its extension.
 fn name_of(path: &Path) -> Option<String> {
   let name = if path.is_dir() {
     path.file_name()
@@ -192,7 +187,7 @@ fn id_from_name(path: &Path) -> Result<AppId, AppError> {
     .map_err(|e| AppError::Invalid(format!("{e}; rename it or write an id into app.json")))
 }
 
-/// What the path of an app's source is, when it has one on disk.
+/// The path of an app's source; `None` if it is not on disk.
 pub fn source_path(source: &Source) -> Option<&PathBuf> {
   match source {
     Source::Folder(path) | Source::File(path) => Some(path),

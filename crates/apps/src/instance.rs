@@ -1,4 +1,4 @@
-//! What a supervisor knows of an instance and of what launches it; [`crate::process`] is how it is done.
+//! Instances and their launcher as a supervisor sees them; [`crate::process`] implements both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,17 @@ use crate::spec::AppSpec;
 /// Launches instances.
 #[async_trait]
 pub trait Launcher: Send + Sync {
-  /// Checks whether an app may be launched with this manifest.
+  /// Checks that an app may be launched with this manifest.
   ///
   /// # Errors
-  /// When it asks for more than the operator allows; the message names what.
+  /// When it asks for more than the operator allows; the message names it.
   fn check(&self, manifest: &Manifest) -> Result<(), AppError>;
 
-  /// The log of a new app.
+  /// Makes the log of a new app.
   fn new_log(&self) -> AppLog;
 
-  /// Starts the process and, in it, the main program.
+  /// Starts the process and, in it, the main program. Everything but [`InstanceEvent::Launched`] and
+  /// [`End::Refused`] is sent to `events`.
   ///
   /// # Errors
   /// When the app asks for more than the operator allows, or no process can be started.
@@ -42,31 +43,35 @@ pub trait Launcher: Send + Sync {
 pub trait Instance: Send + Sync {
   fn pid(&self) -> Option<u32>;
 
-  /// Asks the process to end, ends it after `grace`, and returns when it is gone.
+  /// Asks the process to stop, kills it after `grace`, and returns when it is gone.
   async fn stop(&self, grace: Duration);
 
   /// Executes code beside the main program.
   ///
   /// # Errors
-  /// When the process is gone, or too much code waits.
+  /// When the process is gone, or too much code is waiting.
   fn execute(&self, code: String) -> Result<Arc<Execution>, AppError>;
 }
 
+/// What an instance is launched with.
 pub struct Launch {
   pub app: AppId,
   pub number: u64,
   pub spec: Arc<AppSpec>,
-  /// Where its output goes.
+  /// Takes its output.
   pub log: Arc<AppLog>,
 }
 
-#[derive(Debug)]
+/// What happens to an instance.
 pub enum InstanceEvent {
+  /// Its process was started. The first event, unless [`Self::Ended`] is; the task that owns the instance
+  /// sends it.
+  Launched(Arc<dyn Instance>),
   /// The main program runs.
   Started,
   Listening {
     upstream: Upstream,
-    /// When the app chose it itself.
+    /// The port, if the app chose it itself.
     port: Option<u16>,
   },
   PortTaken {
@@ -77,9 +82,26 @@ pub enum InstanceEvent {
     code: i32,
   },
   /// The process is gone. The last event.
+  Ended(End),
+}
+
+/// Why an instance is gone.
+pub enum End {
+  /// It could not be launched.
+  Refused(AppError),
   Ended {
     reason: String,
-    /// As a shell gives it.
+    /// Exit code as a shell gives it.
     code: Option<i32>,
   },
+}
+
+impl End {
+  /// An end without an exit code.
+  pub fn because(reason: impl Into<String>) -> Self {
+    Self::Ended {
+      reason: reason.into(),
+      code: None,
+    }
+  }
 }

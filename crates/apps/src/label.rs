@@ -5,13 +5,13 @@ use sha2::Sha256;
 
 use crate::AppId;
 
-/// Of a label (RFC 1035 section 2.3.4).
+/// Longest label (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
-/// Hexadecimal digits of a digest that a label has: enough that nobody finds a second id with them.
+/// Hexadecimal digits of the digest in a label: too many to find a second id with the same ones.
 const DIGEST: usize = 24;
 
-/// A label for an app, which no other app has. An id that is one already is its own; others, such as
-/// those with dots or capitals, end in a digest of the id.
+/// The label of an app, which no other app has. An id that is a label already is its own; the labels of
+/// others, such as those with dots or capitals, end in a digest of the id.
 pub fn of(id: &AppId) -> String {
   if is_label(id.as_str()) && !has_digest(id.as_str()) {
     return id.as_str().to_owned();
@@ -31,7 +31,7 @@ pub fn of(id: &AppId) -> String {
   format!("{name}-{}", short_digest(id))
 }
 
-/// The id that is its own label.
+/// The id that has `label` as its own label; `None` if the label is that of another id or of none.
 pub fn plain(label: &str) -> Option<AppId> {
   let id = AppId::new(label).ok()?;
   (of(&id) == label).then_some(id)
@@ -50,11 +50,11 @@ fn is_label(text: &str) -> bool {
     && text.bytes().all(usual)
     && !text.starts_with('-')
     && !text.ends_with('-')
-    // Browsers take it for Punycode.
+    // To browsers this is Punycode.
     && !text.starts_with("xn--")
 }
 
-/// Whether it could be the label of another id.
+/// Whether an id looks like a label with a digest, and could be that of another id.
 fn has_digest(text: &str) -> bool {
   let end = text.rsplit('-').next().unwrap_or_default();
   let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

@@ -1,9 +1,9 @@
-//! Apps: programs that the engine loads, runs and keeps alive. What a face offers is a
-//! method of [`AppManager`] or [`App`].
+//! Apps: programs that the engine loads, runs and keeps alive. What a face offers is a method of
+//! [`AppManager`], which takes the [`access::Caller`] first; an [`App`] is what it looks at.
 
 mod app;
+mod endpoint;
 mod error;
-mod face;
 mod folder;
 mod instance;
 mod label;
@@ -12,9 +12,11 @@ mod manager;
 mod manifest;
 mod ports;
 mod process;
-pub mod published;
+mod published;
 mod restart;
 mod runner;
+pub mod script;
+mod snapshot;
 mod spec;
 mod stats;
 mod status;
@@ -32,8 +34,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::app::App;
+pub use self::endpoint::Endpoint;
+pub use self::endpoint::ForwardError;
 pub use self::error::AppError;
 pub use self::folder::RefusedApp;
+pub use self::instance::End;
 pub use self::instance::Instance;
 pub use self::instance::InstanceEvent;
 pub use self::instance::Launch;
@@ -47,6 +52,7 @@ pub use self::manager::AppManager;
 pub use self::manifest::Manifest;
 pub use self::manifest::WrittenManifest;
 pub use self::process::KernelLauncher;
+pub use self::published::Changes;
 pub use self::restart::RestartPolicy;
 pub use self::spec::AppSpec;
 pub use self::spec::Entry;
@@ -55,7 +61,7 @@ pub use self::stats::AppStats;
 pub use self::status::AppState;
 pub use self::status::AppStatus;
 
-/// An app's id; it is also the name of a folder and a segment of URLs.
+/// An app's id, which is also the name of a folder and a segment of URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String)]
@@ -64,6 +70,8 @@ pub struct AppId(String);
 impl AppId {
   const MAX_LENGTH: usize = 128;
 
+  /// Checks an id.
+  ///
   /// # Errors
   /// When it is empty, too long, starts with a dot or holds a character that ids may not have.
   pub fn new(id: &str) -> Result<Self, AppError> {
@@ -87,7 +95,7 @@ impl AppId {
     &self.0
   }
 
-  /// What it is called in a host name. No two apps share one.
+  /// Label of the app in host names. No two apps share one.
   pub fn label(&self) -> String {
     label::of(self)
   }

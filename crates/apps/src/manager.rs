@@ -11,6 +11,12 @@ use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
 use std::time::Duration;
 
+use access::Caller;
+use access::Denied;
+use access::Right;
+use hypha_client::Artifacts;
+use kernels::Execution;
+
 use crate::AppError;
 use crate::AppId;
 use crate::app::App;
@@ -20,6 +26,7 @@ use crate::instance::Launcher;
 use crate::label;
 use crate::manifest::Manifest;
 use crate::manifest::WrittenManifest;
+use crate::published;
 use crate::runner::STOP_GRACE;
 use crate::spec::AppSpec;
 use crate::spec::Source;
@@ -28,26 +35,47 @@ use crate::store::Store;
 use crate::supervisor::PortHolder;
 use crate::table::Apps;
 
-/// How long all apps together have to stop when the server does: each its grace, and a margin.
+/// How long all apps together may take to stop: the grace of each, and a margin.
 const SHUT_DOWN_TIME: Duration = STOP_GRACE.saturating_add(Duration::from_secs(3));
 
+/// All apps. They belong to the engine, not to a namespace: its methods for faces, which take a
+/// [`Caller`], refuse callers that are bound to one.
+///
+/// Where a method takes the id of an app as text, the id of the artifact it was published as will do.
 pub struct AppManager {
   launcher: Arc<dyn Launcher>,
+  /// Where published apps come from; `None` if none are run.
+  pub(crate) artifacts: Option<Arc<Artifacts>>,
   store: Store,
   max_count: usize,
   apps: RwLock<Apps>,
   refused: Mutex<Vec<RefusedApp>>,
-  /// Held while an app is changed on disk and in memory, which must tell the same; never while
-  /// somebody's program is waited for.
+  /// Held while an app changes on disk and in memory, so that both stay the same; never while an app's
+  /// program is waited for.
   changing: tokio::sync::Mutex<()>,
-  me: Weak<Self>,
+  pub(crate) me: Weak<Self>,
+}
+
+/// Checks that a caller sees apps at all, and has a right.
+pub(crate) fn may(caller: &Caller, right: Right) -> Result<(), AppError> {
+  if let Some(own) = caller.namespace() {
+    return Err(Denied::OperatorOnly(own.to_owned()).into());
+  }
+  Ok(caller.require(right)?)
 }
 
 impl AppManager {
-  /// `data` is the engine's own folder; posted apps are kept in it. Nothing is loaded yet.
-  pub fn new(launcher: Arc<dyn Launcher>, data: &Path, max_count: usize) -> Arc<Self> {
+  /// Makes a manager that has loaded nothing yet. `data` is the engine's own folder, in which posted
+  /// apps are kept.
+  pub fn new(
+    launcher: Arc<dyn Launcher>,
+    data: &Path,
+    max_count: usize,
+    artifacts: Option<Arc<Artifacts>>,
+  ) -> Arc<Self> {
     Arc::new_cyclic(|me| Self {
       launcher,
+      artifacts,
       store: Store::new(data),
       max_count,
       apps: RwLock::default(),
@@ -59,22 +87,47 @@ impl AppManager {
 
   // ------------------------------------------------------------ looking
 
-  /// Every app, in the order of their ids.
-  pub fn list(&self) -> Vec<Arc<App>> {
+  /// Lists every app, in the order of their ids.
+  ///
+  /// # Errors
+  /// When the caller may not see apps.
+  pub fn list(&self, caller: &Caller) -> Result<Vec<Arc<App>>, AppError> {
+    may(caller, Right::Read)?;
+    Ok(self.all())
+  }
+
+  /// Returns one app.
+  ///
+  /// # Errors
+  /// When there is no such app, or the caller may not see apps.
+  pub fn get(&self, caller: &Caller, id: &str) -> Result<Arc<App>, AppError> {
+    may(caller, Right::Read)?;
+    self.find(&self.known(id)?)
+  }
+
+  /// Lists what was meant to be an app and was refused, with the reasons. Those with an id that no app
+  /// has can be listed as apps that failed.
+  ///
+  /// # Errors
+  /// When the caller may not see apps.
+  pub fn refused(&self, caller: &Caller) -> Result<Vec<RefusedApp>, AppError> {
+    may(caller, Right::Read)?;
+    Ok(self.all_refused())
+  }
+
+  pub(crate) fn all(&self) -> Vec<Arc<App>> {
     self.read().by_id.values().cloned().collect()
   }
 
-  /// # Errors
-  /// When there is no such app.
-  pub fn get(&self, id: &AppId) -> Result<Arc<App>, AppError> {
+  pub(crate) fn find(&self, id: &AppId) -> Result<Arc<App>, AppError> {
     let app = self.read().by_id.get(id).cloned();
-    app.ok_or_else(|| AppError::NotFound(id.clone()))
+    app.ok_or_else(|| AppError::NotFound(id.to_string()))
   }
 
   /// The app with this [label](AppId::label).
-  pub fn by_label(&self, label: &str) -> Option<Arc<App>> {
+  pub(crate) fn find_by_label(&self, label: &str) -> Option<Arc<App>> {
     match label::plain(label) {
-      Some(id) => self.get(&id).ok(),
+      Some(id) => self.find(&id).ok(),
       None => {
         let apps = self.read();
         let mut apps = apps.by_id.iter();
@@ -85,9 +138,20 @@ impl AppManager {
     }
   }
 
-  /// What was meant to be an app and is none, and why. Those with an id that no app has can be listed
-  /// as apps that failed.
-  pub fn refused(&self) -> Vec<RefusedApp> {
+  /// The id of an app as a caller names it: its own, or that of the artifact it was published as.
+  fn known(&self, id: &str) -> Result<AppId, AppError> {
+    if let Ok(id) = AppId::new(id) {
+      return Ok(id);
+    }
+    let is_it = |app: &&Arc<App>| matches!(&app.spec().source, Source::Artifact { id: known, .. } if known == id);
+    let apps = self.all();
+    let published = apps.iter().find(is_it);
+    published
+      .map(|app| app.id.clone())
+      .ok_or_else(|| AppError::NotFound(id.to_owned()))
+  }
+
+  pub(crate) fn all_refused(&self) -> Vec<RefusedApp> {
     self
       .refused
       .lock()
@@ -96,7 +160,7 @@ impl AppManager {
   }
 
   /// The app that has declared a port or listens on it.
-  pub fn holder_of(&self, port: u16) -> Option<AppId> {
+  fn holder_of(&self, port: u16) -> Option<AppId> {
     self.read().holder_of(port, None)
   }
 
@@ -106,7 +170,7 @@ impl AppManager {
     Arc::new(move |port| manager.upgrade()?.holder_of(port))
   }
 
-  // ------------------------------------------------------------ loading
+  // ------------------------------------------------------------ loading: for the engine itself
 
   /// Adds every app in the operator's folder; all start at the same time.
   pub async fn load_folder(&self, dir: PathBuf) {
@@ -129,7 +193,7 @@ impl AppManager {
           let path = folder::source_path(&spec.source).map(|path| path.display().to_string());
           match self.add(spec) {
             Ok(_) => continue,
-            // The id is another app's: the path tells them apart.
+            // Another app has the id: the path tells them apart.
             Err(error @ AppError::Exists(_)) => RefusedApp {
               id_or_path: path.unwrap_or_else(|| id.to_string()),
               reason: error.to_string(),
@@ -146,8 +210,8 @@ impl AppManager {
     }
   }
 
-  /// Notes that something cannot be an app, in place of what was noted of it before.
-  pub fn refuse(&self, app: RefusedApp) {
+  /// Notes that something cannot be an app, in place of an earlier note about it.
+  pub(crate) fn refuse(&self, app: RefusedApp) {
     tracing::warn!(app = app.id_or_path, "app refused: {}", app.reason);
     let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
     refused.retain(|known| known.id_or_path != app.id_or_path);
@@ -158,18 +222,18 @@ impl AppManager {
   ///
   /// # Errors
   /// When its id or port is taken, or there are too many apps.
-  pub fn add(&self, spec: AppSpec) -> Result<Arc<App>, AppError> {
+  pub(crate) fn add(&self, spec: AppSpec) -> Result<Arc<App>, AppError> {
     let id = spec.manifest.id.clone();
     let mut apps = self.write();
     apps.check_new(&spec.manifest, self.max_count)?;
     let app = App::start_new(spec, self.launcher.clone(), self.port_holder());
     apps.by_id.insert(id.clone(), app.clone());
     drop(apps);
-    self.pardon(&id);
+    self.forget_refusal(&id);
     Ok(app)
   }
 
-  fn pardon(&self, id: &AppId) {
+  fn forget_refusal(&self, id: &AppId) {
     let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
     refused.retain(|known| known.id_or_path != id.as_str());
   }
@@ -179,14 +243,19 @@ impl AppManager {
   /// Makes an app of a posted manifest, and keeps it on disk.
   ///
   /// # Errors
-  /// When the manifest is wrong, its id or port is taken, there are too many apps, or it cannot be
-  /// written.
-  pub async fn create(&self, written: WrittenManifest) -> Result<Arc<App>, AppError> {
+  /// When the caller is not the operator, the manifest is wrong, its id or port is taken, there are
+  /// too many apps, or it cannot be written.
+  pub async fn create(
+    &self,
+    caller: &Caller,
+    written: WrittenManifest,
+  ) -> Result<Arc<App>, AppError> {
+    may(caller, Right::Operate)?;
     let spec = AppSpec::of_script(written.check(None)?, Source::Posted)?;
     self.launcher.check(&spec.manifest)?;
     let manifest = spec.manifest.clone();
     self
-      .undisturbed(move |manager| async move {
+      .run_to_completion(move |manager| async move {
         let _changing = manager.changing.lock().await;
         manager.read().check_new(&manifest, manager.max_count)?;
         manager.stored(move |store| store.save(&manifest)).await?;
@@ -202,20 +271,38 @@ impl AppManager {
       .await
   }
 
-  /// Starts an app anew: as `spec`, else as its source says now.
+  /// Starts an app anew, as its folder, its file or its artifact is now. A posted app stays as it is.
   ///
   /// # Errors
-  /// When there is no such app, it can no longer be read, its port is taken, or it does not come up.
-  pub async fn reload(&self, id: &AppId, spec: Option<AppSpec>) -> Result<AppStatus, AppError> {
-    let app = self.get(id)?;
-    let spec = match (spec, folder::source_path(&app.spec().source)) {
-      (Some(spec), _) => Some(spec),
-      (None, Some(path)) => Some(read_again(path.clone()).await?),
-      (None, None) => None,
+  /// When the caller is not the operator, there is no such app, it can no longer be read, its port is
+  /// taken, or it does not come up. It then goes on as before, unless it had to be stopped first.
+  pub async fn reload(&self, caller: &Caller, id: &str) -> Result<Arc<App>, AppError> {
+    may(caller, Right::Operate)?;
+    let id = self.known(id)?;
+    let app = self.find(&id)?;
+    let spec = match (&app.spec().source, &self.artifacts) {
+      (Source::Folder(path) | Source::File(path), _) => Some(read_again(path.clone()).await?),
+      (Source::Artifact { id: artifact, .. }, Some(artifacts)) => {
+        Some(published::read_again(&id, artifact, artifacts).await?)
+      }
+      (Source::Artifact { .. }, None) | (Source::Posted, _) => None,
     };
+    self.replace(&app, spec).await?;
+    self.find(&id)
+  }
+
+  /// Starts an app anew, as `spec` if there is one.
+  ///
+  /// # Errors
+  /// When the port of `spec` is taken, its id is another one, or it does not come up.
+  pub(crate) async fn replace(
+    &self,
+    app: &App,
+    spec: Option<AppSpec>,
+  ) -> Result<AppStatus, AppError> {
     let spec = spec.map(Arc::new);
     if let Some(spec) = &spec {
-      self.check_replacement(id, &spec.manifest)?;
+      self.check_replacement(&app.id, &spec.manifest)?;
     }
     app.reload(spec).await
   }
@@ -223,26 +310,33 @@ impl AppManager {
   /// Replaces the manifest of a posted app and reloads it.
   ///
   /// # Errors
-  /// As [`Self::reload`], and when the app was not posted.
-  pub async fn update(&self, id: &AppId, written: WrittenManifest) -> Result<AppStatus, AppError> {
+  /// As [`Self::reload`], and when the manifest is wrong or the app was not posted.
+  pub async fn update(
+    &self,
+    caller: &Caller,
+    id: &str,
+    written: WrittenManifest,
+  ) -> Result<Arc<App>, AppError> {
+    may(caller, Right::Operate)?;
+    let id = self.known(id)?;
     let spec = AppSpec::of_script(written.check(Some(id.clone()))?, Source::Posted)?;
     self.launcher.check(&spec.manifest)?;
-    let app = self.get(id)?;
+    let app = self.find(&id)?;
     if app.spec().source != Source::Posted {
       return Err(AppError::Conflict(format!(
         "app {id} was not posted; change it where it comes from, then reload it"
       )));
     }
-    self.check_replacement(id, &spec.manifest)?;
+    self.check_replacement(&id, &spec.manifest)?;
     self
-      .undisturbed(move |manager| async move {
+      .run_to_completion(move |manager| async move {
         let spec = Arc::new(spec);
         let reloaded = app.reload(Some(spec.clone())).await;
         let _changing = manager.changing.lock().await;
-        // An app that does not come up may have taken the new manifest all the same, and one that
-        // did may be deleted by now.
+        // An app that does not come up may have taken the new manifest anyway, and one that did may be
+        // deleted by now.
         let is_current = manager
-          .get(&app.id)
+          .find(&app.id)
           .is_ok_and(|current| Arc::ptr_eq(&current, &app));
         if is_current && Arc::ptr_eq(&app.spec(), &spec) {
           manager
@@ -251,36 +345,66 @@ impl AppManager {
         }
         reloaded
       })
-      .await
+      .await?;
+    self.find(&id)
   }
 
+  /// Starts an app, unless it runs or is about to.
+  ///
   /// # Errors
-  /// When there is no such app.
-  pub async fn start(&self, id: &AppId) -> Result<(), AppError> {
-    self.get(id)?.start().await
+  /// When the caller is not the operator, or there is no such app.
+  pub async fn start(&self, caller: &Caller, id: &str) -> Result<Arc<App>, AppError> {
+    may(caller, Right::Operate)?;
+    let id = self.known(id)?;
+    self.find(&id)?.start().await?;
+    self.find(&id)
   }
 
   /// Stops an app; it stays, and can be started again.
   ///
   /// # Errors
-  /// When there is no such app.
-  pub async fn stop(&self, id: &AppId) -> Result<(), AppError> {
-    self.get(id)?.stop().await
+  /// When the caller is not the operator, or there is no such app.
+  pub async fn stop(&self, caller: &Caller, id: &str) -> Result<Arc<App>, AppError> {
+    may(caller, Right::Operate)?;
+    let id = self.known(id)?;
+    self.find(&id)?.stop().await?;
+    self.find(&id)
   }
 
-  /// Stops an app and forgets it. One of the operator's folder is there again at the next start. A
-  /// refused app is deleted where it was kept.
+  /// Executes code in the process of an app, beside its program and with the same permissions.
   ///
   /// # Errors
-  /// When there is no such app, or it cannot be deleted on disk; it then runs on.
-  pub async fn delete(&self, id: &AppId) -> Result<(), AppError> {
+  /// When the caller is not the operator or there is no such app; `Conflict` when it has no process.
+  pub fn execute(
+    &self,
+    caller: &Caller,
+    id: &str,
+    code: String,
+  ) -> Result<Arc<Execution>, AppError> {
+    may(caller, Right::Operate)?;
+    self.find(&self.known(id)?)?.execute(code)
+  }
+
+  /// Stops an app and deletes it. An app of the operator's folder is back at the next start. A refused
+  /// app is deleted from disk.
+  ///
+  /// # Errors
+  /// When the caller is not the operator, there is no such app, or it cannot be deleted from disk; it
+  /// then runs on.
+  pub async fn delete(&self, caller: &Caller, id: &str) -> Result<(), AppError> {
+    may(caller, Right::Operate)?;
+    self.remove(&self.known(id)?).await
+  }
+
+  /// [`Self::delete`], for the engine itself.
+  pub(crate) async fn remove(&self, id: &AppId) -> Result<(), AppError> {
     let id = id.clone();
     self
-      .undisturbed(move |manager| async move {
+      .run_to_completion(move |manager| async move {
         let _changing = manager.changing.lock().await;
-        let app = manager.get(&id);
+        let app = manager.find(&id);
         let refused = manager
-          .refused()
+          .all_refused()
           .iter()
           .any(|app| app.id_or_path == id.as_str());
         let kept = match &app {
@@ -296,13 +420,13 @@ impl AppManager {
           app.close().await;
           manager.write().by_id.remove(&id);
         }
-        manager.pardon(&id);
+        manager.forget_refusal(&id);
         Ok(())
       })
       .await
   }
 
-  /// Ends every app, all at the same time.
+  /// Stops every app, all at the same time. For the engine itself.
   pub async fn shut_down(&self) {
     let apps = {
       let mut apps = self.write();
@@ -315,8 +439,8 @@ impl AppManager {
     }
   }
 
-  /// A change that is finished also when the caller stops waiting.
-  async fn undisturbed<T, F>(
+  /// Finishes a change even when the caller stops waiting.
+  async fn run_to_completion<T, F>(
     &self,
     change: impl FnOnce(Arc<Self>) -> F + Send + 'static,
   ) -> Result<T, AppError>

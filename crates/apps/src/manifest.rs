@@ -1,4 +1,4 @@
-//! What an app is, as people write it and as the engine keeps it.
+//! Manifests, as people write them and as the engine keeps them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,9 +15,10 @@ use utoipa::ToSchema;
 use crate::AppError;
 use crate::AppId;
 use crate::restart::RestartPolicy;
+use crate::script;
 use crate::spec;
 
-/// The members a manifest may have; others in published manifests are passed over.
+/// Members that a manifest may have. Others are ignored in published manifests.
 const FIELDS: [&str; 12] = [
   "id",
   "name",
@@ -33,7 +34,7 @@ const FIELDS: [&str; 12] = [
   "port",
 ];
 
-/// A manifest as it is written; nothing is checked but names and types.
+/// A manifest as it was written. Only names and types are checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WrittenManifest {
@@ -43,7 +44,8 @@ pub struct WrittenManifest {
   pub name: Option<String>,
   pub description: Option<String>,
   pub version: Option<String>,
-  /// typescript, javascript, python or cpython; else what the name of the entry tells, else python.
+  /// typescript, javascript, python or cpython. By default the language of the entry's extension,
+  /// otherwise python.
   pub lang: Option<String>,
   /// The program itself.
   pub startup_script: Option<String>,
@@ -57,12 +59,12 @@ pub struct WrittenManifest {
   pub limits: Limits,
   #[serde(default)]
   pub restart: RestartPolicy,
-  /// A port of its own that the app binds.
+  /// A port that the app binds by itself.
   pub port: Option<u16>,
 }
 
 /// A checked manifest: one program, a known language.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Manifest {
   pub id: AppId,
   #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,10 +103,10 @@ impl WrittenManifest {
     Ok(written)
   }
 
-  /// The manifest of a published artifact: members that mean nothing here are passed over.
+  /// The manifest of a published artifact. Members with no meaning here are ignored.
   ///
   /// # Errors
-  /// When a member that means something has the wrong type.
+  /// When a member with a meaning has the wrong type.
   pub fn of_artifact(published: &Value) -> Result<Self, AppError> {
     let members = published.as_object().ok_or_else(|| {
       AppError::Invalid("the artifact has no manifest: it must be a JSON object".into())
@@ -118,7 +120,7 @@ impl WrittenManifest {
     serde_path_to_error::deserialize(known).map_err(named)
   }
 
-  /// The checked manifest; `id` is the id when none is written.
+  /// Checks a manifest; `id` is the id if none is written.
   ///
   /// # Errors
   /// Names the first member that is wrong, and the remedy.
@@ -147,7 +149,7 @@ impl WrittenManifest {
       (Some(name), _) => {
         Language::from_str(name).map_err(|e| AppError::Invalid(format!("lang: {e}")))?
       }
-      (None, Some(entry)) => language_of_file(Path::new(entry)).ok_or_else(|| {
+      (None, Some(entry)) => script::language_of(Path::new(entry)).ok_or_else(|| {
         AppError::Invalid(format!(
           "lang: missing, and `{entry}` does not tell; write typescript, javascript, python or \
            cpython"
@@ -181,25 +183,6 @@ impl WrittenManifest {
       restart: self.restart,
       port: self.port,
     })
-  }
-}
-
-/// The language that the name of a file tells.
-pub fn language_of_file(path: &Path) -> Option<Language> {
-  match path.extension()?.to_str()? {
-    "ts" | "mts" | "tsx" => Some(Language::TypeScript),
-    "js" | "mjs" | "cjs" | "jsx" => Some(Language::JavaScript),
-    "py" => Some(Language::Python),
-    _ => None,
-  }
-}
-
-/// The extension of a file with a program in a language.
-pub fn extension_of(language: Language) -> &'static str {
-  match language {
-    Language::TypeScript => "ts",
-    Language::JavaScript => "js",
-    Language::Python | Language::CPython => "py",
   }
 }
 
@@ -255,7 +238,7 @@ mod tests {
   }
 
   #[test]
-  fn the_language_is_the_written_one_else_the_entrys_else_python() {
+  fn the_language_is_the_written_one_otherwise_that_of_the_entry_otherwise_python() {
     for (manifest, language) in [
       (json!({"startup_script": "1"}), Language::Python),
       (json!({"entry": "main.ts"}), Language::TypeScript),

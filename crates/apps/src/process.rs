@@ -1,4 +1,4 @@
-//! Instances in kernel processes.
+//! Instances as kernel processes.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -31,33 +31,34 @@ use uuid::Uuid;
 
 use crate::AppError;
 use crate::AppId;
+use crate::instance::End;
 use crate::instance::Instance;
 use crate::instance::InstanceEvent;
 use crate::instance::Launch;
 use crate::instance::Launcher;
 use crate::log::AppLog;
 use crate::log::Level;
-use crate::manifest;
 use crate::manifest::Manifest;
 use crate::ports;
+use crate::script;
 use crate::spec::Entry;
 use crate::spec::Source;
 
-/// Notices that wait for the log; the program waits when there are more.
+/// Notices that may wait for the log; the program waits when there are more.
 const NOTICE_BUFFER: usize = 256;
-/// How often a port is tried that the manifest says the app will listen on.
+/// Pause between two looks for a server on the port that a manifest names.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the token of a published app is good for; a restart brings a new one.
+/// How long the token of a published app is valid. Each start brings a new one.
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
 
 /// Launches instances as programs of the kernel manager.
 pub struct KernelLauncher {
   kernels: Arc<KernelManager>,
-  /// Of all apps.
+  /// Folder for the files of all apps.
   folder: PathBuf,
-  /// Where published apps come from, and their tokens.
+  /// Source of published apps and of their tokens.
   artifacts: Option<Arc<Artifacts>>,
-  /// Where the engine listens; no app may.
+  /// Ports that the engine listens on. No app may.
   engine_ports: Vec<u16>,
 }
 
@@ -81,7 +82,7 @@ impl KernelLauncher {
     }
   }
 
-  /// What an app may keep between its runs.
+  /// Folder of what an app keeps between its runs.
   fn data_folder(&self, app: &AppId) -> PathBuf {
     self.folder.join("data").join(app.as_str())
   }
@@ -115,7 +116,7 @@ impl KernelLauncher {
     Ok(env)
   }
 
-  /// The file with the program.
+  /// The file with the program; a script is written to one first.
   async fn program(&self, launch: &Launch) -> Result<PathBuf, AppError> {
     match &launch.spec.entry {
       Entry::File(path) => {
@@ -125,8 +126,8 @@ impl KernelLauncher {
       Entry::Script(script) => {
         let scripts = self.folder.join("scripts");
         let folder = scripts.join(launch.app.as_str());
-        let extension = manifest::extension_of(launch.spec.manifest.lang);
-        // One for each instance: two may run side by side.
+        let extension = script::extension_of(launch.spec.manifest.lang);
+        // A file for each instance: two may run side by side.
         let path = folder.join(format!("main-{}.{extension}", launch.number));
         let written = async {
           if launch.number == 1 {
@@ -229,18 +230,18 @@ impl Launcher for KernelLauncher {
         stdin: None,
       },
     };
-    let (notices, heard) = mpsc::channel(NOTICE_BUFFER);
-    let kernel = self.kernels.launch(app, notices).await?;
+    let (sender, notices) = mpsc::channel(NOTICE_BUFFER);
+    let kernel = self.kernels.launch(app, sender).await?;
     if let Some(port) = manifest.port {
       tokio::spawn(find_port(port, Arc::downgrade(&kernel), events.clone()));
     }
-    let hearing = Hearing {
+    let reader = NoticeReader {
       number: launch.number,
       log: launch.log,
       kernel: Arc::downgrade(&kernel),
       own_address,
     };
-    tokio::spawn(hearing.hear(heard, events));
+    tokio::spawn(reader.run(notices, events));
     Ok(Arc::new(KernelInstance { kernel }))
   }
 }
@@ -261,64 +262,65 @@ impl Instance for KernelInstance {
   }
 }
 
-/// One of the addresses of this machine's loopback network: on Linux there are sixteen million, so that
-/// every instance has all ports for itself.
+/// A random loopback address. On Linux there are sixteen million, so that every instance has all ports
+/// for itself.
 fn loopback_address() -> Ipv4Addr {
   if !cfg!(target_os = "linux") {
     return Ipv4Addr::LOCALHOST;
   }
-  // Without 0 and 255 at the end, and not where servers usually listen.
+  // The last byte is never 0 or 255, and what is below 127.64 is left to the usual servers.
   let [b, c, d, ..] = Uuid::new_v4().into_bytes();
   Ipv4Addr::new(127, 64 | (b >> 1), c, 1 + d % 254)
 }
 
-/// What listens to an instance.
-struct Hearing {
+/// Turns the notices of a process into log lines and events of its instance.
+struct NoticeReader {
   number: u64,
   log: Arc<AppLog>,
   kernel: Weak<Kernel>,
   own_address: Ipv4Addr,
 }
 
-impl Hearing {
-  async fn hear(
+impl NoticeReader {
+  async fn run(
     self,
     mut notices: mpsc::Receiver<ProgramNotice>,
     events: mpsc::Sender<InstanceEvent>,
   ) {
     while let Some(notice) = notices.recv().await {
-      let event = match notice {
-        ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
-          self.log.output(self.number, name, &text);
-          continue;
-        }
-        // The results of code that is executed in the app are for who executes it.
-        ProgramNotice::Event(_) => continue,
-        ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
-        ProgramNotice::Program(ProgramEvent::Listening { port, permitted }) => {
-          match self.upstream(port, permitted).await {
-            Some(upstream) => InstanceEvent::Listening {
-              upstream,
-              port: permitted.then_some(port),
-            },
-            None => continue,
-          }
-        }
-        ProgramNotice::Program(ProgramEvent::PortTaken { port }) => {
-          InstanceEvent::PortTaken { port }
-        }
-        ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
-        ProgramNotice::Ended(end) => InstanceEvent::Ended {
-          reason: end.reason,
-          code: end.code,
-        },
-      };
-      // The program waits for a slow supervisor. Nobody listens once the app is gone.
-      let _ = events.send(event).await;
+      if let Some(event) = self.event(notice).await {
+        // The program waits for a slow supervisor. After the app is gone, events are dropped.
+        let _ = events.send(event).await;
+      }
     }
   }
 
-  /// Where a server is that the program says it has: found by the engine, or not at all.
+  async fn event(&self, notice: ProgramNotice) -> Option<InstanceEvent> {
+    let event = match notice {
+      ProgramNotice::Event(KernelEvent::Stream { name, text }) => {
+        self.log.output(self.number, name, &text);
+        return None;
+      }
+      // The results of executed code are for its caller.
+      ProgramNotice::Event(_) => return None,
+      ProgramNotice::Program(ProgramEvent::Started) => InstanceEvent::Started,
+      ProgramNotice::Program(ProgramEvent::Listening { port, permitted }) => {
+        InstanceEvent::Listening {
+          upstream: self.upstream(port, permitted).await?,
+          port: permitted.then_some(port),
+        }
+      }
+      ProgramNotice::Program(ProgramEvent::PortTaken { port }) => InstanceEvent::PortTaken { port },
+      ProgramNotice::Program(ProgramEvent::Finished { code }) => InstanceEvent::Finished { code },
+      ProgramNotice::Ended(end) => InstanceEvent::Ended(End::Ended {
+        reason: end.reason,
+        code: end.code,
+      }),
+    };
+    Some(event)
+  }
+
+  /// The server that a program says it has; `None` if the engine finds none that requests may go to.
   async fn upstream(&self, port: u16, permitted: bool) -> Option<Upstream> {
     let kernel = self.kernel.upgrade()?;
     match find(&kernel, port).await {
@@ -337,7 +339,7 @@ impl Hearing {
   }
 }
 
-/// A server that only the engine reaches, where the system makes that possible.
+/// The server behind a gate, or open where the system has no gates.
 fn gated(found: Listener) -> Upstream {
   static WARNED: Once = Once::new();
   let address = found.address;
@@ -355,15 +357,15 @@ fn gated(found: Listener) -> Upstream {
   }
 }
 
-/// What a kernel's process listens with on this port, if it does.
+/// The socket on which a kernel's process listens on this port; `None` if there is none.
 async fn find(kernel: &Kernel, port: u16) -> Option<Listener> {
   let pid = kernel.pid()?;
   let found = tokio::task::spawn_blocking(move || listener::listening(pid, port)).await;
   found.ok().flatten()
 }
 
-/// Tells when an instance listens on the port that its manifest names: not every server that a script
-/// can start lets the engine know. Only a socket of its own processes counts.
+/// Waits until an instance listens on the port that its manifest names, and sends the event: not every
+/// server that a script can start reports itself. Only a socket of its own processes counts.
 async fn find_port(port: u16, kernel: Weak<Kernel>, events: mpsc::Sender<InstanceEvent>) {
   while let Some(kernel) = kernel.upgrade().filter(|kernel| kernel.pid().is_some()) {
     if let Some(found) = find(&kernel, port).await {

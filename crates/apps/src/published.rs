@@ -1,25 +1,27 @@
-//! Keeps the apps of a Hypha collection as they are published there.
+//! Keeps published apps as they are in their Hypha collection.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::Weak;
 use std::time::Duration;
 
+use access::Caller;
+use access::Right;
 use hypha_client::Artifact;
 use hypha_client::Artifacts;
-use hypha_client::ArtifactsError;
 
 use crate::AppError;
 use crate::AppId;
 use crate::folder::RefusedApp;
 use crate::manager::AppManager;
+use crate::manager::may;
 use crate::manifest::WrittenManifest;
 use crate::spec::AppSpec;
 use crate::spec::Source;
 
-/// What a look at the collection has changed.
+/// What reading the collection has changed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Changes {
+  /// Apps in the collection.
   pub published: usize,
   pub added: Vec<AppId>,
   pub reloaded: Vec<AppId>,
@@ -27,68 +29,110 @@ pub struct Changes {
   pub refused: Vec<RefusedApp>,
 }
 
-/// Looks at the collection at once and then every `interval`; failures are logged and tried again.
-pub async fn follow(manager: Weak<AppManager>, artifacts: Arc<Artifacts>, interval: Duration) {
-  loop {
-    let Some(apps) = manager.upgrade() else {
+impl AppManager {
+  /// Reads the collection now: starts new apps, reloads changed ones in the background, and deletes those
+  /// that are no longer published.
+  ///
+  /// # Errors
+  /// When the caller is not the operator; `Conflict` when no published apps are run, `Upstream` when
+  /// the collection cannot be listed. Nothing has changed then.
+  pub async fn update_published(&self, caller: &Caller) -> Result<Changes, AppError> {
+    may(caller, Right::Operate)?;
+    let artifacts = self.artifacts.as_ref().ok_or_else(|| {
+      AppError::Conflict("This server runs no published apps: start it with --load-apps".into())
+    })?;
+    self.take_over(artifacts).await
+  }
+
+  /// Reads the collection at once and then every `interval`, in the background, for as long as the manager
+  /// lives. Failures are logged and tried again. Does nothing if no published apps are run. For the engine
+  /// itself.
+  pub fn follow_published(self: &Arc<Self>, interval: Duration) {
+    let Some(artifacts) = self.artifacts.clone() else {
       return;
     };
-    match update(&apps, &artifacts).await {
-      Ok(changes) => tracing::debug!(?changes, "published apps"),
-      Err(error) => tracing::warn!("published apps cannot be listed: {error}"),
+    let manager = Arc::downgrade(self);
+    tokio::spawn(async move {
+      while let Some(apps) = manager.upgrade() {
+        match apps.take_over(&artifacts).await {
+          Ok(changes) => tracing::debug!(?changes, "published apps"),
+          Err(error) => tracing::warn!("published apps cannot be listed: {error}"),
+        }
+        drop(apps);
+        tokio::time::sleep(interval).await;
+      }
+    });
+  }
+
+  async fn take_over(&self, artifacts: &Artifacts) -> Result<Changes, AppError> {
+    let published = artifacts.list().await;
+    let published = published.map_err(|e| AppError::Upstream(e.to_string()))?;
+    let mut changes = Changes {
+      published: published.len(),
+      ..Default::default()
+    };
+    let ids: HashSet<String> = published.iter().map(|a| a.id.clone()).collect();
+    for app in self.all() {
+      if matches!(&app.spec().source, Source::Artifact { id, .. } if !ids.contains(id))
+        && self.remove(&app.id).await.is_ok()
+      {
+        changes.removed.push(app.id.clone());
+      }
     }
-    drop(apps);
-    tokio::time::sleep(interval).await;
+    for artifact in published {
+      let (artifact_id, alias) = (artifact.id.clone(), artifact.alias.clone());
+      if let Err(error) = self.take(artifact, &mut changes) {
+        // An alias that is another app's id must not be listed in that app's place.
+        let taken = matches!(error, AppError::Exists(_));
+        let refused = RefusedApp {
+          id_or_path: if taken { artifact_id } else { alias },
+          reason: error.to_string(),
+        };
+        self.refuse(refused.clone());
+        changes.refused.push(refused);
+      }
+    }
+    Ok(changes)
+  }
+
+  fn take(&self, artifact: Artifact, changes: &mut Changes) -> Result<(), AppError> {
+    let id = AppId::new(&artifact.alias)?;
+    let source = Source::Artifact {
+      id: artifact.id,
+      version: artifact.version,
+    };
+    let Ok(app) = self.find(&id) else {
+      self.add(spec(&id, source, &artifact.manifest)?)?;
+      changes.added.push(id);
+      return Ok(());
+    };
+    match (&app.spec().source, &source) {
+      (known, new) if known == new => return Ok(()),
+      (Source::Artifact { id: known, .. }, Source::Artifact { id: new, .. }) if known == new => {}
+      _ => return Err(AppError::Exists(id)),
+    }
+    let spec = spec(&id, source, &artifact.manifest)?;
+    let manager = self.me.upgrade();
+    tokio::spawn(async move {
+      let Some(manager) = manager else { return };
+      if let Err(error) = manager.replace(&app, Some(spec)).await {
+        tracing::warn!(app = %app.id, "the new version does not come up: {error}");
+      }
+    });
+    changes.reloaded.push(id);
+    Ok(())
   }
 }
 
-/// Starts what is new, reloads what has changed, in the background, and deletes what is gone.
+/// Reads an app as it is published now.
 ///
 /// # Errors
-/// When the collection cannot be listed; nothing has changed then.
-pub async fn update(
-  manager: &Arc<AppManager>,
-  artifacts: &Artifacts,
-) -> Result<Changes, ArtifactsError> {
-  let published = artifacts.list().await?;
-  let mut changes = Changes {
-    published: published.len(),
-    ..Default::default()
-  };
-  let ids: HashSet<String> = published.iter().map(|a| a.id.clone()).collect();
-  for app in manager.list() {
-    if matches!(&app.spec().source, Source::Artifact { id, .. } if !ids.contains(id))
-      && manager.delete(&app.id).await.is_ok()
-    {
-      changes.removed.push(app.id.clone());
-    }
-  }
-  for artifact in published {
-    let (artifact_id, alias) = (artifact.id.clone(), artifact.alias.clone());
-    if let Err(error) = take(manager, artifact, &mut changes) {
-      // An alias that is another app's id must not speak for that.
-      let taken = matches!(error, AppError::Exists(_));
-      let refused = RefusedApp {
-        id_or_path: if taken { artifact_id } else { alias },
-        reason: error.to_string(),
-      };
-      manager.refuse(refused.clone());
-      changes.refused.push(refused);
-    }
-  }
-  Ok(changes)
-}
-
-/// Reloads an app as it is published now.
-///
-/// # Errors
-/// When it cannot be read, is no longer one, or does not come up; it then goes on as before.
-pub async fn reload(
-  manager: &Arc<AppManager>,
-  artifacts: &Artifacts,
+/// When it cannot be read, or is no longer one.
+pub async fn read_again(
   id: &AppId,
   artifact: &str,
-) -> Result<(), AppError> {
+  artifacts: &Artifacts,
+) -> Result<AppSpec, AppError> {
   let artifact = artifacts
     .read(artifact)
     .await
@@ -97,39 +141,7 @@ pub async fn reload(
     id: artifact.id,
     version: artifact.version,
   };
-  let spec = spec(id, source, &artifact.manifest)?;
-  manager.reload(id, Some(spec)).await.map(|_| ())
-}
-
-fn take(
-  manager: &Arc<AppManager>,
-  artifact: Artifact,
-  changes: &mut Changes,
-) -> Result<(), AppError> {
-  let id = AppId::new(&artifact.alias)?;
-  let source = Source::Artifact {
-    id: artifact.id,
-    version: artifact.version,
-  };
-  if let Ok(app) = manager.get(&id) {
-    match (&app.spec().source, &source) {
-      (known, new) if known == new => return Ok(()),
-      (Source::Artifact { id: known, .. }, Source::Artifact { id: new, .. }) if known == new => {}
-      _ => return Err(AppError::Exists(id)),
-    }
-    let spec = spec(&id, source, &artifact.manifest)?;
-    changes.reloaded.push(id.clone());
-    let manager = manager.clone();
-    tokio::spawn(async move {
-      if let Err(error) = manager.reload(&id, Some(spec)).await {
-        tracing::warn!(app = %id, "the new version does not come up: {error}");
-      }
-    });
-    return Ok(());
-  }
-  manager.add(spec(&id, source, &artifact.manifest)?)?;
-  changes.added.push(id);
-  Ok(())
+  spec(id, source, &artifact.manifest)
 }
 
 fn spec(id: &AppId, source: Source, manifest: &serde_json::Value) -> Result<AppSpec, AppError> {

@@ -1,4 +1,4 @@
-//! When an app that failed is started again.
+//! When an app whose program has ended is started again.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
-/// An app that was up this long has recovered: its next failure counts as the first.
+/// How long an app must be up to have recovered: its next failure counts as the first.
 const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 
 /// What happens when an app's program has ended by itself.
@@ -17,10 +17,10 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 pub enum RestartPolicy {
   /// It stays as it is.
   Never,
-  /// It is started again when it failed.
+  /// It is started again if it failed.
   #[default]
   OnFailure,
-  /// It is started again, also when it ended well.
+  /// It is started again, even when it ended well.
   Always,
 }
 
@@ -41,7 +41,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-  /// How long to wait before the next start, after an instance that was up for `up`.
+  /// The time to wait before the next start, after an instance that was up for `up`.
   pub fn next(&mut self, up: Duration) -> Duration {
     if up >= RECOVERED_AFTER {
       self.failures = 0;

@@ -1,4 +1,4 @@
-//! One instance from its launch to its end: a task owns it, so that nothing of it can stay behind.
+//! One instance from its launch to its end: a task owns it, so that nothing of it stays behind.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,78 +14,53 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::AppError;
+use crate::instance::End;
 use crate::instance::Instance;
 use crate::instance::InstanceEvent;
 use crate::instance::Launch;
 use crate::instance::Launcher;
 
-/// How long an instance that is told to stop has for it.
+/// How long an instance may take to stop.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// Events of an instance that wait for its task; the instance waits when there are more.
+/// Events of an instance that may wait for its task; the instance waits when there are more.
 const EVENT_BUFFER: usize = 64;
-/// How long requests in hand are waited for before an instance that was replaced is stopped.
+/// How long an instance that was replaced may take to finish its requests, before it is stopped.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// What an instance is told; a later one outranks an earlier one.
+/// How urgently an instance is to stop. It only rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
+pub enum StopLevel {
   Run,
-  /// Finish the requests in hand, then stop.
+  /// Finish the requests at hand, then stop.
   Drain,
   Stop,
   Kill,
 }
 
-/// What the supervisor hears of an instance.
-pub enum News {
-  Launched(Arc<dyn Instance>),
-  Said(InstanceEvent),
-  /// Its process is gone. The last news.
-  Gone(End),
-}
-
-pub enum End {
-  /// It could not be launched.
-  Refused(AppError),
-  Ended {
-    reason: String,
-    code: Option<i32>,
-  },
-}
-
-impl End {
-  fn because(reason: &str) -> Self {
-    Self::Ended {
-      reason: reason.to_owned(),
-      code: None,
-    }
-  }
-}
-
-pub type NewsSender = mpsc::UnboundedSender<(u64, News)>;
+/// Takes what happens to instances, each event with the number of its instance.
+pub type EventSender = mpsc::UnboundedSender<(u64, InstanceEvent)>;
 
 /// An instance as the supervisor sees it.
 pub struct Runner {
-  orders: watch::Sender<Order>,
+  level: watch::Sender<StopLevel>,
   in_flight: InFlight,
   pub instance: Option<Arc<dyn Instance>>,
   /// When its main program was started.
   pub started: Option<(Instant, DateTime<Utc>)>,
   pub route: Option<Route>,
-  /// Whether the route leads where the engine told it to listen.
+  /// Whether the route leads to an address that the engine chose.
   engines_choice: bool,
   /// A port of its own that it listens on.
   pub port: Option<u16>,
 }
 
 impl Runner {
-  /// Launches an instance; `news` hears of it, with its number.
-  pub fn start(launch: Launch, launcher: Arc<dyn Launcher>, news: NewsSender) -> Self {
-    let (orders, ordered) = watch::channel(Order::Run);
-    let in_flight = InFlight::new();
+  /// Launches an instance, in the background.
+  pub fn start(launch: Launch, launcher: Arc<dyn Launcher>, events: EventSender) -> Self {
+    let (level, asked) = watch::channel(StopLevel::Run);
+    let in_flight = InFlight::default();
     let number = launch.number;
-    let life = live(launch, launcher, ordered, in_flight.clone(), news.clone());
+    let life = live(launch, launcher, asked, in_flight.clone(), events.clone());
     tokio::spawn(async move {
       let end = AssertUnwindSafe(life)
         .catch_unwind()
@@ -94,10 +69,10 @@ impl Runner {
           tracing::error!("the task of an app's instance panicked");
           End::because("was lost by the engine")
         });
-      let _ = news.send((number, News::Gone(end)));
+      let _ = events.send((number, InstanceEvent::Ended(end)));
     });
     Self {
-      orders,
+      level,
       in_flight,
       instance: None,
       started: None,
@@ -107,29 +82,30 @@ impl Runner {
     }
   }
 
-  /// Gives an order, unless one that outranks it was given.
-  pub fn order(&self, order: Order) {
-    self.orders.send_if_modified(|current| {
-      let raise = *current < order;
+  /// Asks it to stop, unless it was asked more urgently before.
+  pub fn stop(&self, level: StopLevel) {
+    self.level.send_if_modified(|current| {
+      let raise = *current < level;
       if raise {
-        *current = order;
+        *current = level;
       }
       raise
     });
   }
 
-  /// Whether it is about to be gone, and what it holds with it.
+  /// Whether it and everything it holds will be gone soon.
   pub fn is_ending(&self) -> bool {
-    *self.orders.borrow() >= Order::Stop
+    *self.level.borrow() >= StopLevel::Stop
   }
 
   pub fn uptime(&self) -> Duration {
     self.started.map_or(Duration::ZERO, |(at, _)| at.elapsed())
   }
 
+  /// Notes where it listens.
   pub fn listens(&mut self, upstream: Upstream, port: Option<u16>) {
     self.port = port.or(self.port);
-    // What the engine chose is meant for requests; a port of its own may be meant for anything.
+    // A server at the engine's choice is for requests; one at a port of the app's may be for anything.
     let first = self.route.is_none();
     if first || (port.is_none() && !self.engines_choice) {
       self.engines_choice = port.is_none();
@@ -141,29 +117,29 @@ impl Runner {
   }
 }
 
-/// Waits for an order of at least this rank. Without a supervisor there is only one left.
-async fn ordered(orders: &mut watch::Receiver<Order>, least: Order) -> Order {
-  match orders.wait_for(|order| *order >= least).await {
-    Ok(order) => *order,
-    Err(_) => Order::Kill,
+/// Waits until it is asked this urgently; without a supervisor it is to end at once.
+async fn asked(level: &mut watch::Receiver<StopLevel>, least: StopLevel) -> StopLevel {
+  match level.wait_for(|level| *level >= least).await {
+    Ok(level) => *level,
+    Err(_) => StopLevel::Kill,
   }
 }
 
 async fn live(
   launch: Launch,
   launcher: Arc<dyn Launcher>,
-  mut orders: watch::Receiver<Order>,
+  mut level: watch::Receiver<StopLevel>,
   in_flight: InFlight,
-  news: NewsSender,
+  events: EventSender,
 ) -> End {
   let number = launch.number;
-  let tell = |what| {
-    let _ = news.send((number, what));
+  let report = |event| {
+    let _ = events.send((number, event));
   };
-  let (events, mut heard) = mpsc::channel(EVENT_BUFFER);
+  let (sender, mut receiver) = mpsc::channel(EVENT_BUFFER);
   let launched = tokio::select! {
-    launched = launcher.launch(launch, events) => launched,
-    _ = ordered(&mut orders, Order::Drain) => {
+    launched = launcher.launch(launch, sender) => launched,
+    _ = asked(&mut level, StopLevel::Drain) => {
       return End::because("was stopped before it had started");
     }
   };
@@ -171,45 +147,45 @@ async fn live(
     Ok(instance) => instance,
     Err(error) => return End::Refused(error),
   };
-  tell(News::Launched(instance.clone()));
-  let ending = end_when_told(&*instance, &mut orders, &in_flight);
+  report(InstanceEvent::Launched(instance.clone()));
+  let ending = stop_when_asked(&*instance, &mut level, &in_flight);
   tokio::pin!(ending);
   loop {
     tokio::select! {
       biased;
-      event = heard.recv() => match event {
-        Some(InstanceEvent::Ended { reason, code }) => return End::Ended { reason, code },
-        Some(event) => tell(News::Said(event)),
+      event = receiver.recv() => match event {
+        Some(InstanceEvent::Ended(end)) => return end,
+        Some(event) => report(event),
         None => return End::because("ended"),
       },
       () = &mut ending => break,
     }
   }
-  // It is gone; what it said last may still be on its way.
-  while let Ok(event) = heard.try_recv() {
+  // It is gone; its last events may still be on their way.
+  while let Ok(event) = receiver.try_recv() {
     match event {
-      InstanceEvent::Ended { reason, code } => return End::Ended { reason, code },
-      event => tell(News::Said(event)),
+      InstanceEvent::Ended(end) => return end,
+      event => report(event),
     }
   }
   End::because("was stopped")
 }
 
-async fn end_when_told(
+async fn stop_when_asked(
   instance: &dyn Instance,
-  orders: &mut watch::Receiver<Order>,
+  level: &mut watch::Receiver<StopLevel>,
   in_flight: &InFlight,
 ) {
-  if ordered(orders, Order::Drain).await == Order::Drain {
+  if asked(level, StopLevel::Drain).await == StopLevel::Drain {
     tokio::select! {
       () = in_flight.idle() => {}
       () = tokio::time::sleep(DRAIN_TIME) => {}
-      _ = ordered(orders, Order::Stop) => {}
+      _ = asked(level, StopLevel::Stop) => {}
     }
   }
   tokio::select! {
     biased;
-    _ = ordered(orders, Order::Kill) => instance.stop(Duration::ZERO).await,
+    _ = asked(level, StopLevel::Kill) => instance.stop(Duration::ZERO).await,
     () = instance.stop(STOP_GRACE) => {}
   }
 }

@@ -1,4 +1,4 @@
-//! An app that may be run, and the check of the file it starts with.
+//! Apps that may be run, and checks of their programs.
 
 use std::path::Component;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct AppSpec {
   pub manifest: Manifest,
   pub source: Source,
   pub entry: Entry,
-  /// The app's own folder, its working directory.
+  /// The app's own folder, which is its working directory.
   pub folder: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ pub enum Entry {
 }
 
 impl AppSpec {
-  /// An app that is nothing but a script.
+  /// An app that consists of a script.
   ///
   /// # Errors
   /// When the manifest has no script, or names a file.
@@ -61,7 +61,7 @@ impl AppSpec {
   /// An app in a folder of its own.
   ///
   /// # Errors
-  /// When the file it starts with cannot be used.
+  /// When the file with its program cannot be used.
   pub fn of_folder(manifest: Manifest, folder: PathBuf) -> Result<Self, AppError> {
     let entry = match (&manifest.startup_script, &manifest.entry) {
       (Some(script), _) => Entry::Script(script.clone()),
@@ -77,6 +77,7 @@ impl AppSpec {
   }
 }
 
+/// The error of a manifest without a program.
 pub fn no_program() -> AppError {
   AppError::Invalid(
     "startup_script: missing, and so is entry; give the program as startup_script or the name of \
@@ -85,7 +86,7 @@ pub fn no_program() -> AppError {
   )
 }
 
-/// The file that `entry` names in `folder`, without a way out of it.
+/// The file that `entry` names in `folder`. A path that leads out of the folder is refused.
 fn entry_file(folder: &Path, entry: &str) -> Result<PathBuf, AppError> {
   let wrong = |what: String| AppError::Invalid(format!("entry: `{entry}` {what}"));
   let plain = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
@@ -108,11 +109,11 @@ fn entry_file(folder: &Path, entry: &str) -> Result<PathBuf, AppError> {
     ));
   }
   check_program_file(&path).map_err(wrong)?;
-  // The name as written: what is said of it later names the file the user knows.
+  // The name as written: later messages name the file that the user knows.
   Ok(folder.join(entry))
 }
 
-/// Whether a file can be a program; says what is wrong with it.
+/// Checks that a file can be a program. `Err` says what is wrong with it.
 pub fn check_program_file(path: &Path) -> Result<(), String> {
   let metadata = std::fs::metadata(path).map_err(|e| format!("cannot be used: {e}"))?;
   if !metadata.is_file() {

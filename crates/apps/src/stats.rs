@@ -1,4 +1,4 @@
-//! What an instance's process uses, from `/proc`. Blocking, a few milliseconds at most.
+//! Processor time and memory of an instance, from `/proc`. Blocks for a few milliseconds at most.
 
 use std::fs;
 use std::time::Instant;
@@ -6,11 +6,11 @@ use std::time::Instant;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What an app uses now; what is not known is left out.
+/// What an app uses now. Figures that are not known are left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppStats {
-  /// Seconds since the program that runs was started.
+  /// Seconds since the running program was started.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub uptime: Option<f64>,
   pub restarts: u64,
@@ -21,16 +21,16 @@ pub struct AppStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessStats {
-  /// Processor time of the process and of its children that have ended, in seconds.
+  /// Processor time of the process and its ended children, in seconds.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub cpu_seconds: Option<f64>,
-  /// Share of one processor since the sample before this one, or since the process began.
+  /// Share of one processor since the last sample, or since the process was started.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub cpu_percent: Option<f64>,
-  /// Memory that is in RAM, in bytes, what it shares with others included.
+  /// Memory in RAM, in bytes, including what is shared with other processes.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub resident_bytes: Option<u64>,
-  /// Memory with what is shared divided among those who share it, in bytes.
+  /// Memory in RAM, in bytes, where shared memory is divided among the processes that share it.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub proportional_bytes: Option<u64>,
 }
@@ -78,11 +78,11 @@ impl Sampler {
   }
 }
 
-/// What of `/proc/<pid>/stat` is of use.
+/// The useful part of `/proc/<pid>/stat`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stat {
   cpu_seconds: f64,
-  /// Seconds after the machine was booted.
+  /// When the process was started, in seconds after the machine was booted.
   began: f64,
 }
 

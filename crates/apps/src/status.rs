@@ -1,4 +1,4 @@
-//! What an app shows of itself.
+//! Status of an app.
 
 use chrono::DateTime;
 use chrono::Utc;
@@ -14,38 +14,33 @@ pub enum AppState {
   Running,
   /// Its program ended well; its process is kept, so that code can be executed in it.
   Exited,
-  /// It failed and stays so.
+  /// It failed and is not started again.
   Failed,
-  /// It ended and is started again, soon or just now.
+  /// It ended, and is being started again or will be soon.
   Restarting,
-  /// Somebody stopped it.
+  /// It was stopped.
   Stopped,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppStatus {
   pub state: AppState,
-  /// Why it is in this state, where that is not plain.
-  #[serde(skip_serializing_if = "Option::is_none")]
+  /// Why it is in this state, if the state alone does not tell.
   pub reason: Option<String>,
-  /// Of the program that ended last.
-  #[serde(skip_serializing_if = "Option::is_none")]
+  /// Exit code of the program that ended last.
   pub exit_code: Option<i32>,
-  /// When it came into this state.
+  /// When it entered this state.
   pub since: DateTime<Utc>,
-  /// When the program that runs was started.
-  #[serde(skip_serializing_if = "Option::is_none")]
+  /// When the running program was started.
   pub started: Option<DateTime<Utc>>,
-  #[serde(skip_serializing_if = "Option::is_none")]
   pub pid: Option<u32>,
   /// How often it was restarted because it had ended.
   pub restarts: u64,
-  /// Which instance it is, counted from 1; 0 when there was none yet.
+  /// Number of its instance, counted from 1; 0 if there was none yet.
   pub instance: u64,
-  /// Whether it listens, so that requests can be passed on to it.
+  /// Whether it listens, so that requests can be forwarded to it.
   pub ready: bool,
-  /// The port it listens on, when it has bound one of its own.
-  #[serde(skip_serializing_if = "Option::is_none")]
+  /// The port of its own that it listens on.
   pub port: Option<u16>,
 }
 

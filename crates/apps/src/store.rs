@@ -1,4 +1,4 @@
-//! Apps that were posted, kept on disk until they are deleted. Blocking.
+//! Keeps posted apps on disk until they are deleted. Blocking.
 
 use std::fs;
 use std::io;
@@ -13,30 +13,30 @@ use crate::AppId;
 use crate::folder;
 use crate::folder::RefusedApp;
 use crate::manifest::Manifest;
-use crate::manifest::extension_of;
+use crate::script::extension_of;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
 use crate::spec::Source;
 
 const MANIFEST: &str = "manifest.json";
-/// What begins with it is not an app yet, or no longer: no id begins with a dot.
+/// Prefix of folders that are not an app yet, or no longer. No id begins with a dot.
 const UNFINISHED: &str = ".unfinished-";
 
-/// A folder with one folder for each app: its manifest, and its program beside it.
+/// A folder with one folder for each app, which holds its manifest and its program.
 #[derive(Debug, Clone)]
 pub struct Store {
   root: PathBuf,
 }
 
 impl Store {
-  /// `data` is the engine's own folder; nothing is made before an app is saved.
+  /// `data` is the engine's own folder. Nothing is created before an app is saved.
   pub fn new(data: &Path) -> Self {
     Self {
       root: data.join("apps").join("posted"),
     }
   }
 
-  /// Every app that was saved, in the order of their ids.
+  /// Reads every app that was saved, in the order of their ids.
   pub fn load(&self) -> Vec<Result<AppSpec, RefusedApp>> {
     let refused = |id_or_path: String, reason: String| RefusedApp { id_or_path, reason };
     let entries = match fs::read_dir(&self.root) {
@@ -56,7 +56,7 @@ impl Store {
     for name in names {
       let name = name.to_string_lossy().into_owned();
       if name.starts_with(UNFINISHED) {
-        // Left by a server that ended while it wrote.
+        // Left by a server that ended while it was writing.
         let _ = fs::remove_dir_all(self.root.join(&name));
         continue;
       }
@@ -73,7 +73,7 @@ impl Store {
     let id = AppId::new(name)?;
     let folder = self.root.join(name);
     let mut written = folder::read_manifest(&folder.join(MANIFEST))?;
-    // Who moved the folder renamed the app.
+    // Moving the folder renames the app.
     written.id = Some(id);
     let file = written.entry.take().unwrap_or_default();
     let program = AppSpec::of_folder(
@@ -99,7 +99,7 @@ impl Store {
   /// Saves an app, in place of an earlier one of its id.
   ///
   /// # Errors
-  /// When it cannot be written; what was saved before is then still there.
+  /// When it cannot be written; what was saved before is then unchanged.
   pub fn save(&self, manifest: &Manifest) -> Result<(), AppError> {
     self.write(manifest).map_err(|e| {
       AppError::Host(format!(
@@ -129,7 +129,7 @@ impl Store {
     write_synced(&new.join(MANIFEST), &serde_json::to_vec_pretty(&stored)?)?;
     let place = self.root.join(manifest.id.as_str());
     if place.exists() {
-      // One step where the file system knows how; the earlier app then has the unfinished one's name.
+      // One step, where the file system can; the earlier app then has the name of the unfinished one.
       let here = rustix::fs::CWD;
       let exchange = rustix::fs::RenameFlags::EXCHANGE;
       if rustix::fs::renameat_with(here, &new, here, &place, exchange).is_err() {
@@ -142,7 +142,7 @@ impl Store {
     }
   }
 
-  /// Deletes an app; one that is not there is deleted already.
+  /// Deletes an app. One that is not there counts as deleted.
   ///
   /// # Errors
   /// When it cannot be deleted; it is then still there.
@@ -152,7 +152,7 @@ impl Store {
     remove_if_there(&old).map_err(failed)?;
     match fs::rename(self.root.join(id.as_str()), &old) {
       Ok(()) => {
-        // Gone already for everybody; what stays is removed at the next start.
+        // It is gone for everybody; what is left of it is removed at the next start.
         let _ = fs::remove_dir_all(&old);
         Ok(())
       }

@@ -1,4 +1,4 @@
-//! The apps there are, and whether another may join them.
+//! The table of all apps, and checks of new ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,10 @@ pub struct Apps {
 }
 
 impl Apps {
+  /// Checks that there is room for a new app.
+  ///
+  /// # Errors
+  /// When the server is shutting down, the id or port is taken, or there are too many apps.
   pub fn check_new(&self, manifest: &Manifest, max_count: usize) -> Result<(), AppError> {
     if self.closed {
       return Err(AppError::Conflict("the server is shutting down".into()));
@@ -32,6 +36,10 @@ impl Apps {
     self.check_port(manifest)
   }
 
+  /// Checks that no other app has the port of this one.
+  ///
+  /// # Errors
+  /// When one has; it is named.
   pub fn check_port(&self, manifest: &Manifest) -> Result<(), AppError> {
     let Some(port) = manifest.port else {
       return Ok(());
@@ -44,6 +52,7 @@ impl Apps {
     }
   }
 
+  /// The app that has declared a port or listens on it, other than `except`.
   pub fn holder_of(&self, port: u16, except: Option<&AppId>) -> Option<AppId> {
     let holds = |app: &&Arc<App>| {
       let declared = app.spec().manifest.port;

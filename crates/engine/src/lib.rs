@@ -31,7 +31,6 @@ pub use vectordb;
 use app_proxy::Proxy;
 use apps::AppManager;
 use apps::KernelLauncher;
-use apps::published;
 use hypha_client::Artifacts;
 use kernels::KernelManager;
 use kernels::KernelOptions;
@@ -89,8 +88,6 @@ pub struct Engine {
   pub apps: Arc<AppManager>,
   /// Carries requests to apps.
   pub proxy: Proxy,
-  /// Where published apps come from, when they are run.
-  pub artifacts: Option<Arc<Artifacts>>,
   pub vectors: Arc<VectorDb>,
   pub started: Instant,
   app_folder: Option<PathBuf>,
@@ -121,7 +118,12 @@ impl Engine {
       artifacts.clone(),
       app_options.reserved_ports,
     );
-    let apps = AppManager::new(Arc::new(launcher), &data_dir, app_options.max_count);
+    let apps = AppManager::new(
+      Arc::new(launcher),
+      &data_dir,
+      app_options.max_count,
+      artifacts,
+    );
     let vector_folder = vectors.folder.clone();
     let vectors = VectorDb::open(vectors).map_err(io::Error::other)?;
     keep_private(&data_dir, &vector_folder, kernels.confinement())?;
@@ -136,7 +138,6 @@ impl Engine {
       files,
       apps,
       proxy: Proxy::new(),
-      artifacts,
       vectors,
       started: Instant::now(),
       app_folder: app_options.folder,
@@ -151,14 +152,7 @@ impl Engine {
       self.apps.load_folder(folder.clone()).await;
     }
     self.apps.load_posted().await;
-    if let Some(artifacts) = &self.artifacts {
-      let apps = Arc::downgrade(&self.apps);
-      tokio::spawn(published::follow(
-        apps,
-        artifacts.clone(),
-        self.update_interval,
-      ));
-    }
+    self.apps.follow_published(self.update_interval);
   }
 
   /// Ends everything that runs.

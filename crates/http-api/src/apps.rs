@@ -1,4 +1,4 @@
-//! `/api/apps`: published programs and their lives. They belong to the engine, not to a namespace.
+//! `/api/apps`: create, inspect, control and delete apps.
 
 use std::sync::Arc;
 
@@ -14,17 +14,14 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use engine::Engine;
 use engine::apps::App;
-use engine::apps::AppError;
 use engine::apps::AppId;
-use engine::apps::AppState as Phase;
+use engine::apps::AppState;
 use engine::apps::AppStats;
 use engine::apps::LogEntry;
 use engine::apps::RefusedApp;
 use engine::apps::RestartPolicy;
 use engine::apps::Source;
 use engine::apps::WrittenManifest;
-use engine::apps::published;
-use engine::kernels::Execution;
 use engine::kernels::Language;
 use engine::kernels::Limits;
 use engine::kernels::PermissionRequest;
@@ -33,7 +30,7 @@ use serde::Serialize;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
 
-use crate::access::Operator;
+use crate::access::By;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
@@ -57,15 +54,15 @@ pub struct AppSummary {
   version: Option<String>,
   #[serde(skip_serializing_if = "Option::is_none")]
   language: Option<Language>,
-  status: Phase,
-  /// Why it is in this state, where that is not plain.
+  status: AppState,
+  /// Why it is in this state, if the state alone does not tell.
   #[serde(skip_serializing_if = "Option::is_none")]
   reason: Option<String>,
   #[serde(skip_serializing_if = "Option::is_none")]
   exit_code: Option<i32>,
-  /// Whether it listens, so that requests are passed on to it.
+  /// Whether it listens, so that requests are forwarded to it.
   ready: bool,
-  /// Where requests to it go.
+  /// Path below which it is reached.
   #[serde(skip_serializing_if = "Option::is_none")]
   url: Option<String>,
   /// folder, file, posted, artifact or refused.
@@ -75,11 +72,11 @@ pub struct AppSummary {
   artifact: Option<String>,
   #[serde(skip_serializing_if = "Option::is_none")]
   created: Option<String>,
-  /// When it came into this state.
+  /// When it entered this state.
   #[serde(skip_serializing_if = "Option::is_none")]
   since: Option<String>,
   restarts: u64,
-  /// Which of its instances it is, counted from 1.
+  /// Number of its instance, counted from 1.
   instance: u64,
   #[serde(skip_serializing_if = "Option::is_none")]
   pid: Option<u32>,
@@ -121,7 +118,7 @@ impl AppSummary {
     }
   }
 
-  /// Something that was meant to be an app.
+  /// Something that was meant to be an app, and was refused.
   fn refused(app: RefusedApp) -> Self {
     Self {
       url: app.id().map(|id| format!("/apps/{id}/")),
@@ -130,7 +127,7 @@ impl AppSummary {
       description: None,
       version: None,
       language: None,
-      status: Phase::Failed,
+      status: AppState::Failed,
       reason: Some(app.reason),
       exit_code: None,
       ready: false,
@@ -146,7 +143,7 @@ impl AppSummary {
   }
 }
 
-/// An app and how it is set up.
+/// An app and its settings.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppDetails {
@@ -155,7 +152,7 @@ pub struct AppDetails {
   restart: RestartPolicy,
   permissions: PermissionRequest,
   limits: Limits,
-  /// Names of its environment variables; their values are nobody's.
+  /// Names of its environment variables; their values are never returned.
   env: Vec<String>,
 }
 
@@ -172,55 +169,43 @@ impl AppDetails {
   }
 }
 
-fn app(engine: &Arc<Engine>, id: &str) -> ApiResult<Arc<App>> {
-  Ok(engine.apps.get(&known(engine, id)?)?)
-}
-
-/// The id of an app: its own, or that of the artifact it was published as.
-fn known(engine: &Arc<Engine>, id: &str) -> ApiResult<AppId> {
-  if let Ok(id) = AppId::new(id) {
-    return Ok(id);
-  }
-  let apps = engine.apps.list();
-  let published = apps
-    .iter()
-    .find(|app| matches!(&app.spec().source, Source::Artifact { id: known, .. } if known == id));
-  published
-    .map(|app| app.id.clone())
-    .ok_or_else(|| ApiError::not_found(format!("App with ID {id} not found")))
-}
-
-/// Lists apps, also what was meant to be one and why it is none.
+/// Lists all apps. Those that were refused are among them, with the reason.
 #[utoipa::path(get, path = "/api/apps", tag = "apps", responses((status = 200, body = [AppSummary])))]
-pub async fn list(State(engine): State<Arc<Engine>>, _: Operator) -> Json<Vec<AppSummary>> {
-  let apps = engine.apps.list();
+pub async fn list(
+  State(engine): State<Arc<Engine>>,
+  By(caller): By,
+) -> ApiResult<Json<Vec<AppSummary>>> {
+  let apps = engine.apps.list(&caller)?;
   let summaries = apps.iter().map(|app| AppSummary::of(app));
-  let refused = engine.apps.refused().into_iter().map(AppSummary::refused);
-  Json(summaries.chain(refused).collect())
+  let refused = engine.apps.refused(&caller)?.into_iter();
+  Ok(Json(
+    summaries.chain(refused.map(AppSummary::refused)).collect(),
+  ))
 }
 
-/// Makes an app of a manifest and starts it. It is kept, also when the server restarts.
+/// Creates an app from a manifest and starts it. It is still there after a restart of the server.
 #[utoipa::path(post, path = "/api/apps", tag = "apps", request_body = WrittenManifest, responses(
   (status = 201, body = AppDetails), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub async fn create(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   JsonBody(manifest): JsonBody<WrittenManifest>,
 ) -> ApiResult<(StatusCode, Json<AppDetails>)> {
-  let app = engine.apps.create(manifest).await?;
+  let app = engine.apps.create(&caller, manifest).await?;
   Ok((StatusCode::CREATED, Json(AppDetails::of(&app))))
 }
 
-/// Tells all about an app.
+/// Returns an app and its settings.
 #[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
 pub async fn info(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
-  Ok(Json(AppDetails::of(&*app(&engine, &id)?)))
+  let app = engine.apps.get(&caller, &id)?;
+  Ok(Json(AppDetails::of(&app)))
 }
 
 /// Replaces the manifest of a posted app and reloads it.
@@ -230,24 +215,23 @@ pub async fn info(
   (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn update(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(manifest): JsonBody<WrittenManifest>,
 ) -> ApiResult<Json<AppDetails>> {
-  let id = known(&engine, &id)?;
-  engine.apps.update(&id, manifest).await?;
-  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+  let app = engine.apps.update(&caller, &id, manifest).await?;
+  Ok(Json(AppDetails::of(&app)))
 }
 
-/// Stops an app and forgets it.
+/// Stops an app and deletes it.
 #[utoipa::path(delete, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = Done), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<Done>> {
-  engine.apps.delete(&known(&engine, &id)?).await?;
+  engine.apps.delete(&caller, &id).await?;
   Ok(Json(Done { success: true }))
 }
 
@@ -261,80 +245,71 @@ pub struct Done {
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
 pub async fn start(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
-  let id = known(&engine, &id)?;
-  engine.apps.start(&id).await?;
-  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+  let app = engine.apps.start(&caller, &id).await?;
+  Ok(Json(AppDetails::of(&app)))
 }
 
-/// Stops an app, gracefully if it can; it stays, and can be started again.
+/// Stops an app: it gets SIGTERM and 5 s. It can be started again.
 #[utoipa::path(post, path = "/api/apps/{id}/stop", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
 pub async fn stop(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
-  let id = known(&engine, &id)?;
-  engine.apps.stop(&id).await?;
-  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+  let app = engine.apps.stop(&caller, &id).await?;
+  Ok(Json(AppDetails::of(&app)))
 }
 
-/// Reads an app again and starts it anew: environment, permissions and script as they are now. Where
-/// that can be, the new instance is ready before the old one is stopped.
+/// Reads an app again and replaces its instance: script, environment and permissions are as they are now.
+/// Where possible, the new instance is ready before the old one is stopped.
 #[utoipa::path(post, path = "/api/apps/{id}/reload", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn reload(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppDetails>> {
-  let id = known(&engine, &id)?;
-  match (&engine.artifacts, &engine.apps.get(&id)?.spec().source) {
-    (Some(artifacts), Source::Artifact { id: artifact, .. }) => {
-      published::reload(&engine.apps, artifacts, &id, artifact).await?;
-    }
-    _ => {
-      engine.apps.reload(&id, None).await?;
-    }
-  }
-  Ok(Json(AppDetails::of(&*engine.apps.get(&id)?)))
+  let app = engine.apps.reload(&caller, &id).await?;
+  Ok(Json(AppDetails::of(&app)))
 }
 
-/// What an app uses now.
+/// Returns what an app uses now: processor time and memory.
 #[utoipa::path(get, path = "/api/apps/{id}/stats", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppStats), (status = 404, body = ErrorBody)))]
 pub async fn stats(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<AppStats>> {
-  Ok(Json(app(&engine, &id)?.stats().await))
+  let app = engine.apps.get(&caller, &id)?;
+  Ok(Json(app.stats().await))
 }
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-  /// Most lines, the last ones.
+  /// Most lines to return; the last ones are.
   #[param(default = 100, maximum = 10_000)]
   lines: Option<usize>,
-  /// Only what came after the entry with this number.
+  /// Return only entries after this number.
   since: Option<u64>,
 }
 
-/// The log of an app: what it prints, and what happens to it.
+/// Returns the log of an app: its output, and what happens to it.
 #[utoipa::path(get, path = "/api/apps/{id}/logs", tag = "apps", params(("id" = String, Path), LogQuery),
   responses((status = 200, body = [LogEntry]), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub async fn logs(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
   query: Result<Query<LogQuery>, QueryRejection>,
 ) -> ApiResult<Response<Body>> {
+  let log = &engine.apps.get(&caller, &id)?.log;
   let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-  let log = &app(&engine, &id)?.log;
   let lines = query.lines.unwrap_or(100).min(MAX_LINES);
   let entries = match query.since {
     Some(seq) => log.since(seq),
@@ -344,18 +319,18 @@ pub async fn logs(
   Ok(Json(&entries[skip..]).into_response())
 }
 
-/// Follows the log of an app as server-sent events. With `Last-Event-ID` it goes on after that entry,
-/// else it begins with the first that is kept. Entries that are lost to a slow reader are told as
-/// `{"missed": n}`.
+/// Follows the log of an app as server-sent events, from the entry after `Last-Event-ID`, otherwise from
+/// the oldest that is kept. `{"missed": n}` stands for entries that a slow reader lost.
 #[utoipa::path(get, path = "/api/apps/{id}/logs/stream", tag = "apps",
   params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last entry seen")),
   responses((status = 200, content_type = "text/event-stream", body = LogEntry), (status = 404, body = ErrorBody)))]
 pub async fn follow(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
+  let app = engine.apps.get(&caller, &id)?;
   let last = headers.get("last-event-id").map(|value| {
     let number = value
       .to_str()
@@ -363,9 +338,7 @@ pub async fn follow(
       .and_then(|text| text.parse::<u64>().ok());
     number.ok_or_else(|| ApiError::bad_request("Last-Event-ID: must be the number of an entry"))
   });
-  let follower = app(&engine, &id)?
-    .log
-    .follow(last.transpose()?.unwrap_or(0));
+  let follower = app.log.follow(last.transpose()?.unwrap_or(0));
   Ok(stream::app_log(follower))
 }
 
@@ -377,29 +350,28 @@ pub async fn follow(
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn execute(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Response<Body>> {
-  Ok(stream::ndjson(executed(&engine, &id, body)?))
+  let execution = engine.apps.execute(&caller, &id, body.into_code()?)?;
+  Ok(stream::ndjson(execution))
 }
 
-/// The same as server-sent events.
+/// Executes code in the process of an app, beside its program, and streams the events as server-sent
+/// events.
 #[utoipa::path(post, path = "/api/apps/{id}/execute/stream", tag = "apps", params(("id" = String, Path)),
   request_body = CodeBody, responses(
   (status = 200, content_type = "text/event-stream", description = "The events"),
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn execute_stream(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Response<Body>> {
-  Ok(stream::sse(executed(&engine, &id, body)?.reader(0)))
-}
-
-fn executed(engine: &Arc<Engine>, id: &str, body: CodeBody) -> ApiResult<Arc<Execution>> {
-  Ok(app(engine, id)?.execute(body.into_code()?)?)
+  let execution = engine.apps.execute(&caller, &id, body.into_code()?)?;
+  Ok(stream::sse(execution.reader(0)))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -412,21 +384,14 @@ pub struct UpdateReport {
   removed: Vec<String>,
 }
 
-/// Looks at the collection of published apps now.
+/// Reads the collection of published apps now, and starts, reloads and deletes apps accordingly.
 #[utoipa::path(post, path = "/api/apps/update", tag = "apps", responses(
   (status = 200, body = UpdateReport), (status = 409, body = ErrorBody), (status = 502, body = ErrorBody)))]
 pub async fn update_published(
   State(engine): State<Arc<Engine>>,
-  _: Operator,
+  By(caller): By,
 ) -> ApiResult<Json<UpdateReport>> {
-  let artifacts = engine.artifacts.as_ref().ok_or_else(|| {
-    ApiError::from(AppError::Conflict(
-      "This server runs no published apps: start it with --load-apps".into(),
-    ))
-  })?;
-  let changes = published::update(&engine.apps, artifacts)
-    .await
-    .map_err(|e| ApiError::new(StatusCode::BAD_GATEWAY, e.to_string()))?;
+  let changes = engine.apps.update_published(&caller).await?;
   let names = |ids: Vec<AppId>| ids.into_iter().map(String::from).collect();
   Ok(Json(UpdateReport {
     published: changes.published,

@@ -1,15 +1,8 @@
-//! Requests to apps, passed on as they are: `/apps/{id}/…`, and whatever is asked of an app's own host.
-
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+//! Forwards requests to apps: `/apps/{id}/…`, and every request to an app's own host.
 
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
-use axum::body::HttpBody;
-use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderValue;
@@ -20,12 +13,9 @@ use axum::middleware;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::routing::any;
-use engine::Engine;
-use engine::app_proxy::EngineToken;
-use engine::app_proxy::ProxyError;
 use engine::app_proxy::site::Site;
-use engine::apps::App;
 use engine::apps::AppId;
+use engine::apps::ForwardError;
 use tower_service::Service;
 
 use crate::Face;
@@ -39,21 +29,16 @@ use crate::origin::SEC_FETCH_MODE;
 use crate::path::Path;
 use crate::patience;
 
-/// How long a request waits for an app that starts or restarts.
-const READY_WAIT: Duration = Duration::from_secs(5);
-/// How long the engine may take to hear that a process has gone.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
-
-/// Where a request came in, and so what pages its answer would be among.
+/// Port that a request came to, which decides what other pages share its origin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Door {
-  /// Of the engine, where its own pages are.
+  /// The engine's, with its own pages.
   Engine,
-  /// Of apps only.
+  /// The port for apps only.
   Apps,
 }
 
-/// Apps by their paths.
+/// Routes of apps below `/apps/`.
 pub fn router(face: &Face, door: Door) -> Router<Face> {
   let routes = Router::new()
     .route("/apps/{id}", any(add_slash))
@@ -63,13 +48,13 @@ pub fn router(face: &Face, door: Door) -> Router<Face> {
   guarded(routes, face)
 }
 
-/// Apps by their own hosts, where every path is theirs.
+/// Routes of apps at their own hosts, where every path is theirs.
 pub fn by_hosts(face: &Face) -> Router {
   let routes = Router::new().fallback(by_host);
   guarded(routes, face).with_state(face.clone())
 }
 
-/// Hands what is asked of an app's own host to [`by_hosts`], and everything else on.
+/// Sends requests to an app's own host to [`by_hosts`], and all others on.
 pub async fn own_hosts(
   State(mut apps): State<Router>,
   request: Request,
@@ -94,7 +79,7 @@ fn guarded(routes: Router<Face>, face: &Face) -> Router<Face> {
     ))
 }
 
-/// Relative addresses in an app's pages are meant from below its id.
+/// Adds the slash after an app's id, without which relative addresses in its pages would be wrong.
 async fn add_slash(
   State(face): State<Face>,
   Extension(door): Extension<Door>,
@@ -124,7 +109,7 @@ async fn by_path(
   Extension(door): Extension<Door>,
   request: Request,
 ) -> ApiResult<Response<Body>> {
-  // As it was sent: decoding and encoding again would change what the app sees.
+  // As it was sent: decoding and encoding it again would change what the app sees.
   let target = request.uri().path_and_query();
   let target = target.map_or("/", |target| target.as_str()).to_owned();
   let rest = target.strip_prefix("/apps/").unwrap_or_default();
@@ -132,7 +117,7 @@ async fn by_path(
     .split_once('/')
     .ok_or_else(|| ApiError::not_found("Not found"))?;
   let id = AppId::new(id)?;
-  let app = face.engine.apps.get(&id)?;
+  let app = face.engine.apps.endpoint(&id)?;
   let path = format!("/{path}");
   let mut site = Site::below(format!("/apps/{id}"));
   if is_navigation(&request)
@@ -143,30 +128,28 @@ async fn by_path(
   let origins = &face.options.app_origins;
   let host = asked_host(&request);
   site.sandboxed = door == Door::Engine && !host.is_some_and(|host| origins.apart(host));
-  forward(&face.engine, &app, &site, &path, request).await
+  let proxy = &face.engine.proxy;
+  let answer = proxy.forward_to(&app, &site, &path, request).await;
+  answer.map_err(failed)
 }
 
 async fn by_host(State(face): State<Face>, request: Request) -> ApiResult<Response<Body>> {
   let asked = request.extensions().get::<Asked>();
   let label = asked.and_then(Asked::app).unwrap_or_default();
-  let app = face.engine.apps.by_label(label).ok_or_else(|| {
+  let app = face.engine.apps.endpoint_at(label).ok_or_else(|| {
     ApiError::not_found(format!(
       "There is no app at `{label}.`: it may have been deleted"
     ))
   })?;
   let path = request.uri().path_and_query();
   let path = path.map_or("/", |path| path.as_str()).to_owned();
-  forward(
-    &face.engine,
-    &app,
-    &Site::own(app.id.as_str()),
-    &path,
-    request,
-  )
-  .await
+  let site = Site::own(app.id().as_str());
+  let proxy = &face.engine.proxy;
+  let answer = proxy.forward_to(&app, &site, &path, request).await;
+  answer.map_err(failed)
 }
 
-/// Where a browser should go for this, if not here.
+/// The address at the app's own origin that a browser should use; `None` if it may stay.
 fn home(
   options: &HttpOptions,
   door: Door,
@@ -185,8 +168,8 @@ fn asked_host(request: &Request) -> Option<&Authority> {
   request.extensions().get::<Asked>()?.host.as_ref()
 }
 
-/// Whether the answer becomes a page. Browsers say so to servers of this machine and to those with TLS;
-/// to others they say what they would like to see.
+/// Whether the answer becomes a page. Browsers send `Sec-Fetch-Mode` only to servers with TLS or of this
+/// machine; to others, `Accept` has to do.
 fn is_navigation(request: &Request) -> bool {
   let headers = request.headers();
   if let Some(mode) = headers.get(SEC_FETCH_MODE) {
@@ -201,7 +184,7 @@ fn is_navigation(request: &Request) -> bool {
     && !headers.contains_key(header::UPGRADE)
 }
 
-/// Leads a browser to the app's own origin, forms with what they send.
+/// Redirects a browser to the app's own origin; forms keep what they send.
 fn gone_home(location: &str) -> Response<Body> {
   let headers = [
     (header::LOCATION, location),
@@ -210,46 +193,9 @@ fn gone_home(location: &str) -> Response<Body> {
   (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
 }
 
-async fn forward(
-  engine: &Arc<Engine>,
-  app: &App,
-  site: &Site,
-  path: &str,
-  request: Request,
-) -> ApiResult<Response<Body>> {
-  let mut again = without_body(&request);
-  let mut request = request;
-  let deadline = Instant::now() + READY_WAIT;
-  loop {
-    let lease = app.upstream(READY_WAIT).await?;
-    match engine.proxy.forward(lease, site, path, request).await {
-      Ok(response) => return Ok(response),
-      // Its process has just gone, which the engine is about to hear; nothing was sent.
-      Err(ProxyError::Unreachable { .. }) if Instant::now() < deadline && again.is_some() => {
-        tokio::time::sleep(RETRY_PAUSE).await;
-        request = again.take().unwrap_or_default();
-        again = without_body(&request);
-      }
-      Err(error) => return Err(ApiError::new(error.status(), error.to_string())),
-    }
+fn failed(error: ForwardError) -> ApiError {
+  match error {
+    ForwardError::App(error) => error.into(),
+    ForwardError::Proxy(error) => ApiError::new(error.status(), error.to_string()),
   }
-}
-
-/// A copy of a request that has no body and asks for no other protocol.
-fn without_body(request: &Request) -> Option<Request> {
-  if !request.body().is_end_stream() || request.headers().contains_key(header::UPGRADE) {
-    return None;
-  }
-  let mut copy = Request::new(Body::empty());
-  *copy.method_mut() = request.method().clone();
-  *copy.uri_mut() = request.uri().clone();
-  *copy.headers_mut() = request.headers().clone();
-  let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-  if let Some(peer) = peer {
-    copy.extensions_mut().insert(*peer);
-  }
-  if request.extensions().get::<EngineToken>().is_some() {
-    copy.extensions_mut().insert(EngineToken);
-  }
-  Some(copy)
 }

@@ -1,5 +1,5 @@
-//! The artifact manager of a Hypha server, over plain HTTP: which apps a collection publishes, and
-//! tokens that let them work in its workspace.
+//! Client for the artifact manager of a Hypha server, over plain HTTP: lists the apps of a collection, and
+//! makes tokens that let them work in a workspace.
 
 #[cfg(test)]
 mod hypha_tests;
@@ -32,22 +32,22 @@ use serde_json::value::RawValue;
 use sha2::Digest;
 use sha2::Sha256;
 
-/// The artifact type of what the engine runs.
+/// The type of artifacts that the engine runs.
 const APP_TYPE: &str = "deno-app";
 
-/// How often a collection that changes meanwhile is listed anew.
+/// Most tries to list a collection that changes meanwhile.
 const LISTINGS: usize = 3;
 
-/// Where apps are published.
+/// Settings: where apps are published.
 #[derive(Debug, Clone)]
 pub struct HyphaConfig {
   /// Address of the server; it may have a path.
   pub server_url: Url,
-  /// The workspace that apps work in: their tokens are for it. Without one they get none.
+  /// The workspace that the apps' tokens are for; `None` if they get no tokens.
   pub workspace: Option<String>,
   /// `workspace/alias` of the collection.
   pub collection: String,
-  /// Without one the server is asked anonymously.
+  /// `None` to ask the server anonymously.
   pub token: Option<Secret>,
   /// PEM file with certificate authorities to trust besides those of the platform.
   pub certificates: Option<PathBuf>,
@@ -64,23 +64,23 @@ pub struct Artifact {
   pub alias: String,
   /// Changes whenever another version or another manifest is published, and only then.
   pub version: String,
-  /// As its publisher wrote it: any JSON.
+  /// Any JSON: the manifest as its publisher wrote it.
   pub manifest: Value,
 }
 
-/// What can go wrong between the engine and a Hypha server. No message holds a secret.
+/// Error between the engine and a Hypha server. No message holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactsError {
   #[error("{0}")]
   Setting(String),
   #[error("`{0}` is not the id of an artifact: write workspace/alias")]
   Id(String),
-  /// Asked several times.
+  /// No try succeeded.
   #[error("{url}: no connection: {reason}")]
   Connection { url: String, reason: String },
   #[error("{url}: no complete answer within {limit:?}")]
   TimedOut { url: String, limit: Duration },
-  /// An error of the server (5xx) was answered several times.
+  /// After several tries, if it is an error of the server (5xx).
   #[error("{url}: {status}: {detail}{}", remedy(*.status))]
   Status {
     url: String,
@@ -127,16 +127,16 @@ fn remedy(status: StatusCode) -> &'static str {
   }
 }
 
-/// How long and how much.
+/// Limits of time and size.
 #[derive(Debug, Clone)]
 struct Limits {
   patience: Patience,
   listing: Duration,
-  /// Before the second and the third try.
+  /// Pauses before the second and the third try.
   waits: [Duration; 2],
   page: usize,
   apps: usize,
-  /// Bytes of a listing, all its pages together; bytes of any other answer.
+  /// Most bytes of all pages of a listing together, and of any other answer.
   body: usize,
 }
 
@@ -221,7 +221,7 @@ impl Artifacts {
     self.server_url.as_str().trim_end_matches('/')
   }
 
-  /// The workspace that tokens are for; without one there are none.
+  /// The workspace that tokens are for; `None` if there are none.
   pub fn workspace(&self) -> Option<&str> {
     self.workspace.as_deref()
   }
@@ -232,10 +232,10 @@ impl Artifacts {
     self.token.is_some() && self.workspace.is_some() && self.workspace() == own
   }
 
-  /// The published apps of the collection, in the order the server keeps them in.
+  /// Lists the published apps of the collection, in the server's order.
   ///
   /// # Errors
-  /// When the server cannot be asked, does not permit it, or answers what cannot be right.
+  /// When the server cannot be reached, refuses, or answers nonsense.
   pub async fn list(&self) -> Result<Vec<Artifact>, ArtifactsError> {
     let (workspace, alias) = self.collection_parts()?;
     let url = self.url(&[workspace, "artifacts", alias, "children"]);
@@ -249,13 +249,15 @@ impl Artifacts {
     }
   }
 
+  /// Reads one published app.
+  ///
   /// # Errors
-  /// When the server cannot be asked or does not permit it, and when the artifact is not a published
-  /// app of the collection.
+  /// When the server cannot be reached or refuses, or the artifact is not a published app of the
+  /// collection.
   pub async fn read(&self, id: &str) -> Result<Artifact, ArtifactsError> {
     let (workspace, alias) = split_id(id).ok_or_else(|| ArtifactsError::Id(id.to_owned()))?;
     let url = self.url(&[workspace, "artifacts", alias]);
-    // The server counts views otherwise.
+    // Without this the server counts a view.
     let request = self.http.get(url).query(&[("silent", "true")]);
     let mut budget = self.limits.body;
     let document: Document = self.ask(request, &mut budget).await?;
@@ -269,15 +271,15 @@ impl Artifacts {
       })
   }
 
-  /// A token with which `app` can register services in the workspace, for `ttl`.
+  /// Makes a token with which `app` can register services in the workspace, for `ttl`.
   ///
-  /// Nothing less can: a token that may only read connects, but registers nothing. It may change the
-  /// workspace too. It does not work in other workspaces, and makes no other tokens, except where the
-  /// workspace names the e-mail address of our own token among its owners.
+  /// The token may change the workspace too: one that may only read can connect, but not register. It
+  /// does not work in other workspaces and makes no other tokens, unless the workspace names the e-mail
+  /// address of our own token among its owners.
   ///
   /// # Errors
-  /// When there is no token to make it with or the server refuses, and when what it makes would
-  /// administer the whole server.
+  /// When there is no token to make it with, the server refuses, or the token would administer the whole
+  /// server.
   pub async fn token_for(&self, app: &str, ttl: Duration) -> Result<Secret, ArtifactsError> {
     if self.token.is_none() {
       return Err(ArtifactsError::NoToken);
@@ -288,7 +290,7 @@ impl Artifacts {
     let url = self.url(&[workspace, "services", "ws", "generate_token"]);
     let shown = url.to_string();
     let request = self.http.post(url).json(&json!({"config": {
-      // Not left to the server: it would take the workspace of our own token.
+      // By default the server would take the workspace of our own token.
       "workspace": workspace,
       "permission": "read_write",
       // Zero would mean the server's default.
@@ -339,8 +341,8 @@ impl Artifacts {
         ("pagination", "true"),
         ("limit", &limit),
         ("offset", &listing.items.to_string()),
-        // The default, but named: the server's cache takes paged and plain listings for the same
-        // when their other parameters are equal, and those who ask for plain ones leave it out.
+        // The default, but written out: the server's cache confuses paged and plain listings whose other
+        // parameters are equal, and clients that ask for plain ones leave it out.
         ("order_by", "id"),
         ("no_cache", "true"),
         ("silent", "true"),
@@ -364,7 +366,7 @@ impl Artifacts {
     }
   }
 
-  /// Sends a request, again if that may help, and takes what the answer costs from `budget`.
+  /// Sends a request, again if that may help, and takes the size of the answer from `budget`.
   async fn ask<T: DeserializeOwned>(
     &self,
     request: RequestBuilder,
@@ -399,7 +401,7 @@ impl Artifacts {
     let url = shown(request.url());
     let failed = |error: reqwest::Error| self.failure(&url, &error);
     let Some(request) = request.try_clone() else {
-      // Only a streamed body cannot be sent twice.
+      // Only a request with a streamed body cannot be sent twice.
       return Err(ArtifactsError::Setting(
         "a request was not repeatable".into(),
       ));
@@ -447,7 +449,7 @@ impl Artifacts {
     }
   }
 
-  /// What an error answer says: the server's `detail`, where a redirection leads, else nothing.
+  /// Text of an error answer: the server's `detail`, or the target of a redirection.
   async fn detail(&self, response: Response) -> String {
     if response.status().is_redirection() {
       let target = response.headers().get(header::LOCATION);
@@ -491,7 +493,7 @@ impl ArtifactsError {
   }
 }
 
-/// One look at all pages of a collection.
+/// One pass over all pages of a collection.
 #[derive(Default)]
 struct Listing {
   apps: Vec<Artifact>,
@@ -502,7 +504,7 @@ struct Listing {
 }
 
 impl Listing {
-  /// Adds a page. Whether there are more.
+  /// Adds a page. Returns whether there are more.
   fn take(&mut self, page: Page) -> bool {
     let ended = page.items.is_empty();
     self.totals_differ |= self.items > 0 && page.total != self.total;
@@ -520,7 +522,7 @@ impl Listing {
     !self.totals_differ && self.items == self.total
   }
 
-  /// Nothing came or went between two pages, as far as one can tell.
+  /// Whether nothing was added or removed between two pages, as far as can be told.
   fn is_steady(&self) -> bool {
     self.is_complete() && self.ids.len() == self.items
   }
@@ -539,9 +541,9 @@ struct Document {
   #[serde(rename = "type")]
   kind: Option<String>,
   parent_id: Option<String>,
-  /// Read later: what one publisher writes must not hide the other apps.
+  /// Parsed later: a manifest that one publisher got wrong must not hide the other apps.
   manifest: Option<Box<RawValue>>,
-  /// Empty while nothing but a draft exists.
+  /// Empty while there is only a draft.
   versions: Option<Vec<Version>>,
 }
 
@@ -551,7 +553,7 @@ struct Version {
 }
 
 impl Document {
-  /// The app, if it is one and published.
+  /// The app; `None` if it is not one, or not published.
   fn published(self) -> Option<Artifact> {
     let last = self.versions?.pop()?;
     if self.kind.as_deref() != Some(APP_TYPE) {
@@ -567,7 +569,7 @@ impl Document {
       skip("has a manifest that cannot be read");
       return None;
     };
-    // The time of the last change is no help: drafts move it, and two changes may share a second.
+    // Not the time of the last change: drafts move it, and two changes may share a second.
     let digest = Sha256::digest(manifest.to_string());
     let digest: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     Some(Artifact {
@@ -586,7 +588,7 @@ fn split_id(id: &str) -> Option<(&str, &str)> {
     .filter(|(workspace, alias)| is_segment(workspace) && is_segment(alias))
 }
 
-/// Whether it stays what it is as one segment of a URL's path.
+/// Whether a text is unchanged as one segment of a URL's path.
 fn is_segment(text: &str) -> bool {
   !matches!(text, "" | "." | "..")
     && !text.contains(['/', '\\'])
@@ -597,8 +599,8 @@ fn is_token(text: &str) -> bool {
   !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Tokens inherit the roles of what they are made from; with the role `admin` a token opens every
-/// workspace, whatever its scope says. Tokens that are no JSON web tokens tell nothing.
+/// Whether a token administers the whole server. Tokens inherit the roles of the token that makes them, and
+/// one with the role `admin` opens every workspace, whatever its scope. `false` if it is no JSON web token.
 fn administers_server(token: &str) -> bool {
   let Some(payload) = token.split('.').nth(1) else {
     return false;
@@ -607,7 +609,7 @@ fn administers_server(token: &str) -> bool {
   let claims = data_url::forgiving_base64::decode_to_vec(base64.as_bytes())
     .ok()
     .and_then(|json| serde_json::from_slice::<serde_json::Map<String, Value>>(&json).ok());
-  // The claim's name has a prefix that each server chooses.
+  // The name of the claim has a prefix that differs between servers.
   claims.unwrap_or_default().iter().any(|(name, value)| {
     let roles = value.as_array().filter(|_| name.ends_with("roles"));
     roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))

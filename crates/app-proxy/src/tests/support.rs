@@ -51,7 +51,7 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
 pub fn route_to(upstream: Upstream) -> Route {
   Route {
     upstream,
-    in_flight: InFlight::new(),
+    in_flight: InFlight::default(),
   }
 }
 

@@ -1,6 +1,6 @@
-//! Text that comes in pieces, cut into lines.
+//! Cuts text that arrives in pieces into lines.
 
-/// Longest line, in bytes; a longer one is cut.
+/// Longest line, in bytes. Longer ones are cut.
 const MAX_LINE: usize = 64 << 10;
 
 #[derive(Default)]
@@ -9,7 +9,7 @@ pub struct LineSplitter {
 }
 
 impl LineSplitter {
-  /// The lines that `text` finishes, without their ends.
+  /// Takes a piece and returns the lines that it finishes, without their ends.
   pub fn push(&mut self, text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for piece in text.split_inclusive('\n') {
@@ -25,7 +25,7 @@ impl LineSplitter {
     lines
   }
 
-  /// What has no end yet, if anything.
+  /// The last line, if it has begun and not ended.
   pub fn finish(self) -> Option<String> {
     (!self.rest.is_empty()).then_some(self.rest)
   }
@@ -43,7 +43,30 @@ impl LineSplitter {
 
 #[cfg(test)]
 mod tests {
+  use proptest::prelude::*;
+
   use super::*;
+
+  proptest! {
+    #[test]
+    fn lines_do_not_depend_on_the_pieces_they_come_in(text in "[a-cé\r\n]{0,40}", cuts in any::<u64>()) {
+      let mut pieces = LineSplitter::default();
+      let mut read = Vec::new();
+      let mut rest = text.as_str();
+      for bit in 0..u64::BITS {
+        let Some(first) = rest.chars().next().filter(|_| cuts >> bit & 1 == 1) else {
+          continue;
+        };
+        let (piece, left) = rest.split_at(first.len_utf8());
+        read.extend(pieces.push(piece));
+        rest = left;
+      }
+      read.extend(pieces.push(rest));
+      read.extend(pieces.finish());
+      let expected: Vec<&str> = text.lines().collect();
+      prop_assert_eq!(read, expected);
+    }
+  }
 
   #[test]
   fn a_line_may_come_in_any_pieces() {

@@ -1,4 +1,4 @@
-//! What a supervisor hears of its instances, and what follows from it.
+//! The events of an app's instances, and what follows from them.
 
 use std::time::Duration;
 
@@ -6,72 +6,71 @@ use chrono::Utc;
 use tokio::time::Instant;
 
 use crate::AppError;
+use crate::instance::End;
 use crate::instance::InstanceEvent;
 use crate::log::Level;
 use crate::restart::Backoff;
-use crate::runner::End;
-use crate::runner::News;
-use crate::runner::Order;
 use crate::runner::Runner;
+use crate::runner::StopLevel;
 use crate::status::AppState;
 use crate::supervisor::READY_TIME;
 use crate::supervisor::Supervisor;
 
 impl Supervisor {
-  pub(super) fn hear(&mut self, number: u64, news: News) {
+  pub(super) fn on_event(&mut self, number: u64, event: InstanceEvent) {
     let Some(runner) = self.runners.get_mut(&number) else {
       return;
     };
-    match news {
-      News::Launched(instance) => runner.instance = Some(instance),
-      News::Said(InstanceEvent::PortTaken { port }) => self.note_port_taken(number, port),
-      News::Said(InstanceEvent::Started) => {
+    match event {
+      InstanceEvent::Launched(instance) => runner.instance = Some(instance),
+      InstanceEvent::PortTaken { port } => self.note_port_taken(number, port),
+      InstanceEvent::Started => {
         runner.started = Some((Instant::now(), Utc::now()));
-        self.runs(number);
+        self.on_running(number);
       }
-      News::Said(InstanceEvent::Listening { upstream, port }) => {
+      InstanceEvent::Listening { upstream, port } => {
         runner.listens(upstream, port);
-        self.runs(number);
-        if self.is_coming(number) {
+        self.on_running(number);
+        if self.is_replacement(number) {
           self.replace();
         }
       }
-      News::Said(InstanceEvent::Finished { code }) => self.finished(number, code),
-      // The runner ends with it.
-      News::Said(InstanceEvent::Ended { .. }) => {}
-      News::Gone(end) => self.gone(number, end),
+      InstanceEvent::Finished { code } => self.on_finished(number, code),
+      InstanceEvent::Ended(end) => self.on_ended(number, end),
     }
   }
 
-  fn is_coming(&self, number: u64) -> bool {
+  fn is_replacement(&self, number: u64) -> bool {
     self
-      .coming
+      .replacement
       .as_ref()
-      .is_some_and(|coming| coming.number == number)
+      .is_some_and(|replacement| replacement.number == number)
   }
 
-  fn runs(&mut self, number: u64) {
+  fn on_running(&mut self, number: u64) {
     let waited_for = matches!(self.state, AppState::Starting | AppState::Restarting);
     if self.serving == Some(number) && waited_for {
       self.log.note(number, Level::Info, "started");
-      self.become_state(AppState::Running, None, None);
+      self.set_state(AppState::Running, None, None);
     }
-    if let Some(coming) = self
-      .coming
+    if let Some(replacement) = self
+      .replacement
       .as_mut()
-      .filter(|coming| coming.number == number)
+      .filter(|replacement| replacement.number == number)
     {
-      coming.serves_at.get_or_insert(Instant::now() + READY_TIME);
+      replacement
+        .serves_at
+        .get_or_insert(Instant::now() + READY_TIME);
     }
   }
 
-  /// The main program has ended, its process lives.
-  fn finished(&mut self, number: u64, code: i32) {
+  /// The main program has ended; its process lives on.
+  fn on_finished(&mut self, number: u64, code: i32) {
     let reason = format!("the program ended with code {code}");
-    if self.is_coming(number) {
+    if self.is_replacement(number) {
       if code != 0 {
-        let error = AppError::Host(self.did_not_come(&reason));
-        return self.coming_failed(error);
+        let error = AppError::Host(self.not_reloaded(&reason));
+        return self.replacement_failed(error);
       }
       self.replace();
     }
@@ -84,36 +83,36 @@ impl Supervisor {
       self.restart(reason, Some(code));
     } else {
       self.log.note(number, Level::Info, reason);
-      self.become_state(AppState::Exited, None, Some(code));
+      self.set_state(AppState::Exited, None, Some(code));
     }
   }
 
   /// The process is gone.
-  fn gone(&mut self, number: u64, end: End) {
+  fn on_ended(&mut self, number: u64, end: End) {
     self.log.end_instance(number);
     let (reason, code, error, hopeless) = match end {
       End::Ended { reason, code } => {
-        let error = AppError::Host(self.did_not_come(&reason));
+        let error = AppError::Host(self.not_reloaded(&reason));
         (reason, code, error, false)
       }
       End::Refused(error) => {
-        // What is not allowed or makes no sense does not come right by trying again.
+        // Trying again does not help against what is not allowed or makes no sense.
         let hopeless = matches!(error, AppError::Invalid(_) | AppError::Forbidden(_));
         (error.to_string(), None, error, hopeless)
       }
     };
-    if self.is_coming(number) {
-      self.coming_failed(error);
+    if self.is_replacement(number) {
+      self.replacement_failed(error);
     } else if self.serving == Some(number) {
       let listened = self
         .runners
         .get(&number)
         .is_some_and(|runner| runner.route.is_some());
       if self.state == AppState::Failed {
-        // Why was told when the program ended.
+        // The reason was noted when the program ended.
         self.log.note(number, Level::Info, reason);
       } else if self.state == AppState::Exited && (!listened || code == Some(0)) {
-        // Its program had done its work; the process was only kept for code to be executed in.
+        // Its program had ended well; the process was kept only to execute code in it.
         self.log.note(number, Level::Info, reason);
       } else {
         self.failed(reason, code, hopeless);
@@ -125,7 +124,7 @@ impl Supervisor {
     self.runners.remove(&number);
   }
 
-  fn did_not_come(&self, reason: &str) -> String {
+  fn not_reloaded(&self, reason: &str) -> String {
     format!(
       "app {} was not reloaded, it goes on as before: {reason}",
       self.id
@@ -145,37 +144,37 @@ impl Supervisor {
 
   // ------------------------------------------------------------ changes
 
-  /// What was coming serves from now on; what served finishes its requests and ends.
+  /// The replacement serves from now on; what served finishes its requests and stops.
   pub(super) fn replace(&mut self) {
-    let Some(coming) = self.coming.take() else {
+    let Some(replacement) = self.replacement.take() else {
       return;
     };
-    let old = self.serving.replace(coming.number);
+    let old = self.serving.replace(replacement.number);
     if let Some(runner) = old.and_then(|n| self.runners.get(&n)) {
-      runner.order(Order::Drain);
+      runner.stop(StopLevel::Drain);
     }
-    self.spec = coming.spec;
+    self.spec = replacement.spec;
     self.backoff = Backoff::default();
     self
       .log
-      .note(coming.number, Level::Info, "serves from now on");
-    self.become_state(AppState::Running, None, None);
-    self.answers.push((coming.answer, Ok(())));
+      .note(replacement.number, Level::Info, "serves from now on");
+    self.set_state(AppState::Running, None, None);
+    self.replies.push((replacement.reply, Ok(())));
   }
 
-  fn coming_failed(&mut self, error: AppError) {
-    let Some(coming) = self.coming.take() else {
+  fn replacement_failed(&mut self, error: AppError) {
+    let Some(replacement) = self.replacement.take() else {
       return;
     };
-    if let Some(runner) = self.runners.get(&coming.number) {
-      runner.order(Order::Kill);
+    if let Some(runner) = self.runners.get(&replacement.number) {
+      runner.stop(StopLevel::Kill);
     }
     self
       .log
-      .note(coming.number, Level::Error, error.to_string());
-    self.answers.push((coming.answer, Err(error)));
+      .note(replacement.number, Level::Error, error.to_string());
+    self.replies.push((replacement.reply, Err(error)));
     if self.serving.is_none() {
-      // What served has failed meanwhile, and relied on this one.
+      // The instance that served has failed meanwhile, and this one was to take over.
       let reason = self.reason.take().unwrap_or_default();
       self.failed(reason, self.exit_code, false);
     }
@@ -190,7 +189,7 @@ impl Supervisor {
         Level::Error,
         reason.as_str(),
       );
-      self.become_state(AppState::Failed, Some(reason), code);
+      self.set_state(AppState::Failed, Some(reason), code);
     }
   }
 
@@ -199,7 +198,7 @@ impl Supervisor {
     let old = number.and_then(|n| self.runners.get(&n));
     let uptime = old.map_or(Duration::ZERO, Runner::uptime);
     if let Some(runner) = old {
-      runner.order(Order::Kill);
+      runner.stop(StopLevel::Kill);
     }
     let level = if code == Some(0) {
       Level::Info
@@ -207,7 +206,7 @@ impl Supervisor {
       Level::Error
     };
     let number = number.unwrap_or(self.number);
-    if self.coming.is_some() {
+    if self.replacement.is_some() {
       self.log.note(
         number,
         level,
@@ -223,15 +222,10 @@ impl Supervisor {
         format!("{reason}; it is started again in {delay:?}"),
       );
     }
-    self.become_state(AppState::Restarting, Some(reason), code);
+    self.set_state(AppState::Restarting, Some(reason), code);
   }
 
-  pub(super) fn become_state(
-    &mut self,
-    state: AppState,
-    reason: Option<String>,
-    code: Option<i32>,
-  ) {
+  pub(super) fn set_state(&mut self, state: AppState, reason: Option<String>, code: Option<i32>) {
     if self.state != state {
       self.since = Utc::now();
       tracing::debug!(app = %self.id, ?state, reason, "app");

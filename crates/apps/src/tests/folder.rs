@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::folder::RefusedApp;
 use crate::folder::read;
+use crate::script;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
 use crate::spec::Source;
@@ -68,6 +69,25 @@ fn folders_and_files_are_apps_and_the_rest_is_passed_over() {
   assert_eq!(apps[1].entry, Entry::Script("1".into()));
   assert_eq!(apps[3].source, Source::File(dir.join("d.py")));
   assert_eq!(apps[3].folder, None);
+}
+
+#[test]
+fn every_kind_of_program_that_an_entry_may_be_is_an_app_by_itself_and_as_main() {
+  for (extension, language) in script::EXTENSIONS {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(&dir.path().join(format!("single.{extension}")), "1");
+    write(&dir.path().join(format!("whole/main.{extension}")), "1");
+    let manifest = json!({"entry": format!("x.{extension}")}).to_string();
+    write(&dir.path().join("written/app.json"), &manifest);
+    write(&dir.path().join(format!("written/x.{extension}")), "1");
+    let read: Vec<_> = read(dir.path())
+      .into_iter()
+      .map(|app| app.expect("an app").manifest)
+      .map(|manifest| (manifest.id.to_string(), manifest.lang))
+      .collect();
+    let expected = ["single", "whole", "written"].map(|id| (id.to_owned(), language));
+    assert_eq!(read, expected, "{extension}");
+  }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::AppError;
 use crate::AppId;
+use crate::instance::End;
 use crate::instance::Instance;
 use crate::instance::InstanceEvent;
 use crate::instance::Launch;
@@ -160,10 +161,7 @@ impl Process {
   }
 
   pub fn dies(&self, reason: &str) {
-    self.send(InstanceEvent::Ended {
-      reason: reason.to_owned(),
-      code: None,
-    });
+    self.send(InstanceEvent::Ended(End::because(reason)));
   }
 
   /// Makes it ignore that it shall stop.
@@ -212,10 +210,8 @@ impl Instance for PlayedInstance {
     if self.stubborn.load(Ordering::Relaxed) {
       tokio::time::sleep(grace).await;
     }
-    let reason = "was stopped".to_owned();
-    let _ = self
-      .events
-      .try_send(InstanceEvent::Ended { reason, code: None });
+    let end = End::because("was stopped");
+    let _ = self.events.try_send(InstanceEvent::Ended(end));
   }
 
   fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {

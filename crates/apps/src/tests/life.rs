@@ -338,7 +338,10 @@ async fn nothing_can_be_asked_of_an_app_that_is_closed() {
   app.close().await;
   assert_eq!(app.status().state, AppState::Stopped);
   assert!(process.is_told_to_stop());
-  assert_eq!(app.start().await, Err(AppError::NotFound(app.id.clone())));
+  assert_eq!(
+    app.start().await,
+    Err(AppError::NotFound(app.id.to_string()))
+  );
   assert!(app.upstream(seconds(1)).await.is_err());
 }
 

@@ -2,6 +2,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use access::Caller;
+use access::Classified;
+use access::ErrorKind;
+use access::Right;
+use access::Scope;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,7 +16,9 @@ use crate::AppError;
 use crate::AppId;
 use crate::instance::InstanceEvent;
 use crate::manager::AppManager;
+use crate::spec::AppSpec;
 use crate::spec::Entry;
+use crate::spec::Source;
 use crate::status::AppState;
 use crate::tests::GRACE;
 use crate::tests::becomes;
@@ -30,7 +37,11 @@ fn manager(max_count: usize) -> (Arc<AppManager>, Processes, TempDir) {
 
 fn manager_in(data: &Path, max_count: usize) -> (Arc<AppManager>, Processes) {
   let (launcher, processes) = instance::processes();
-  (AppManager::new(launcher, data, max_count), processes)
+  (AppManager::new(launcher, data, max_count, None), processes)
+}
+
+fn operator() -> Caller {
+  Caller::operator()
 }
 
 fn script(id: &str) -> Value {
@@ -58,20 +69,16 @@ async fn apps_of_a_folder_start_together_and_those_that_never_start_harm_none() 
   runs.starts();
   assert_eq!(
     manager
-      .get(&runs.app)
+      .find(&runs.app)
       .expect("is there")
       .settled()
       .await
       .state,
     AppState::Running
   );
-  let listed: Vec<String> = manager
-    .list()
-    .iter()
-    .map(|app| app.id.to_string())
-    .collect();
+  let listed: Vec<String> = manager.all().iter().map(|app| app.id.to_string()).collect();
   assert_eq!(listed, ["a", "b", "c"]);
-  let refused = manager.refused();
+  let refused = manager.all_refused();
   assert_eq!(refused.len(), 1);
   assert_eq!(refused[0].id(), Some(id("broken")));
   assert!(
@@ -92,14 +99,17 @@ async fn ids_ports_and_the_number_of_apps_are_kept() {
   assert!(matches!(&error, AppError::Conflict(text) if text.contains("9000 is the port of app a")));
   manager.add(spec_of(&script("b"))).expect("adds");
   let error = manager
-    .reload(&id("b"), Some(with_port("b")))
+    .replace(
+      &manager.find(&id("b")).expect("is there"),
+      Some(with_port("b")),
+    )
     .await
     .expect_err("port");
   assert!(error.to_string().contains("app a"), "{error}");
   let error = manager.add(spec_of(&script("c"))).err().expect("too many");
   assert!(matches!(&error, AppError::LimitReached(text) if text.contains("APPS_MAX_COUNT")));
-  manager.delete(&id("a")).await.expect("deletes");
-  assert!(manager.get(&id("a")).is_err());
+  manager.delete(&operator(), "a").await.expect("deletes");
+  assert!(manager.find(&id("a")).is_err());
   manager.add(with_port("c")).expect("adds");
 }
 
@@ -133,21 +143,24 @@ async fn a_taken_port_is_told_with_the_app_that_holds_it() {
 async fn posted_apps_outlive_the_server_until_they_are_deleted() {
   let (manager, mut processes, data) = manager(9);
   manager
-    .create(written(&script("a")))
+    .create(&operator(), written(&script("a")))
     .await
     .expect("creates");
   manager
-    .create(written(&script("b")))
+    .create(&operator(), written(&script("b")))
     .await
     .expect("creates");
   let error = manager
-    .create(written(&script("a")))
+    .create(&operator(), written(&script("a")))
     .await
     .err()
     .expect("exists");
   assert_eq!(error, AppError::Exists(id("a")));
   let error = manager
-    .create(written(&json!({"id": "f", "entry": "main.ts"})))
+    .create(
+      &operator(),
+      written(&json!({"id": "f", "entry": "main.ts"})),
+    )
     .await;
   assert!(
     error
@@ -157,17 +170,20 @@ async fn posted_apps_outlive_the_server_until_they_are_deleted() {
       .starts_with("entry: ")
   );
   let _first = processes.next().await;
-  manager.delete(&id("b")).await.expect("deletes");
+  manager.delete(&operator(), "b").await.expect("deletes");
   manager.shut_down().await;
   assert!(
-    manager.create(written(&script("c"))).await.is_err(),
+    manager
+      .create(&operator(), written(&script("c")))
+      .await
+      .is_err(),
     "the server is shutting down"
   );
 
   let (manager, mut processes) = manager_in(data.path(), 9);
   manager.load_posted().await;
   assert_eq!(processes.next().await.app, id("a"));
-  assert_eq!(manager.list().len(), 1);
+  assert_eq!(manager.all().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,12 +193,12 @@ async fn a_posted_app_that_cannot_be_read_again_is_listed_and_can_be_deleted() {
   fs::create_dir_all(&kept).expect("makes");
   fs::write(kept.join("manifest.json"), "{").expect("writes");
   manager.load_posted().await;
-  assert_eq!(manager.refused()[0].id(), Some(id("a")));
-  manager.delete(&id("a")).await.expect("deletes");
-  assert!(manager.refused().is_empty() && !kept.exists());
+  assert_eq!(manager.all_refused()[0].id(), Some(id("a")));
+  manager.delete(&operator(), "a").await.expect("deletes");
+  assert!(manager.all_refused().is_empty() && !kept.exists());
   assert_eq!(
-    manager.delete(&id("a")).await,
-    Err(AppError::NotFound(id("a")))
+    manager.delete(&operator(), "a").await,
+    Err(AppError::NotFound("a".into()))
   );
   processes.none_within(seconds(1)).await;
 }
@@ -192,12 +208,12 @@ async fn an_app_that_cannot_be_kept_on_disk_is_not_made() {
   let (manager, mut processes, data) = manager(9);
   fs::write(data.path().join("apps"), "in the way").expect("writes");
   let error = manager
-    .create(written(&script("a")))
+    .create(&operator(), written(&script("a")))
     .await
     .err()
     .expect("cannot be written");
   assert!(matches!(&error, AppError::Host(text) if text.contains("app a cannot be kept")));
-  assert!(manager.list().is_empty());
+  assert!(manager.all().is_empty());
   processes.none_within(seconds(1)).await;
 }
 
@@ -205,7 +221,7 @@ async fn an_app_that_cannot_be_kept_on_disk_is_not_made() {
 async fn a_posted_app_is_updated_in_memory_and_on_disk() {
   let (manager, mut processes, data) = manager(9);
   let app = manager
-    .create(written(&script("a")))
+    .create(&operator(), written(&script("a")))
     .await
     .expect("creates");
   processes.next().await.starts();
@@ -213,7 +229,7 @@ async fn a_posted_app_is_updated_in_memory_and_on_disk() {
   let updating = tokio::spawn({
     let manager = manager.clone();
     let new = json!({"startup_script": "2", "env": {"A": "b"}});
-    async move { manager.update(&id("a"), written(&new)).await }
+    async move { manager.update(&operator(), "a", written(&new)).await }
   });
   processes.next().await.starts();
   updating.await.expect("joins").expect("updates");
@@ -232,11 +248,11 @@ async fn reloading_an_app_of_a_folder_reads_it_again() {
   write(json!({"startup_script": "1"})).expect("writes");
   manager.load_folder(apps.clone()).await;
   processes.next().await.starts();
-  manager.get(&id("a")).expect("is there").settled().await;
+  manager.find(&id("a")).expect("is there").settled().await;
   write(json!({"startup_script": "2", "env": {"A": "b"}})).expect("writes");
   let reloading = tokio::spawn({
     let manager = manager.clone();
-    async move { manager.reload(&id("a"), None).await }
+    async move { manager.reload(&operator(), "a").await }
   });
   let mut new = processes.next().await;
   assert_eq!(new.spec.entry, Entry::Script("2".into()));
@@ -248,14 +264,22 @@ async fn reloading_an_app_of_a_folder_reads_it_again() {
     (json!({}), "startup_script"),
   ] {
     write(broken).expect("writes");
-    let error = manager.reload(&id("a"), None).await.expect_err("is wrong");
+    let error = manager
+      .reload(&operator(), "a")
+      .await
+      .err()
+      .expect("is wrong");
     assert!(error.to_string().contains(told), "{error}");
   }
   fs::remove_dir_all(apps.join("a")).expect("removes");
-  let error = manager.reload(&id("a"), None).await.expect_err("is gone");
+  let error = manager
+    .reload(&operator(), "a")
+    .await
+    .err()
+    .expect("is gone");
   assert!(error.to_string().contains("no app at"), "{error}");
   assert_eq!(
-    manager.get(&id("a")).expect("is there").status().state,
+    manager.find(&id("a")).expect("is there").status().state,
     AppState::Running
   );
 }
@@ -270,7 +294,11 @@ async fn all_apps_end_together_when_the_server_stops() {
     let mut process = processes.next().await;
     process.is_stubborn();
     process.starts();
-    manager.get(&process.app).expect("is there").settled().await;
+    manager
+      .find(&process.app)
+      .expect("is there")
+      .settled()
+      .await;
   }
   let asked = Instant::now();
   manager.shut_down().await;
@@ -279,10 +307,112 @@ async fn all_apps_end_together_when_the_server_stops() {
     "{:?}",
     asked.elapsed()
   );
-  assert!(manager.list().is_empty());
+  assert!(manager.all().is_empty());
   let error = manager
     .add(spec_of(&script("late")))
     .err()
     .expect("is too late");
   assert_eq!(error.to_string(), "the server is shutting down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_of_a_namespace_learns_nothing_of_apps_and_changes_none() {
+  let (manager, mut processes, _data) = manager(9);
+  manager
+    .create(&operator(), written(&script("a")))
+    .await
+    .expect("creates");
+  processes.next().await.starts();
+  let lab = Caller::of(Scope::Namespace("lab".into()));
+  for id in ["a", "nobody", "lab/nobody"] {
+    for refused in [
+      manager.list(&lab).err(),
+      manager.refused(&lab).err(),
+      manager.get(&lab, id).err(),
+      manager.create(&lab, written(&script("b"))).await.err(),
+      manager.update(&lab, id, written(&script("a"))).await.err(),
+      manager.start(&lab, id).await.err(),
+      manager.stop(&lab, id).await.err(),
+      manager.reload(&lab, id).await.err(),
+      manager.delete(&lab, id).await.err(),
+      manager.execute(&lab, id, "1".into()).err(),
+      manager.update_published(&lab).await.err(),
+    ] {
+      let told = "This is the operator's to do: the token is for the namespace `lab` only";
+      assert_eq!(refused, Some(AppError::Forbidden(told.into())), "{id}");
+    }
+  }
+  processes.none_within(seconds(60)).await;
+  let app = manager.find(&id("a")).expect("is there");
+  assert_eq!(
+    (app.status().state, app.status().instance),
+    (AppState::Running, 1)
+  );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_may_only_look_sees_every_app_and_changes_none() {
+  let (manager, mut processes, _data) = manager(9);
+  manager
+    .create(&operator(), written(&script("a")))
+    .await
+    .expect("creates");
+  processes.next().await.starts();
+  let looker = operator().limited_to(Right::Read);
+  assert_eq!(manager.list(&looker).expect("looks").len(), 1);
+  assert_eq!(manager.get(&looker, "a").expect("looks").id, id("a"));
+  assert_eq!(manager.refused(&looker).expect("looks").len(), 0);
+  for refused in [
+    manager.create(&looker, written(&script("b"))).await.err(),
+    manager
+      .update(&looker, "a", written(&script("a")))
+      .await
+      .err(),
+    manager.start(&looker, "a").await.err(),
+    manager.stop(&looker, "a").await.err(),
+    manager.reload(&looker, "a").await.err(),
+    manager.delete(&looker, "a").await.err(),
+    manager.execute(&looker, "a", "1".into()).err(),
+    manager.update_published(&looker).await.err(),
+  ] {
+    let told = "This token may not do that";
+    assert_eq!(refused, Some(AppError::Forbidden(told.into())));
+  }
+  processes.none_within(seconds(60)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_is_known_by_its_own_id_and_by_that_of_its_artifact() {
+  let (manager, _processes, _data) = manager(9);
+  let published = AppSpec {
+    source: Source::Artifact {
+      id: "lab/shop".into(),
+      version: "v1".into(),
+    },
+    ..spec_of(&script("shop"))
+  };
+  manager.add(published).expect("adds");
+  manager.add(spec_of(&script("other"))).expect("adds");
+  for named in ["shop", "lab/shop"] {
+    assert_eq!(
+      manager.get(&operator(), named).expect("is there").id,
+      id("shop")
+    );
+  }
+  for named in ["shop2", "lab/other", "a b", "../shop"] {
+    let error = manager.get(&operator(), named).err().expect("is none");
+    assert_eq!(error.to_string(), format!("App with ID {named} not found"));
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+  }
+}
+
+#[tokio::test(start_paused = true)]
+async fn published_apps_are_looked_for_only_where_they_are_run() {
+  let (manager, _processes, _data) = manager(9);
+  let error = manager
+    .update_published(&operator())
+    .await
+    .expect_err("are not run");
+  assert_eq!(error.kind(), ErrorKind::Conflict);
+  assert!(error.to_string().contains("--load-apps"), "{error}");
 }

@@ -4,6 +4,8 @@ mod folder;
 mod instance;
 mod life;
 mod manager;
+mod properties;
+mod published;
 mod reload;
 
 use std::sync::Arc;

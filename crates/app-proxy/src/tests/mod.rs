@@ -6,5 +6,7 @@ mod connections;
 mod failures;
 mod heads;
 mod leases;
+mod properties;
+mod retries;
 mod support;
 mod upgrades;

@@ -1,4 +1,4 @@
-//! What an app shows of itself: one value, so that nobody sees half a change.
+//! An app at one moment, as others see it.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::spec::AppSpec;
 use crate::status::AppState;
 use crate::status::AppStatus;
 
-/// What the supervisor shows; all of it changes at one time.
-pub struct Face {
+/// State of an app at one moment. It is replaced as a whole, so that nobody sees half a change.
+pub struct Snapshot {
   pub spec: Arc<AppSpec>,
   pub status: AppStatus,
   pub route: Option<Route>,
   pub instance: Option<Arc<dyn Instance>>,
 }
 
-impl Face {
-  /// Of an app that was never launched.
+impl Snapshot {
+  /// Snapshot of an app that was never launched.
   pub fn new(spec: Arc<AppSpec>) -> Self {
     Self {
       spec,
@@ -40,14 +40,15 @@ impl Face {
     }
   }
 
-  pub fn shows_the_same(&self, other: &Self) -> bool {
+  /// Whether nothing has changed between the two.
+  pub fn is_same_as(&self, other: &Self) -> bool {
     let same_route = match (&self.route, &other.route) {
       (Some(a), Some(b)) => a.is(b),
       (None, None) => true,
       _ => false,
     };
-    let pointer = |face: &Self| {
-      face
+    let pointer = |snapshot: &Self| {
+      snapshot
         .instance
         .as_ref()
         .map(|it| Arc::as_ptr(it).cast::<()>())

@@ -1,8 +1,8 @@
-//! Keeps one app as it is wanted: a task that obeys commands, hears of the app's instances, and after
-//! each of them does what is due and shows how things stand.
+//! Supervises one app: a task that takes commands and the events of the app's instances, and after each
+//! of them does what is due and updates the snapshot that others see.
 //!
-//! At most one instance *serves*: it is the app. Another may be *coming*, to replace it. All others
-//! have been told to end.
+//! At most one instance *serves*: it is the app. Another may be its *replacement*. All others have been
+//! asked to stop.
 
 mod events;
 
@@ -19,32 +19,34 @@ use tokio::time::Instant;
 
 use crate::AppError;
 use crate::AppId;
-use crate::face::Face;
+use crate::instance::InstanceEvent;
 use crate::instance::Launch;
 use crate::instance::Launcher;
 use crate::log::AppLog;
 use crate::log::Level;
 use crate::restart::Backoff;
-use crate::runner::News;
-use crate::runner::NewsSender;
-use crate::runner::Order;
+use crate::runner::EventSender;
 use crate::runner::Runner;
+use crate::runner::StopLevel;
+use crate::snapshot::Snapshot;
 use crate::spec::AppSpec;
 use crate::status::AppState;
+use crate::status::AppStatus;
 
-/// How long an instance that replaces another may run before it listens; then it serves all the same.
+/// How long a replacement may run before it listens. After that it serves anyway.
 const READY_TIME: Duration = Duration::from_secs(10);
 
 /// Finds the app that has declared a port or listens on it.
 pub type PortHolder = Arc<dyn Fn(u16) -> Option<AppId> + Send + Sync>;
 
-pub type Answer = oneshot::Sender<Result<(), AppError>>;
+/// Takes the result of a command.
+pub type Reply = oneshot::Sender<Result<(), AppError>>;
 
 pub enum Command {
   Start,
   /// Stop, at once or gracefully.
-  Stop(Order),
-  /// Start anew, perhaps as something else.
+  Stop(StopLevel),
+  /// Start anew, as this if there is something.
   Reload(Option<Arc<AppSpec>>),
   /// Stop for good.
   Close,
@@ -55,10 +57,10 @@ pub struct Supervisor {
   log: Arc<AppLog>,
   launcher: Arc<dyn Launcher>,
   holder_of: PortHolder,
-  commands: mpsc::Receiver<(Command, Answer)>,
-  news: mpsc::UnboundedReceiver<(u64, News)>,
-  news_sender: NewsSender,
-  face: watch::Sender<Face>,
+  commands: mpsc::Receiver<(Command, Reply)>,
+  events: mpsc::UnboundedReceiver<(u64, InstanceEvent)>,
+  event_sender: EventSender,
+  snapshot: watch::Sender<Snapshot>,
 
   spec: Arc<AppSpec>,
   state: AppState,
@@ -66,28 +68,28 @@ pub struct Supervisor {
   exit_code: Option<i32>,
   since: DateTime<Utc>,
   restarts: u64,
-  /// Of the last instance.
+  /// Number of the last instance.
   number: u64,
   /// Every instance that is not gone.
   runners: BTreeMap<u64, Runner>,
   serving: Option<u64>,
-  coming: Option<Coming>,
+  replacement: Option<Replacement>,
   /// When the next instance is due.
   launch_at: Option<Instant>,
   backoff: Backoff,
-  /// Those who wait until all instances are gone.
-  stopping: Vec<Answer>,
+  /// Replies that are sent once all instances are gone.
+  stopping: Vec<Reply>,
   closing: bool,
-  /// Answers that are sent once the face shows what they tell.
-  answers: Vec<(Answer, Result<(), AppError>)>,
+  /// Replies that are sent once the snapshot shows their results.
+  replies: Vec<(Reply, Result<(), AppError>)>,
 }
 
-/// An instance that is to replace the one that serves.
-struct Coming {
+/// An instance that will replace the one that serves.
+struct Replacement {
   number: u64,
   spec: Arc<AppSpec>,
-  answer: Answer,
-  /// When it serves although it does not listen.
+  reply: Reply,
+  /// When it serves even though it does not listen.
   serves_at: Option<Instant>,
 }
 
@@ -97,19 +99,19 @@ impl Supervisor {
     log: Arc<AppLog>,
     launcher: Arc<dyn Launcher>,
     holder_of: PortHolder,
-    commands: mpsc::Receiver<(Command, Answer)>,
-  ) -> (Self, watch::Receiver<Face>) {
-    let (news_sender, news) = mpsc::unbounded_channel();
-    let (face, shown) = watch::channel(Face::new(spec.clone()));
+    commands: mpsc::Receiver<(Command, Reply)>,
+  ) -> (Self, watch::Receiver<Snapshot>) {
+    let (event_sender, events) = mpsc::unbounded_channel();
+    let (snapshot, receiver) = watch::channel(Snapshot::new(spec.clone()));
     let supervisor = Self {
       id: spec.manifest.id.clone(),
       log,
       launcher,
       holder_of,
       commands,
-      news,
-      news_sender,
-      face,
+      events,
+      event_sender,
+      snapshot,
       spec,
       state: AppState::Starting,
       reason: None,
@@ -119,32 +121,32 @@ impl Supervisor {
       number: 0,
       runners: BTreeMap::new(),
       serving: None,
-      coming: None,
+      replacement: None,
       launch_at: Some(Instant::now()),
       backoff: Backoff::default(),
       stopping: Vec::new(),
       closing: false,
-      answers: Vec::new(),
+      replies: Vec::new(),
     };
-    (supervisor, shown)
+    (supervisor, receiver)
   }
 
   pub async fn run(mut self) {
     loop {
-      self.do_what_is_due();
-      self.show();
+      self.do_due();
+      self.update_snapshot();
       if self.closing && self.runners.is_empty() {
         break;
       }
-      let alarm = self.alarm();
+      let deadline = self.deadline();
       tokio::select! {
         biased;
         command = self.commands.recv(), if !self.closing => match command {
-          Some((command, answer)) => self.obey(command, answer),
-          None => self.stop(Order::Stop, None, true),
+          Some((command, reply)) => self.on_command(command, reply),
+          None => self.stop(StopLevel::Stop, None, true),
         },
-        () = tokio::time::sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
-        Some((number, news)) = self.news.recv() => self.hear(number, news),
+        () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+        Some((number, event)) = self.events.recv() => self.on_event(number, event),
       }
     }
     self.log.close();
@@ -152,31 +154,37 @@ impl Supervisor {
 
   // ------------------------------------------------------------ time
 
-  /// Whether an instance that must be gone before the next is launched is still there.
+  /// Whether the next launch still has to wait for an instance that is stopping.
   fn is_blocked(&self) -> bool {
     self.runners.values().any(Runner::is_ending)
   }
 
-  fn alarm(&self) -> Option<Instant> {
+  fn deadline(&self) -> Option<Instant> {
     let launch = self.launch_at.filter(|_| !self.is_blocked());
-    let serves = self.coming.as_ref().and_then(|coming| coming.serves_at);
+    let serves = self
+      .replacement
+      .as_ref()
+      .and_then(|replacement| replacement.serves_at);
     launch.into_iter().chain(serves).min()
   }
 
-  fn do_what_is_due(&mut self) {
+  fn do_due(&mut self) {
     let now = Instant::now();
     if self.runners.is_empty() && !self.stopping.is_empty() {
       if self.launch_at.is_none() {
-        self.become_state(AppState::Stopped, None, None);
+        self.set_state(AppState::Stopped, None, None);
       }
-      let stopped = self.stopping.drain(..).map(|answer| (answer, Ok(())));
-      self.answers.extend(stopped);
+      let stopped = self.stopping.drain(..).map(|reply| (reply, Ok(())));
+      self.replies.extend(stopped);
     }
     if self.launch_at.is_some_and(|at| at <= now) && !self.is_blocked() {
       self.launch_at = None;
       self.serving = Some(self.launch(self.spec.clone()));
     }
-    let serves_at = self.coming.as_ref().and_then(|coming| coming.serves_at);
+    let serves_at = self
+      .replacement
+      .as_ref()
+      .and_then(|replacement| replacement.serves_at);
     if serves_at.is_some_and(|at| at <= now) {
       self.replace();
     }
@@ -190,14 +198,14 @@ impl Supervisor {
       spec,
       log: self.log.clone(),
     };
-    let runner = Runner::start(launch, self.launcher.clone(), self.news_sender.clone());
+    let runner = Runner::start(launch, self.launcher.clone(), self.event_sender.clone());
     self.runners.insert(self.number, runner);
     self.number
   }
 
   // ------------------------------------------------------------ commands
 
-  fn obey(&mut self, command: Command, answer: Answer) {
+  fn on_command(&mut self, command: Command, reply: Reply) {
     match command {
       Command::Start => {
         let runs =
@@ -205,39 +213,39 @@ impl Supervisor {
         if !runs {
           self.start_anew();
         }
-        self.answers.push((answer, Ok(())));
+        self.replies.push((reply, Ok(())));
       }
-      Command::Stop(order) => self.stop(order, Some(answer), false),
-      Command::Close => self.stop(Order::Stop, Some(answer), true),
-      Command::Reload(spec) => self.reload(spec, answer),
+      Command::Stop(level) => self.stop(level, Some(reply), false),
+      Command::Close => self.stop(StopLevel::Stop, Some(reply), true),
+      Command::Reload(spec) => self.reload(spec, reply),
     }
   }
 
-  /// Ends what there is, then starts from the beginning.
+  /// Stops what runs, then starts from the beginning.
   fn start_anew(&mut self) {
-    self.dismiss_coming("it was started anew");
+    self.cancel_replacement("it was started anew");
     if let Some(runner) = self.serving.take().and_then(|n| self.runners.get(&n)) {
-      runner.order(Order::Stop);
+      runner.stop(StopLevel::Stop);
     }
     self.backoff = Backoff::default();
     self.launch_at = Some(Instant::now());
-    self.become_state(AppState::Starting, None, None);
+    self.set_state(AppState::Starting, None, None);
   }
 
-  fn stop(&mut self, order: Order, answer: Option<Answer>, closing: bool) {
-    self.dismiss_coming("it was stopped");
+  fn stop(&mut self, level: StopLevel, reply: Option<Reply>, closing: bool) {
+    self.cancel_replacement("it was stopped");
     for runner in self.runners.values() {
-      runner.order(order);
+      runner.stop(level);
     }
     self.serving = None;
     self.launch_at = None;
     self.closing = closing;
-    self.stopping.extend(answer);
+    self.stopping.extend(reply);
   }
 
-  fn reload(&mut self, spec: Option<Arc<AppSpec>>, answer: Answer) {
+  fn reload(&mut self, spec: Option<Arc<AppSpec>>, reply: Reply) {
     let spec = spec.unwrap_or_else(|| self.spec.clone());
-    self.dismiss_coming("it was reloaded again");
+    self.cancel_replacement("it was reloaded again");
     if self.can_overlap(&spec) {
       let number = self.launch(spec.clone());
       self.log.note(
@@ -245,20 +253,20 @@ impl Supervisor {
         Level::Info,
         "a new instance starts, to replace the one that serves",
       );
-      self.coming = Some(Coming {
+      self.replacement = Some(Replacement {
         number,
         spec,
-        answer,
+        reply,
         serves_at: None,
       });
     } else {
       self.spec = spec;
       self.start_anew();
-      self.answers.push((answer, Ok(())));
+      self.replies.push((reply, Ok(())));
     }
   }
 
-  /// Two instances may run side by side when requests come through the engine alone.
+  /// Whether two instances may run side by side: where requests come through the engine alone.
   fn can_overlap(&self, spec: &AppSpec) -> bool {
     let Some(runner) = self.serving.and_then(|n| self.runners.get(&n)) else {
       return false;
@@ -267,29 +275,29 @@ impl Supervisor {
     self.state == AppState::Running && runner.route.is_some() && runner.port.or(declared).is_none()
   }
 
-  fn dismiss_coming(&mut self, why: &str) {
-    if let Some(coming) = self.coming.take() {
-      if let Some(runner) = self.runners.get(&coming.number) {
-        runner.order(Order::Kill);
+  fn cancel_replacement(&mut self, why: &str) {
+    if let Some(replacement) = self.replacement.take() {
+      if let Some(runner) = self.runners.get(&replacement.number) {
+        runner.stop(StopLevel::Kill);
       }
       let message = format!("app {} was not reloaded: {why}", self.id);
       self
-        .answers
-        .push((coming.answer, Err(AppError::Conflict(message))));
+        .replies
+        .push((replacement.reply, Err(AppError::Conflict(message))));
     }
   }
 
-  // ------------------------------------------------------------ what others see
+  // ------------------------------------------------------------ snapshot
 
-  fn show(&mut self) {
+  fn update_snapshot(&mut self) {
     let runner = self.serving.and_then(|n| self.runners.get(&n));
     let route = runner
       .filter(|_| self.state != AppState::Failed)
       .and_then(|runner| runner.route.clone());
     let instance = runner.and_then(|runner| runner.instance.clone());
-    let face = Face {
+    let snapshot = Snapshot {
       spec: self.spec.clone(),
-      status: super::AppStatus {
+      status: AppStatus {
         state: self.state,
         reason: self.reason.clone(),
         exit_code: self.exit_code,
@@ -306,15 +314,15 @@ impl Supervisor {
       route,
       instance,
     };
-    self.face.send_if_modified(|shown| {
-      let changed = !shown.shows_the_same(&face);
+    self.snapshot.send_if_modified(|current| {
+      let changed = !current.is_same_as(&snapshot);
       if changed {
-        *shown = face;
+        *current = snapshot;
       }
       changed
     });
-    for (answer, result) in self.answers.drain(..) {
-      let _ = answer.send(result);
+    for (reply, result) in self.replies.drain(..) {
+      let _ = reply.send(result);
     }
   }
 }

@@ -1,4 +1,4 @@
-//! What an app says and what happens to it: a bounded log that readers replay and follow.
+//! The bounded log of an app: its output and what happens to it. Readers replay and follow it.
 
 mod lines;
 
@@ -15,16 +15,17 @@ use kernel_protocol::StreamName;
 use kernels::log_budget::LogAccount;
 use kernels::log_budget::LogBudget;
 use serde::Serialize;
+use serde::Serializer;
 use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use self::lines::LineSplitter;
 
-/// Most entries kept of an app.
+/// Most entries of one app.
 const MAX_ENTRIES: usize = 10_000;
-/// What they may take of memory together.
+/// Most memory for the entries of one app.
 const MAX_BYTES: usize = 4 << 20;
-/// The name that the logs of apps are accounted under; no namespace has such a one.
+/// Name under which logs of apps are accounted. No namespace has a colon in its name.
 const APPS: &str = "apps:";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
@@ -36,7 +37,7 @@ pub enum Level {
   Error,
 }
 
-/// Who said it.
+/// Where a line comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogStream {
@@ -46,18 +47,24 @@ pub enum LogStream {
   Engine,
 }
 
-/// One line.
+/// One line of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LogEntry {
-  /// Counts the app's entries, from 1.
+  /// Number of the entry, counted from 1.
   pub seq: u64,
+
+  #[serde(serialize_with = "timestamp")]
   pub time: DateTime<Utc>,
   pub level: Level,
   pub stream: LogStream,
-  /// Without its newline.
+  /// The line, without its newline.
   pub text: String,
-  /// The instance it is from, or about.
+  /// Number of the instance that it is from, or about.
   pub instance: u64,
+}
+
+fn timestamp<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+  serializer.serialize_str(&access::timestamp(*time))
 }
 
 pub struct AppLog {
@@ -70,17 +77,17 @@ pub struct AppLog {
 struct Ring {
   entries: VecDeque<Arc<LogEntry>>,
   bytes: usize,
-  /// Of the last entry.
+  /// Number of the last entry.
   seq: u64,
-  /// Lines that are not finished.
+  /// Lines that have begun and not ended.
   unfinished: HashMap<(u64, LogStream), LineSplitter>,
   closed: bool,
 }
 
 impl AppLog {
-  /// An empty log, that takes its memory there.
+  /// Makes an empty log that takes its memory from `budget`.
   pub fn new(budget: &Arc<LogBudget>) -> Self {
-    // Apps are nobody's in particular: all of them share one namespace's part.
+    // Apps belong to no namespace: all of them share the part of one.
     let owner = budget.owner(Some(APPS), MAX_BYTES);
     Self {
       ring: Mutex::default(),
@@ -89,7 +96,7 @@ impl AppLog {
     }
   }
 
-  /// Takes a piece of what an instance wrote; a line is an entry once it is finished.
+  /// Takes a piece of an instance's output. A line becomes an entry once it is finished.
   pub fn output(&self, instance: u64, stream: StreamName, text: &str) {
     let stream = match stream {
       StreamName::Stdout => LogStream::Stdout,
@@ -105,7 +112,7 @@ impl AppLog {
     self.changed.notify_waiters();
   }
 
-  /// Notes something about an instance.
+  /// Adds a note about an instance.
   pub fn note(&self, instance: u64, level: Level, text: impl Into<String>) {
     let text: String = text.into();
     {
@@ -123,7 +130,7 @@ impl AppLog {
     self.changed.notify_waiters();
   }
 
-  /// Finishes the lines that an instance has begun: it has ended.
+  /// Finishes the lines that an instance has begun, when it has ended.
   pub fn end_instance(&self, instance: u64) {
     {
       let mut ring = self.lock();
@@ -137,7 +144,7 @@ impl AppLog {
     self.changed.notify_waiters();
   }
 
-  /// Ends the log: the app is gone, nothing will come.
+  /// Ends the log of an app that was deleted.
   pub fn close(&self) {
     self.lock().closed = true;
     self.changed.notify_waiters();
@@ -150,15 +157,15 @@ impl AppLog {
     ring.entries.iter().skip(skip).cloned().collect()
   }
 
-  /// The entries after the one with number `seq`, as far as they are kept.
+  /// The entries after number `seq` that are still kept.
   pub fn since(&self, seq: u64) -> Vec<Arc<LogEntry>> {
     let ring = self.lock();
     let skip = ring.index_after(seq);
     ring.entries.iter().skip(skip).cloned().collect()
   }
 
-  /// A reader of everything after the entry with number `seq`, that then follows the log. It holds
-  /// nobody up: what is dropped before it was read is told as a gap.
+  /// Reads everything after entry number `seq`, then follows the log. A slow reader delays no writer: it
+  /// gets a gap in place of entries that were dropped.
   pub fn follow(self: &Arc<Self>, seq: u64) -> LogFollower {
     LogFollower {
       log: self.clone(),
@@ -173,13 +180,13 @@ impl AppLog {
 
 fn level_of(stream: LogStream) -> Level {
   match stream {
-    // Servers say there where they listen, programs what went wrong: nobody can tell.
+    // Servers write there where they listen, programs what went wrong; there is no telling which.
     LogStream::Stderr => Level::Warning,
     LogStream::Stdout | LogStream::Engine => Level::Info,
   }
 }
 
-/// What an entry takes of memory.
+/// Memory that an entry takes, in bytes.
 fn weight(text: &str) -> usize {
   text.len() + size_of::<LogEntry>() + 2 * size_of::<usize>()
 }
@@ -195,7 +202,7 @@ impl Ring {
   ) {
     self.seq += 1;
     let weight = weight(&text);
-    // Nothing that is evicted is locked here: only executions are.
+    // The budget evicts executions only, never what is locked here.
     while !account.take(weight) && self.drop_oldest(account) {}
     self.bytes += weight;
     self.entries.push_back(Arc::new(LogEntry {
@@ -213,7 +220,7 @@ impl Ring {
     }
   }
 
-  /// `false` when there is none.
+  /// Drops the oldest entry; `false` if there is none.
   fn drop_oldest(&mut self, account: &LogAccount) -> bool {
     let Some(oldest) = self.entries.pop_front() else {
       return false;
@@ -224,35 +231,36 @@ impl Ring {
     true
   }
 
-  /// Of the number before the oldest entry that is kept.
+  /// Number of the last entry that was dropped.
   fn dropped(&self) -> u64 {
     self.seq - self.entries.len() as u64
   }
 
-  /// Where the entry after number `seq` is.
+  /// Index of the entry after number `seq`.
   fn index_after(&self, seq: u64) -> usize {
     usize::try_from(seq.saturating_sub(self.dropped())).unwrap_or(usize::MAX)
   }
 }
 
-/// What a follower reads.
+/// Item that a follower reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogItem {
   Entry(Arc<LogEntry>),
-  /// So many entries were dropped before they could be read.
+  /// Entries were dropped before they could be read.
   Gap {
     missed: u64,
   },
 }
 
+/// Reader of a log.
 pub struct LogFollower {
   log: Arc<AppLog>,
-  /// Of the last entry that was read.
+  /// Number of the last entry that was read.
   seq: u64,
 }
 
 impl LogFollower {
-  /// The next entry or gap; `None` when the log has ended and all is read.
+  /// Waits for the next entry or gap; `None` if the log has ended and all of it was read.
   pub async fn next(&mut self) -> Option<LogItem> {
     loop {
       let changed = self.log.changed.notified();
@@ -279,6 +287,8 @@ impl LogFollower {
 
 #[cfg(test)]
 mod tests {
+  use serde_json::json;
+
   use super::*;
 
   fn log() -> AppLog {
@@ -309,6 +319,24 @@ mod tests {
     assert_eq!(texts(&log.since(5)), ["watch out", "thr"]);
     assert_eq!(log.since(7).len(), 0);
     assert_eq!(log.since(u64::MAX).len(), 0);
+  }
+
+  #[test]
+  fn times_are_written_with_milliseconds() {
+    let log = log();
+    log.note(1, Level::Info, "now");
+    let entry = log.last(1).remove(0);
+    let entry = LogEntry {
+      time: DateTime::from_timestamp_nanos(1_700_000_000_123_456_789),
+      ..(*entry).clone()
+    };
+    assert_eq!(
+      serde_json::to_value(entry).expect("is JSON"),
+      json!({
+        "seq": 1, "time": "2023-11-14T22:13:20.123Z", "level": "info", "stream": "engine",
+        "text": "now", "instance": 1
+      })
+    );
   }
 
   #[test]
