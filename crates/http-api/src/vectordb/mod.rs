@@ -49,7 +49,7 @@ fn done_now(message: impl Into<String>) -> Json<DoneAt> {
   Json(DoneAt {
     success: true,
     message: message.into(),
-    timestamp: super::kernels::timestamp(chrono::Utc::now()),
+    timestamp: access::timestamp(chrono::Utc::now()),
   })
 }
 
