@@ -33,7 +33,7 @@ use crate::vectordb::parameters;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AddBody {
+pub struct AddDocumentsBody {
   #[serde(default)]
   documents: Vec<NewDocument>,
 }
@@ -57,14 +57,14 @@ pub struct Changed {
 /// Adds documents, in place of those of the same ids: all of them or none. What was answered with 200
 /// outlasts a crash.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
-  params(("id" = String, Path)), request_body = AddBody, responses(
+  params(("id" = String, Path)), request_body = AddDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 502, body = ErrorBody)))]
 pub async fn add(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-  JsonBody(AddBody { documents }): JsonBody<AddBody>,
+  JsonBody(AddDocumentsBody { documents }): JsonBody<AddDocumentsBody>,
 ) -> ApiResult<Json<Changed>> {
   let count = documents.len();
   let added = engine.vectors.add(&caller, &id, documents).await?;
@@ -80,7 +80,7 @@ pub async fn add(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RemoveBody {
+pub struct RemoveDocumentsBody {
   #[serde(default)]
   document_ids: Vec<String>,
   /// Instead of ids: all documents whose metadata it takes.
@@ -89,14 +89,14 @@ pub struct RemoveBody {
 
 /// Removes documents by their ids or by a filter.
 #[utoipa::path(delete, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
-  params(("id" = String, Path)), request_body = RemoveBody, responses(
+  params(("id" = String, Path)), request_body = RemoveDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody)))]
 pub async fn remove(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-  JsonBody(body): JsonBody<RemoveBody>,
+  JsonBody(body): JsonBody<RemoveDocumentsBody>,
 ) -> ApiResult<Json<Changed>> {
   let request = RemoveDocuments {
     ids: body.document_ids,

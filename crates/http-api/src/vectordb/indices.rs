@@ -40,20 +40,20 @@ use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
 use crate::stream::sse_events;
-use crate::vectordb::Done;
-use crate::vectordb::DoneAt;
-use crate::vectordb::NamespaceQuery;
+use crate::vectordb::IndicesQuery;
+use crate::vectordb::VectorDone;
+use crate::vectordb::VectorDoneAt;
 use crate::vectordb::done;
 use crate::vectordb::done_now;
 use crate::vectordb::parameters;
 
 /// Lists the indices that are open.
-#[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(NamespaceQuery),
+#[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = [IndexInfo]), (status = 403, body = ErrorBody)))]
 pub async fn list(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
-  query: Result<Query<NamespaceQuery>, QueryRejection>,
+  query: Result<Query<IndicesQuery>, QueryRejection>,
 ) -> ApiResult<Json<Vec<IndexInfo>>> {
   let asked = parameters(query)?.namespace;
   let list = engine.vectors.list(&caller, asked.as_deref()).await?;
@@ -72,7 +72,7 @@ pub async fn stats(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CreateBody {
+pub struct CreateIndexBody {
   /// Without one the index gets a random one.
   id: Option<String>,
   #[schema(default = "default")]
@@ -124,13 +124,13 @@ pub struct Monitoring {
 }
 
 /// Makes an index, or opens a closed one.
-#[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateBody,
+#[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateIndexBody,
   responses((status = 200, body = CreatedIndex), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub async fn create(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
-  JsonBody(body): JsonBody<CreateBody>,
+  JsonBody(body): JsonBody<CreateIndexBody>,
 ) -> ApiResult<Json<CreatedIndex>> {
   let request = CreateIndex {
     id: body.id,
@@ -192,24 +192,24 @@ pub async fn info(
 
 /// Removes an index, open or closed, with its files.
 #[utoipa::path(delete, path = "/api/vectordb/indices/{id}", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<VectorDone>> {
   engine.vectors.delete(&caller, &id).await?;
   Ok(done(format!("Index {id} deleted successfully")))
 }
 
 /// Counts as use of an open index.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/ping", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn ping(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
+) -> ApiResult<Json<VectorDoneAt>> {
   engine.vectors.ping(&caller, &id)?;
   Ok(done_now("Vector index activity timer reset"))
 }
@@ -225,7 +225,7 @@ pub struct TimeoutBody {
 #[derive(Serialize, ToSchema)]
 pub struct TimeoutSet {
   #[serde(flatten)]
-  done: DoneAt,
+  done: VectorDoneAt,
   timeout: u64,
 }
 
@@ -251,36 +251,36 @@ pub async fn set_timeout(
 
 /// Closes an index; it is opened again when it is used.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/offload", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn offload(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
+) -> ApiResult<Json<VectorDoneAt>> {
   engine.vectors.offload(&caller, &id).await?;
   Ok(done_now("Vector index offloaded successfully"))
 }
 
 /// Puts everything of an open index into its own file. Nothing acknowledged is lost without this.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/save", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn save(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
+) -> ApiResult<Json<VectorDoneAt>> {
   engine.vectors.save(&caller, &id).await?;
   Ok(done_now("Vector index saved successfully"))
 }
 
 /// Reads the whole file of an open index to see whether it is damaged.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/verify", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn verify(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
+) -> ApiResult<Json<VectorDoneAt>> {
   engine.vectors.verify(&caller, &id).await?;
   Ok(done_now("Vector index is whole"))
 }
@@ -294,14 +294,14 @@ pub struct ProviderBody {
 
 /// Has another provider embed the texts of an open index.
 #[utoipa::path(put, path = "/api/vectordb/indices/{id}/provider", tag = "vector database", params(("id" = String, Path)),
-  request_body = ProviderBody, responses((status = 200, body = Done), (status = 404, body = ErrorBody),
+  request_body = ProviderBody, responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
 pub async fn change_provider(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
   JsonBody(ProviderBody { provider }): JsonBody<ProviderBody>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<VectorDone>> {
   engine
     .vectors
     .change_provider(&caller, &id, &provider)
@@ -316,12 +316,12 @@ pub struct OffloadedList {
 }
 
 /// Lists the indices that are closed, and those that were saved, last closed first.
-#[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(NamespaceQuery),
+#[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = OffloadedList), (status = 403, body = ErrorBody)))]
 pub async fn offloaded(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
-  query: Result<Query<NamespaceQuery>, QueryRejection>,
+  query: Result<Query<IndicesQuery>, QueryRejection>,
 ) -> ApiResult<Json<OffloadedList>> {
   let asked = parameters(query)?.namespace;
   let indices = engine.vectors.offloaded(&caller, asked.as_deref()).await?;
@@ -333,12 +333,12 @@ pub async fn offloaded(
 
 /// Removes a closed index.
 #[utoipa::path(delete, path = "/api/vectordb/offloaded/{id}", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
 pub async fn delete_offloaded(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<VectorDone>> {
   engine.vectors.delete_offloaded(&caller, &id).await?;
   Ok(done(format!(
     "Offloaded vector index {id} deleted successfully"

@@ -20,7 +20,7 @@ use crate::body::JsonBody;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
-use crate::vectordb::Done;
+use crate::vectordb::VectorDone;
 use crate::vectordb::done;
 
 /// Lists the providers there are.
@@ -35,18 +35,18 @@ pub async fn list(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TestBody {
+pub struct TestProviderBody {
   provider: Option<String>,
 }
 
 /// Tries whether a provider embeds a text now. For the operator: what it answers may tell of their
 /// network.
-#[utoipa::path(post, path = "/api/vectordb/providers/test", tag = "vector database", request_body = TestBody,
+#[utoipa::path(post, path = "/api/vectordb/providers/test", tag = "vector database", request_body = TestProviderBody,
   responses((status = 200, body = ProviderTrial), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
 pub async fn test(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
-  JsonBody(body): JsonBody<TestBody>,
+  JsonBody(body): JsonBody<TestProviderBody>,
 ) -> ApiResult<Json<ProviderTrial>> {
   let name = body.provider.unwrap_or_default();
   Ok(Json(engine.vectors.test_provider(&caller, &name).await?))
@@ -54,7 +54,7 @@ pub async fn test(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AddBody {
+pub struct AddProviderBody {
   name: Option<String>,
   /// ollama or openai.
   #[serde(rename = "type")]
@@ -65,7 +65,7 @@ pub struct AddBody {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UpdateBody {
+pub struct UpdateProviderBody {
   #[serde(rename = "type")]
   kind: Option<String>,
   config: Option<Value>,
@@ -87,13 +87,13 @@ fn set(provider: ProviderSummary, what: &str) -> Json<ProviderSet> {
 }
 
 /// Adds a provider. It is kept when the server restarts; whether it runs is not asked.
-#[utoipa::path(post, path = "/api/vectordb/providers", tag = "vector database", request_body = AddBody,
+#[utoipa::path(post, path = "/api/vectordb/providers", tag = "vector database", request_body = AddProviderBody,
   responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
 pub async fn add(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
-  JsonBody(body): JsonBody<AddBody>,
+  JsonBody(body): JsonBody<AddProviderBody>,
 ) -> ApiResult<Json<ProviderSet>> {
   let provider = engine
     .vectors
@@ -109,13 +109,13 @@ pub async fn add(
 
 /// Changes a provider, also for the indices that use it.
 #[utoipa::path(put, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
-  request_body = UpdateBody, responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody),
+  request_body = UpdateProviderBody, responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody),
   (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn update(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(name): Path<String>,
-  JsonBody(body): JsonBody<UpdateBody>,
+  JsonBody(body): JsonBody<UpdateProviderBody>,
 ) -> ApiResult<Json<ProviderSet>> {
   let (kind, config) = (
     body.kind.unwrap_or_default(),
@@ -130,13 +130,13 @@ pub async fn update(
 
 /// Removes a provider that no open index uses.
 #[utoipa::path(delete, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
-  responses((status = 200, body = Done), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+  responses((status = 200, body = VectorDone), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
 pub async fn remove(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(name): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<VectorDone>> {
   engine.vectors.remove_provider(&caller, &name).await?;
   Ok(done(format!("Provider {name} removed successfully")))
 }
