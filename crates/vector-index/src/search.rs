@@ -10,8 +10,8 @@ use crate::check;
 use crate::error::IndexError;
 use crate::fulltext;
 use crate::nearest;
-use crate::nearest::Goal;
-use crate::nearest::Near;
+use crate::nearest::NearestSearch;
+use crate::nearest::Neighbour;
 use crate::read;
 use crate::schema;
 use crate::snapshot::Lookup;
@@ -73,7 +73,7 @@ impl Index {
       let reader = self.shared.reader()?;
       let run = || -> rusqlite::Result<Outcome<Vec<Hit>>> {
         let transaction = reader.unchecked_transaction()?;
-        let goal = |k| Goal {
+        let search = |k| NearestSearch {
           vector: vector.as_deref().unwrap_or_default(),
           metric: options.metric,
           k,
@@ -82,18 +82,23 @@ impl Index {
         let patient = attempt < 3;
         let found = match (vector.is_some(), text) {
           (true, None) => {
-            let Outcome::Done(near) = self.nearest(&transaction, &goal(wanted), patient)? else {
+            let Outcome::Done(neighbours) = self.nearest(&transaction, &search(wanted), patient)?
+            else {
               return Ok(Outcome::Behind);
             };
-            by_distance(near, options.metric)
+            by_distance(neighbours, options.metric)
           }
           (true, Some(text)) => {
             let depth = wanted.saturating_mul(FUSED_PAGES).max(FUSED_HITS);
-            let Outcome::Done(near) = self.nearest(&transaction, &goal(depth), patient)? else {
+            let Outcome::Done(neighbours) = self.nearest(&transaction, &search(depth), patient)?
+            else {
               return Ok(Outcome::Behind);
             };
             let filter = query.filter.as_ref();
-            fused(near, fulltext::search(&transaction, text, filter, depth)?)
+            fused(
+              neighbours,
+              fulltext::search(&transaction, text, filter, depth)?,
+            )
           }
           (false, text) => {
             let text = text.unwrap_or_default();
@@ -121,26 +126,27 @@ impl Index {
   fn nearest(
     &self,
     connection: &Connection,
-    goal: &Goal<'_>,
+    search: &NearestSearch<'_>,
     patient: bool,
-  ) -> rusqlite::Result<Outcome<Vec<Near>>> {
+  ) -> rusqlite::Result<Outcome<Vec<Neighbour>>> {
     let state = schema::state(connection)?;
-    let goal = Goal {
-      k: goal
+    let search = NearestSearch {
+      k: search
         .k
         .min(usize::try_from(state.count).unwrap_or(usize::MAX)),
-      ..*goal
+      ..*search
     };
-    if goal.k == 0 {
+    if search.k == 0 {
       return Ok(Outcome::Done(Vec::new()));
     }
-    if let Some(filter) = goal.filter
+    if let Some(filter) = search.filter
       && let Some(snapshot) = self.shared.cache.ready(state.generation)
-      && let Some(near) = nearest::passing(connection, &goal, filter, &snapshot, state.count)?
+      && let Some(neighbours) =
+        nearest::passing(connection, &search, filter, &snapshot, state.count)?
     {
-      return Ok(Outcome::Done(near));
+      return Ok(Outcome::Done(neighbours));
     }
-    let allowed = match goal.filter {
+    let allowed = match search.filter {
       Some(filter) => Some(filter.rowids(connection)?),
       None => None,
     };
@@ -148,9 +154,9 @@ impl Index {
       .as_ref()
       .filter(|allowed| nearest::are_few(allowed.len(), state.count))
     {
-      return nearest::of(connection, &goal, few.iter().copied()).map(Outcome::Done);
+      return nearest::of(connection, &search, few.iter().copied()).map(Outcome::Done);
     }
-    let dimension = goal.vector.len();
+    let dimension = search.vector.len();
     let snapshot = match self
       .shared
       .cache
@@ -168,17 +174,17 @@ impl Index {
         }
       }
     };
-    let near = match snapshot {
+    let neighbours = match snapshot {
       Some(snapshot) => nearest::with_memory(
         connection,
-        &goal,
+        &search,
         &snapshot,
         state.count,
         allowed.as_deref(),
       ),
-      None => nearest::without_memory(connection, &goal, allowed.as_deref()),
+      None => nearest::without_memory(connection, &search, allowed.as_deref()),
     };
-    near.map(Outcome::Done)
+    neighbours.map(Outcome::Done)
   }
 
   /// Reads the vectors into memory on a thread of its own.
@@ -212,11 +218,11 @@ impl Index {
   }
 }
 
-fn by_distance(near: Vec<Near>, metric: super::Metric) -> Vec<Found> {
-  let found = near.into_iter().map(|near| Found {
-    rowid: near.rowid,
-    score: metric.score(near.distance),
-    distance: Some(near.distance),
+fn by_distance(neighbours: Vec<Neighbour>, metric: super::Metric) -> Vec<Found> {
+  let found = neighbours.into_iter().map(|neighbour| Found {
+    rowid: neighbour.rowid,
+    score: metric.score(neighbour.distance),
+    distance: Some(neighbour.distance),
   });
   found.collect()
 }
@@ -230,10 +236,13 @@ fn by_rank(ranked: Vec<(i64, f64)>) -> Vec<Found> {
   found.collect()
 }
 
-fn fused(near: Vec<Near>, ranked: Vec<(i64, f64)>) -> Vec<Found> {
-  let distances: HashMap<i64, f32> = near.iter().map(|n| (n.rowid, n.distance)).collect();
+fn fused(neighbours: Vec<Neighbour>, ranked: Vec<(i64, f64)>) -> Vec<Found> {
+  let distances: HashMap<i64, f32> = neighbours.iter().map(|n| (n.rowid, n.distance)).collect();
   let lists = [
-    near.into_iter().map(|near| near.rowid).collect(),
+    neighbours
+      .into_iter()
+      .map(|neighbour| neighbour.rowid)
+      .collect(),
     ranked.into_iter().map(|(rowid, _)| rowid).collect(),
   ];
   let found = fulltext::fuse(&lists)

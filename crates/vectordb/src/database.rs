@@ -34,9 +34,9 @@ use crate::events::VectorEventKind;
 use crate::exchange::MAX_EXPORTS;
 use crate::id::IndexId;
 use crate::open_index::Lease;
-use crate::open_index::Loaded;
+use crate::open_index::OpenIndex;
 use crate::options::VectorDbOptions;
-use crate::store::Card;
+use crate::store::IndexSummary;
 use crate::store::Store;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
@@ -57,7 +57,7 @@ pub struct VectorDb {
   pub(crate) readers: Arc<Semaphore>,
   /// Places for copies that are read.
   pub(crate) exports: Arc<Semaphore>,
-  pub(crate) ending: AtomicBool,
+  pub(crate) shutting_down: AtomicBool,
   indices: RwLock<HashMap<IndexId, Slot>>,
   /// By folder: who opens, closes or removes an index passes alone.
   gates: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
@@ -66,8 +66,8 @@ pub struct VectorDb {
 
 enum Slot {
   /// Being made or opened; not listed.
-  Coming,
-  Open(Arc<Loaded>),
+  Reserved,
+  Open(Arc<OpenIndex>),
 }
 
 /// A place among the open indices; given back unless it is filled.
@@ -95,7 +95,7 @@ impl VectorDb {
       registry: Arc::new(registry),
       readers: Arc::new(Semaphore::new(options.limits.readers.max(1))),
       exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
-      ending: AtomicBool::new(false),
+      shutting_down: AtomicBool::new(false),
       indices: RwLock::default(),
       gates: Mutex::default(),
       events: broadcast::channel(EVENT_BUFFER).0,
@@ -130,11 +130,11 @@ impl VectorDb {
   ) -> Result<Vec<IndexInfo>, VectorError> {
     caller.require(Right::Read)?;
     let namespace = caller.work_in(asked)?;
-    let mut indices = self.loaded();
+    let mut indices = self.open_indices();
     indices.retain(|index| namespace.is_none() || index.ownership().namespace == namespace);
     let options = self.options.clone();
     blocking(move || {
-      let leases = indices.iter().filter_map(Loaded::try_lease);
+      let leases = indices.iter().filter_map(OpenIndex::try_lease);
       let mut list: Vec<_> = leases.map(|lease| lease.info(&options)).collect();
       list.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
       Ok(list)
@@ -211,21 +211,21 @@ impl VectorDb {
     let store = self.store.clone();
     let folders = blocking(move || Ok(store.folders())).await?;
     let open: HashMap<_, _> = self
-      .loaded()
+      .open_indices()
       .into_iter()
       .map(|l| (l.id.folder(), l))
       .collect();
     let mut list: Vec<OffloadedIndex> = Vec::new();
-    for (folder, card) in folders {
-      let card = match (open.get(&folder), card) {
-        (Some(loaded), _) => {
-          let loaded = loaded.clone();
-          blocking(move || Ok(saved_card(&loaded))).await?
+    for (folder, summary) in folders {
+      let summary = match (open.get(&folder), summary) {
+        (Some(open_index), _) => {
+          let open_index = open_index.clone();
+          blocking(move || Ok(saved_summary(&open_index))).await?
         }
-        (None, Some(card)) => Some(card),
-        (None, None) => self.find_card(folder).await,
+        (None, Some(summary)) => Some(summary),
+        (None, None) => self.missing_summary(folder).await,
       };
-      list.extend(card.map(Card::shown));
+      list.extend(summary.map(OffloadedIndex::from));
     }
     list.retain(|index| namespace.is_none() || index.namespace == namespace);
     list.sort_by(|a, b| (b.offloaded_at, &a.id).cmp(&(a.offloaded_at, &b.id)));
@@ -233,19 +233,19 @@ impl VectorDb {
   }
 
   /// Of an index that was open when a server ended.
-  async fn find_card(self: &Arc<Self>, folder: String) -> Option<Card> {
+  async fn missing_summary(self: &Arc<Self>, folder: String) -> Option<IndexSummary> {
     let db = self.clone();
     let found = run_to_completion(async move {
       let _gate = db.gate(&folder).await;
       if db
-        .loaded()
+        .open_indices()
         .iter()
-        .any(|loaded| loaded.id.folder() == folder)
+        .any(|open_index| open_index.id.folder() == folder)
       {
         return Ok(None);
       }
       let store = db.store.clone();
-      blocking(move || store.make_card(&folder).map(Some)).await
+      blocking(move || store.make_summary(&folder).map(Some)).await
     });
     found.await.unwrap_or_else(|error| {
       tracing::warn!("a vector index is not listed: {error}");
@@ -255,17 +255,17 @@ impl VectorDb {
 
   // ------------------------------------------------------------ places
 
-  pub(crate) fn find(&self, id: &IndexId) -> Option<Arc<Loaded>> {
+  pub(crate) fn find(&self, id: &IndexId) -> Option<Arc<OpenIndex>> {
     match self.read().get(id) {
-      Some(Slot::Open(loaded)) => Some(loaded.clone()),
+      Some(Slot::Open(open_index)) => Some(open_index.clone()),
       _ => None,
     }
   }
 
-  pub(crate) fn loaded(&self) -> Vec<Arc<Loaded>> {
+  pub(crate) fn open_indices(&self) -> Vec<Arc<OpenIndex>> {
     let open = |slot: &Slot| match slot {
-      Slot::Open(loaded) => Some(loaded.clone()),
-      Slot::Coming => None,
+      Slot::Open(open_index) => Some(open_index.clone()),
+      Slot::Reserved => None,
     };
     self.read().values().filter_map(open).collect()
   }
@@ -278,7 +278,7 @@ impl VectorDb {
   /// Nothing is opened for it.
   pub(crate) async fn open_lease(&self, id: &IndexId) -> Result<Lease, VectorError> {
     let lease = match self.find(id) {
-      Some(loaded) => loaded.lease().await,
+      Some(open_index) => open_index.lease().await,
       None => None,
     };
     lease.ok_or_else(|| VectorError::not_open(id))
@@ -297,7 +297,7 @@ impl VectorDb {
         "Vector database instance with ID {id} already exists"
       )));
     }
-    indices.insert(id.clone(), Slot::Coming);
+    indices.insert(id.clone(), Slot::Reserved);
     Ok(Reservation {
       db: self.clone(),
       id: Some(id.clone()),
@@ -335,9 +335,9 @@ impl VectorDb {
 }
 
 impl Reservation {
-  pub fn fill(mut self, loaded: Arc<Loaded>) {
+  pub fn fill(mut self, open_index: Arc<OpenIndex>) {
     if let Some(id) = self.id.take() {
-      self.db.write().insert(id, Slot::Open(loaded));
+      self.db.write().insert(id, Slot::Open(open_index));
     }
   }
 }
@@ -370,8 +370,8 @@ pub(crate) fn own(
 }
 
 /// Of an open index, if it was saved.
-fn saved_card(loaded: &Arc<Loaded>) -> Option<Card> {
-  let saved = loaded.saved()?;
-  let lease = loaded.try_lease()?;
-  Some(Card::of(lease.index(), &loaded.about(), saved))
+fn saved_summary(open_index: &Arc<OpenIndex>) -> Option<IndexSummary> {
+  let saved = open_index.saved()?;
+  let lease = open_index.try_lease()?;
+  Some(IndexSummary::of(lease.index(), &open_index.record(), saved))
 }

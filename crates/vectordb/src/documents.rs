@@ -15,13 +15,13 @@ use crate::answers::Added;
 use crate::answers::DocumentPage;
 use crate::answers::Removed;
 use crate::database::VectorDb;
-use crate::embed::Fit;
+use crate::embed::TargetDimension;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::open_index::Lease;
 use crate::permission::Operation;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::requests::ListDocuments;
 use crate::requests::NewDocument;
 use crate::requests::QueryMode;
@@ -50,20 +50,20 @@ impl VectorDb {
     })
     .await?;
     let lease = self.lease(caller, id, Operation::Add).await?;
-    let before = lease.loaded.about();
+    let before = lease.open_index.record();
     self.check_vectors(lease.index(), &before, &documents)?;
-    let fit = Fit::of(&lease.index().options(), lease.index().dimension());
+    let target = TargetDimension::of(&lease.index().options());
     // A slow provider must not keep the index open.
     drop(lease);
-    let documents = self.embed_documents(&before, fit, documents).await?;
+    let documents = self.embed_documents(&before, target, documents).await?;
     let lease = self
       .lease_again(caller, id, Operation::Add, &before)
       .await?;
-    let about = lease.loaded.about();
-    let new_only = about.ownership().only_adds(caller);
+    let record = lease.open_index.record();
+    let new_only = record.ownership().only_adds(caller);
     let added = lease
       .write(move |index| {
-        check_room(index, &about, &documents, new_only)?;
+        check_room(index, &record, &documents, new_only)?;
         let upserted = index.upsert(documents)?;
         Ok(Added {
           added: upserted.added,
@@ -99,10 +99,10 @@ impl VectorDb {
     if let (None, Some(text)) = (&vector, &request.text)
       && request.mode != QueryMode::FullText
     {
-      let before = lease.loaded.about();
-      let fit = Fit::of(&lease.index().options(), lease.index().dimension());
+      let before = lease.open_index.record();
+      let target = TargetDimension::of(&lease.index().options());
       drop(lease);
-      vector = Some(self.embed_query(&before, fit, text).await?);
+      vector = Some(self.embed_query(&before, target, text).await?);
       lease = self
         .lease_again(caller, id, Operation::Read, &before)
         .await?;
@@ -233,7 +233,7 @@ impl VectorDb {
     lease: Lease,
     work: impl FnOnce(&Index) -> Result<usize, VectorError> + Send + 'static,
   ) -> Result<Removed, VectorError> {
-    let index = lease.loaded.id.clone();
+    let index = lease.open_index.id.clone();
     let removed = lease
       .write(move |index| {
         Ok(Removed {
@@ -255,11 +255,11 @@ impl VectorDb {
     caller: &Caller,
     id: &IndexId,
     operation: Operation,
-    before: &About,
+    before: &IndexRecord,
   ) -> Result<Lease, VectorError> {
     let lease = self.lease(caller, id, operation).await?;
-    let about = lease.loaded.about();
-    if (about.incarnation, &about.provider) == (before.incarnation, &before.provider) {
+    let record = lease.open_index.record();
+    if (record.incarnation, &record.provider) == (before.incarnation, &before.provider) {
       return Ok(lease);
     }
     Err(VectorError::Conflict(format!(
@@ -281,11 +281,11 @@ impl VectorDb {
 /// Whether the documents may go in: nobody else writes meanwhile.
 fn check_room(
   index: &Index,
-  about: &About,
+  record: &IndexRecord,
   documents: &[Document],
   new_only: bool,
 ) -> Result<(), VectorError> {
-  if !new_only && about.max_documents.is_none() {
+  if !new_only && record.max_documents.is_none() {
     return Ok(());
   }
   let ids: Vec<String> = documents
@@ -297,14 +297,14 @@ fn check_room(
     return Err(VectorError::Forbidden(format!(
       "Access denied: Cannot replace document {} of vector index {}. Its permission {} lets other \
        workspaces only add",
-      document.id, about.id, about.permission
+      document.id, record.id, record.permission
     )));
   }
   let after = index.count() + (ids.len() - known.len()) as u64;
-  match about.max_documents {
+  match record.max_documents {
     Some(most) if after > most => Err(VectorError::LimitReached(format!(
       "Vector index {} would have {after} documents, and may have {most} (maxDocuments)",
-      about.id
+      record.id
     ))),
     _ => Ok(()),
   }

@@ -28,12 +28,12 @@ use vector_index::Metric;
 
 use crate::answers::OffloadedIndex;
 use crate::database::VectorDb;
-use crate::embed::Fit;
+use crate::embed::TargetDimension;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::permission::Operation;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::requests::NewDocument;
 use crate::requests::check_documents;
 use crate::tasks::blocking;
@@ -56,7 +56,8 @@ struct Header {
   #[serde(default, skip_serializing_if = "Option::is_none")]
   dimension: Option<usize>,
   documents: u64,
-  about: About,
+  #[serde(rename = "about")]
+  record: IndexRecord,
 }
 
 /// An index as JSON Lines. The file has no name any more: it is gone when this is dropped.
@@ -103,7 +104,7 @@ impl VectorDb {
         "{MAX_EXPORTS} exports are being read already: wait until one has ended"
       ))
     })?;
-    let (store, loaded) = (self.store.clone(), lease.loaded.clone());
+    let (store, open_index) = (self.store.clone(), lease.open_index.clone());
     let file = lease
       .read(&self.readers, move |index| {
         let draft = store.draft()?;
@@ -111,14 +112,14 @@ impl VectorDb {
         let failed =
           |e: io::Error| VectorError::Storage(format!("{} cannot be written: {e}", path.display()));
         let mut out = BufWriter::new(fs::File::create(&path).map_err(failed)?);
-        write_lines(index, loaded.about(), &mut out, failed)?;
+        write_lines(index, open_index.record(), &mut out, failed)?;
         out.flush().map_err(failed)?;
         drop(out);
         // The draft is removed; who has the file open keeps it.
         fs::File::open(&path).map_err(failed)
       })
       .await?;
-    let bytes = file.metadata().map_or(0, |about| about.len());
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     Ok(Export {
       file: ExportFile {
         file: tokio::fs::File::from_std(file),
@@ -154,10 +155,10 @@ impl VectorDb {
         header.format, header.version
       )));
     }
-    let about = renamed(header.about, &request)?;
-    self.check_free(&about.id).await?;
-    if about.provider.is_some() {
-      self.provider_of(&about)?;
+    let record = renamed(header.record, &request)?;
+    self.check_free(&record.id).await?;
+    if record.provider.is_some() {
+      self.provider_of(&record)?;
     }
     let options = IndexOptions {
       metric: header.metric,
@@ -168,7 +169,7 @@ impl VectorDb {
       },
       dimension: header.dimension,
     };
-    let (store, known) = (self.store.clone(), about.clone());
+    let (store, known) = (self.store.clone(), record.clone());
     let (draft, index) = blocking(move || {
       let draft = store.draft()?;
       let index = store.create_in(&draft, &options, &known)?;
@@ -177,8 +178,10 @@ impl VectorDb {
     .await?;
     while let Some(batch) = self.next_batch(&mut lines).await? {
       let from = batch.first_line;
-      let fit = Fit::of(&index.options(), index.dimension());
-      let documents = self.embed_documents(&about, fit, batch.documents).await?;
+      let target = TargetDimension::of(&index.options());
+      let documents = self
+        .embed_documents(&record, target, batch.documents)
+        .await?;
       let index = index.clone();
       let upserted = blocking(move || Ok(index.upsert(documents)?)).await;
       let upserted = upserted.map_err(|e| at_lines(e, from, lines.number))?;
@@ -189,12 +192,12 @@ impl VectorDb {
         )));
       }
     }
-    let _gate = self.gate(&about.id.folder()).await;
-    self.check_free(&about.id).await?;
-    let (store, id) = (self.store.clone(), about.id.clone());
-    let card = blocking(move || store.finish(draft, index, &about)).await?;
+    let _gate = self.gate(&record.id.folder()).await;
+    self.check_free(&record.id).await?;
+    let (store, id) = (self.store.clone(), record.id.clone());
+    let summary = blocking(move || store.finish(draft, index, &record)).await?;
     self.announce(VectorEventKind::IndexCreated(id));
-    Ok(card.shown())
+    Ok(summary.into())
   }
 
   async fn next_batch<R: AsyncBufRead + Unpin>(
@@ -273,7 +276,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
 
 fn write_lines(
   index: &Index,
-  about: About,
+  record: IndexRecord,
   out: &mut impl Write,
   failed: impl Fn(io::Error) -> VectorError,
 ) -> Result<(), VectorError> {
@@ -286,7 +289,7 @@ fn write_lines(
       flexible: options.dimensions == Dimensions::Flexible,
       dimension: index.dimension(),
       documents,
-      about,
+      record,
     };
     write_line(out, &header).map_err(&failed)
   };
@@ -306,10 +309,10 @@ fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
   out.write_all(b"\n")
 }
 
-fn renamed(mut about: About, request: &ImportIndex) -> Result<About, VectorError> {
+fn renamed(mut record: IndexRecord, request: &ImportIndex) -> Result<IndexRecord, VectorError> {
   let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-  let before = about.namespace.take();
-  let full = about.id.as_str();
+  let before = record.namespace.take();
+  let full = record.id.as_str();
   let own = before.as_ref().and_then(|namespace| {
     let rest = full.strip_prefix(namespace.as_str())?;
     rest.strip_prefix(':')
@@ -321,10 +324,10 @@ fn renamed(mut about: About, request: &ImportIndex) -> Result<About, VectorError
     None if namespace.is_some() => own.to_owned(),
     None => full.to_owned(),
   };
-  about.id = IndexId::new(namespace.as_deref(), &name)?;
-  about.namespace = namespace;
-  about.incarnation = Uuid::new_v4();
-  Ok(about)
+  record.id = IndexId::new(namespace.as_deref(), &name)?;
+  record.namespace = namespace;
+  record.incarnation = Uuid::new_v4();
+  Ok(record)
 }
 
 fn at_lines(error: VectorError, from: u64, to: u64) -> VectorError {

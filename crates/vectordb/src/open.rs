@@ -18,12 +18,12 @@ use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::open_index::Lease;
-use crate::open_index::Loaded;
+use crate::open_index::OpenIndex;
 use crate::options::CreateIndex;
 use crate::options::DimensionRule;
 use crate::permission::Operation;
 use crate::providers::check_dimension;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
 
@@ -51,13 +51,13 @@ impl VectorDb {
     let provider = &mut request.embedding_provider_name;
     provider.take_if(|name| name.is_empty() || name == NO_PROVIDER);
     let db = self.clone();
-    let loaded = run_to_completion(async move {
+    let open_index = run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
       let place = db.reserve(&id)?;
-      db.check_not_ending()?;
+      db.check_not_shutting_down()?;
       let (store, known) = (db.store.clone(), id.clone());
       let exists = blocking(move || Ok(store.exists(&known))).await?;
-      let loaded = match (exists, request.resume) {
+      let open_index = match (exists, request.resume) {
         (true, false) => {
           return Err(VectorError::Exists(format!(
             "Vector database instance with ID {id} already exists on disk: use resume=true to \
@@ -72,18 +72,18 @@ impl VectorDb {
         (false, false) => db.make(id.clone(), namespace, &request).await?,
         (true, true) => db.resume(&id, &request).await?,
       };
-      place.fill(loaded.clone());
-      db.watch_for_inactivity(&loaded);
+      place.fill(open_index.clone());
+      db.watch_for_inactivity(&open_index);
       db.announce(match request.resume {
         true => VectorEventKind::IndexResumed(id),
         false => VectorEventKind::IndexCreated(id),
       });
-      Ok(loaded)
+      Ok(open_index)
     })
     .await?;
     let options = self.options.clone();
-    let lease = loaded.lease().await;
-    let lease = lease.ok_or_else(|| VectorError::no_index(&loaded.id))?;
+    let lease = open_index.lease().await;
+    let lease = lease.ok_or_else(|| VectorError::no_index(&open_index.id))?;
     blocking(move || Ok(lease.info(&options))).await
   }
 
@@ -92,12 +92,12 @@ impl VectorDb {
     id: IndexId,
     namespace: String,
     request: &CreateIndex,
-  ) -> Result<Arc<Loaded>, VectorError> {
-    let mut about = About::new(id, Some(namespace));
-    about.apply(request);
+  ) -> Result<Arc<OpenIndex>, VectorError> {
+    let mut record = IndexRecord::new(id, Some(namespace));
+    record.apply(request);
     // A default that does not work yet is told of when it is needed.
-    if about.provider.is_some() {
-      self.provider_of(&about)?;
+    if record.provider.is_some() {
+      self.provider_of(&record)?;
     }
     let (dimensions, dimension) = match request.dimension {
       DimensionRule::Strict => (Dimensions::Strict, None),
@@ -110,30 +110,34 @@ impl VectorDb {
       dimension,
     };
     let store = self.store.clone();
-    let (index, about) = blocking(move || {
-      let index = store.create(&options, &about)?;
-      Ok((index, about))
+    let (index, record) = blocking(move || {
+      let index = store.create(&options, &record)?;
+      Ok((index, record))
     })
     .await?;
-    Ok(Arc::new(Loaded::new(index, about, false)))
+    Ok(Arc::new(OpenIndex::new(index, record, false)))
   }
 
-  async fn resume(&self, id: &IndexId, request: &CreateIndex) -> Result<Arc<Loaded>, VectorError> {
+  async fn resume(
+    &self,
+    id: &IndexId,
+    request: &CreateIndex,
+  ) -> Result<Arc<OpenIndex>, VectorError> {
     let (index, before) = self.load(id).await?;
-    let mut about = before.clone();
-    about.apply(request);
+    let mut record = before.clone();
+    record.apply(request);
     let mut outcome = Ok(());
     if request.embedding_provider_name.is_some() {
-      let provider = self.provider_of(&about);
+      let provider = self.provider_of(&record);
       outcome = provider.and_then(|p| check_dimension(index.dimension(), &p));
     }
     let store = self.store.clone();
     blocking(move || {
-      if outcome.is_ok() && about != before {
-        outcome = index.set_about(&about.to_value()).map_err(Into::into);
+      if outcome.is_ok() && record != before {
+        outcome = index.set_record(&record.to_value()).map_err(Into::into);
       }
       match outcome {
-        Ok(()) => Ok(Arc::new(Loaded::new(index, about, true))),
+        Ok(()) => Ok(Arc::new(OpenIndex::new(index, record, true))),
         Err(error) => {
           // Closed as it was; should that fail too, the first error tells more.
           let _ = store.close(index, &before);
@@ -144,7 +148,7 @@ impl VectorDb {
     .await
   }
 
-  async fn load(&self, id: &IndexId) -> Result<(Index, About), VectorError> {
+  async fn load(&self, id: &IndexId) -> Result<(Index, IndexRecord), VectorError> {
     let (store, id) = (self.store.clone(), id.clone());
     blocking(move || store.load(&id)).await
   }
@@ -158,15 +162,15 @@ impl VectorDb {
   ) -> Result<Lease, VectorError> {
     caller.require(operation.right())?;
     loop {
-      let Some(loaded) = self.find(id) else {
+      let Some(open_index) = self.find(id) else {
         self.check_closed(caller, id, operation).await?;
         let (db, id) = (self.clone(), id.clone());
         run_to_completion(async move { db.auto_resume(&id).await }).await?;
         continue;
       };
-      loaded.ownership().check(caller, id, operation)?;
-      if let Some(lease) = loaded.lease().await {
-        loaded.touch();
+      open_index.ownership().check(caller, id, operation)?;
+      if let Some(lease) = open_index.lease().await {
+        open_index.touch();
         return Ok(lease);
       }
     }
@@ -196,7 +200,7 @@ impl VectorDb {
     if self.find(id).is_some() {
       return Ok(());
     }
-    self.check_not_ending()?;
+    self.check_not_shutting_down()?;
     let (store, known) = (self.store.clone(), id.clone());
     if !blocking(move || Ok(store.exists(&known))).await? {
       return Err(VectorError::no_index(id));
@@ -207,16 +211,16 @@ impl VectorDb {
       )),
       other => other,
     })?;
-    let (index, about) = self.load(id).await?;
-    let loaded = Arc::new(Loaded::new(index, about, true));
-    place.fill(loaded.clone());
-    self.watch_for_inactivity(&loaded);
+    let (index, record) = self.load(id).await?;
+    let open_index = Arc::new(OpenIndex::new(index, record, true));
+    place.fill(open_index.clone());
+    self.watch_for_inactivity(&open_index);
     self.announce(VectorEventKind::IndexResumed(id.clone()));
     Ok(())
   }
 
-  fn check_not_ending(&self) -> Result<(), VectorError> {
-    match self.ending.load(Ordering::SeqCst) {
+  fn check_not_shutting_down(&self) -> Result<(), VectorError> {
+    match self.shutting_down.load(Ordering::SeqCst) {
       true => Err(VectorError::Conflict("the server is shutting down".into())),
       false => Ok(()),
     }

@@ -29,7 +29,7 @@ use crate::embedding::Text;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::tasks::blocking;
 
 /// What a provider is tried with.
@@ -237,17 +237,17 @@ impl VectorDb {
     let provider = self.named(name)?;
     let name = name.to_owned();
     lease
-      .describe(move |about, index| {
+      .describe(move |record, index| {
         check_dimension(index.dimension(), &provider)?;
-        about.provider = Some(name);
+        record.provider = Some(name);
         Ok(())
       })
       .await
   }
 
   /// Who embeds the texts of an index.
-  pub(crate) fn provider_of(&self, about: &About) -> Result<Arc<Provider>, VectorError> {
-    let name = about
+  pub(crate) fn provider_of(&self, record: &IndexRecord) -> Result<Arc<Provider>, VectorError> {
+    let name = record
       .provider
       .as_ref()
       .or(self.options.default_provider.as_ref());
@@ -258,7 +258,7 @@ impl VectorDb {
         format!(
           "No embedding provider available: index {} names none, and the default model {} is not \
            part of the server; give the index a provider, or documents and queries vectors",
-          about.id, self.options.default_model
+          record.id, self.options.default_model
         )
         .into(),
       )),
@@ -282,11 +282,11 @@ impl VectorDb {
   /// The open indices that `caller` sees, by the provider they name.
   fn users(&self, caller: &Caller) -> HashMap<String, Vec<IndexId>> {
     let mut users: HashMap<String, Vec<IndexId>> = HashMap::new();
-    for loaded in self.loaded() {
-      if caller.sees(loaded.id.namespace())
-        && let Some(name) = loaded.about().provider
+    for open_index in self.open_indices() {
+      if caller.sees(open_index.id.namespace())
+        && let Some(name) = open_index.record().provider
       {
-        users.entry(name).or_default().push(loaded.id.clone());
+        users.entry(name).or_default().push(open_index.id.clone());
       }
     }
     users

@@ -148,3 +148,35 @@ async fn lines_that_cannot_be_used_are_named_and_leave_nothing() {
     1
   );
 }
+
+#[tokio::test]
+async fn an_export_has_the_form_that_earlier_ones_had() {
+  let setup = Setup::new();
+  let id = setup.create("a").await;
+  setup
+    .add(&id, vec![document(json!({"id": "d", "vector": [1, 2]}))])
+    .await;
+  let lines = exported(&setup, &id).await;
+  let mut header: Value =
+    serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
+  let about = header["about"].as_object_mut().expect("an object");
+  for random in ["created", "incarnation"] {
+    assert!(about[random].is_string());
+    about[random] = json!("…");
+  }
+  assert_eq!(
+    header,
+    json!({
+      "format": "vector-index", "version": 1, "metric": "cosine", "flexible": false,
+      "dimension": 2, "documents": 1,
+      "about": {
+        "id": "w:a", "namespace": "w", "created": "…", "incarnation": "…",
+        "permission": "private"
+      }
+    })
+  );
+  assert_eq!(
+    lines.lines().nth(1),
+    Some(r#"{"id":"d","vector":[1.0,2.0]}"#)
+  );
+}
