@@ -16,6 +16,8 @@ use crate::read;
 use crate::schema;
 use crate::snapshot::Lookup;
 use crate::types::Hit;
+use crate::types::IndexOptions;
+use crate::types::Metric;
 use crate::types::Query;
 use crate::vectors;
 
@@ -27,6 +29,10 @@ const LOAD_BYTES: u64 = 64 << 20;
 const FUSED_PAGES: usize = 4;
 const FUSED_HITS: usize = 100;
 
+/// How often a query begins again because a write was committed in between, before it searches without
+/// what is in memory.
+const MAX_RESTARTS: usize = 3;
+
 /// A document that was found.
 #[derive(Clone, Copy)]
 struct Found {
@@ -35,14 +41,14 @@ struct Found {
   distance: Option<f32>,
 }
 
-/// Whether a search has to begin again, for its view of the file is older than what is in memory.
 enum Outcome<T> {
   Done(T),
+  /// The search must begin again: its view of the file is older than the snapshot in memory.
   Behind,
 }
 
 impl Index {
-  /// The best hits, best first.
+  /// Finds documents, best first.
   ///
   /// # Errors
   /// When the query has neither vector nor text, or its vector does not fit.
@@ -65,69 +71,76 @@ impl Index {
       check::vector(vector, dimension, &options, || "query".to_owned())?;
     }
     let wanted = query.offset.saturating_add(query.k);
-    let (Some(dimension), true) = (options.dimension, query.k > 0) else {
+    if options.dimension.is_none() || query.k == 0 {
       return Ok(Vec::new());
-    };
-    // A query begins again only when a write was committed in between.
-    for attempt in 0.. {
-      let reader = self.shared.reader()?;
-      let run = || -> rusqlite::Result<Outcome<Vec<Hit>>> {
-        let transaction = reader.unchecked_transaction()?;
-        let search = |k| NearestSearch {
-          vector: vector.as_deref().unwrap_or_default(),
-          metric: options.metric,
-          k,
-          filter: query.filter.as_ref(),
-        };
-        let patient = attempt < 3;
-        let found = match (vector.is_some(), text) {
-          (true, None) => {
-            let Outcome::Done(neighbours) = self.nearest(&transaction, &search(wanted), patient)?
-            else {
-              return Ok(Outcome::Behind);
-            };
-            by_distance(neighbours, options.metric)
-          }
-          (true, Some(text)) => {
-            let depth = wanted.saturating_mul(FUSED_PAGES).max(FUSED_HITS);
-            let Outcome::Done(neighbours) = self.nearest(&transaction, &search(depth), patient)?
-            else {
-              return Ok(Outcome::Behind);
-            };
-            let filter = query.filter.as_ref();
-            fused(
-              neighbours,
-              fulltext::search(&transaction, text, filter, depth)?,
-            )
-          }
-          (false, text) => {
-            let text = text.unwrap_or_default();
-            by_rank(fulltext::search(
-              &transaction,
-              text,
-              query.filter.as_ref(),
-              wanted,
-            )?)
-          }
-        };
-        let found = found
-          .into_iter()
-          .filter(|found| found.score >= query.threshold);
-        let page: Vec<Found> = found.skip(query.offset).take(query.k).collect();
-        hits(&transaction, dimension, query, &page).map(Outcome::Done)
-      };
-      if let Outcome::Done(hits) = run().map_err(|e| self.shared.failed(e))? {
+    }
+    let mut restarts = MAX_RESTARTS;
+    loop {
+      let may_restart = restarts > 0;
+      let outcome = self.attempt(query, vector.as_deref(), text, wanted, may_restart)?;
+      if let Outcome::Done(hits) = outcome {
         return Ok(hits);
       }
+      restarts = restarts.saturating_sub(1);
     }
-    Ok(Vec::new())
+  }
+
+  /// Searches in one transaction. The outcome is [`Outcome::Behind`] only if `may_restart`.
+  fn attempt(
+    &self,
+    query: &Query,
+    vector: Option<&[f32]>,
+    text: Option<&str>,
+    wanted: usize,
+    may_restart: bool,
+  ) -> Result<Outcome<Vec<Hit>>, IndexError> {
+    let IndexOptions {
+      metric, dimension, ..
+    } = self.options();
+    let filter = query.filter.as_ref();
+    let reader = self.shared.reader()?;
+    let run = || -> rusqlite::Result<Outcome<Vec<Hit>>> {
+      let transaction = reader.unchecked_transaction()?;
+      let found = match (vector, text) {
+        (Some(vector), text) => {
+          let k = match text {
+            None => wanted,
+            Some(_) => wanted.saturating_mul(FUSED_PAGES).max(FUSED_HITS),
+          };
+          let search = NearestSearch {
+            vector,
+            metric,
+            k,
+            filter,
+          };
+          let Outcome::Done(neighbours) = self.nearest(&transaction, &search, may_restart)? else {
+            return Ok(Outcome::Behind);
+          };
+          match text {
+            None => by_distance(neighbours, metric),
+            Some(text) => fused(neighbours, fulltext::search(&transaction, text, filter, k)?),
+          }
+        }
+        (None, text) => {
+          let text = text.unwrap_or_default();
+          by_rank(fulltext::search(&transaction, text, filter, wanted)?)
+        }
+      };
+      let found = found
+        .into_iter()
+        .filter(|found| found.score >= query.threshold);
+      let page: Vec<Found> = found.skip(query.offset).take(query.k).collect();
+      let dimension = dimension.unwrap_or_default();
+      hits(&transaction, dimension, query, &page).map(Outcome::Done)
+    };
+    run().map_err(|e| self.shared.failed(e))
   }
 
   fn nearest(
     &self,
     connection: &Connection,
     search: &NearestSearch<'_>,
-    patient: bool,
+    may_restart: bool,
   ) -> rusqlite::Result<Outcome<Vec<Neighbour>>> {
     let state = schema::state(connection)?;
     let search = NearestSearch {
@@ -163,7 +176,7 @@ impl Index {
       .look_up(state.generation, state.count, dimension)
     {
       Lookup::Ready(snapshot) => Some(snapshot),
-      Lookup::Behind if patient => return Ok(Outcome::Behind),
+      Lookup::Behind if may_restart => return Ok(Outcome::Behind),
       Lookup::Behind | Lookup::Absent => None,
       Lookup::Load(ticket) => {
         if state.count * 4 * dimension as u64 <= LOAD_BYTES {
@@ -218,7 +231,7 @@ impl Index {
   }
 }
 
-fn by_distance(neighbours: Vec<Neighbour>, metric: super::Metric) -> Vec<Found> {
+fn by_distance(neighbours: Vec<Neighbour>, metric: Metric) -> Vec<Found> {
   let found = neighbours.into_iter().map(|neighbour| Found {
     rowid: neighbour.rowid,
     score: metric.score(neighbour.distance),
