@@ -1,6 +1,7 @@
 //! Who may call, and which kernels they see.
 
 use access::Access;
+use access::Caller;
 use access::Scope;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -14,9 +15,6 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use engine::kernels::KernelId;
-use engine::vectordb::IndexId;
-use engine::vectordb::Requester;
-use engine::vectordb::VectorError;
 
 use crate::Face;
 use crate::error;
@@ -76,6 +74,19 @@ fn token_needed() -> Response<Body> {
   ApiError::new(StatusCode::UNAUTHORIZED, message).into_response()
 }
 
+/// Whoever sent the request.
+#[derive(Clone)]
+pub struct By(pub Caller);
+
+impl FromRequestParts<Face> for By {
+  type Rejection = ApiError;
+
+  async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, ApiError> {
+    let Visible(scope) = Visible::from_request_parts(parts, face).await?;
+    Ok(Self(Caller::of(scope)))
+  }
+}
+
 /// A caller who may see everything.
 pub struct Operator;
 
@@ -123,36 +134,6 @@ impl Visible {
         Some((namespace, _)) if namespace == own => Ok(KernelId::addressed(id)),
         Some(_) => Err(ApiError::not_found("Kernel not found")),
       },
-    }
-  }
-
-  /// The index that a path names, and who asks for it. A caller bound to a namespace may leave its own
-  /// out; the permissions of an index say what they may do with those of others.
-  pub fn index(&self, id: &str) -> (IndexId, Requester) {
-    match &self.0 {
-      Scope::Everything => (IndexId::full(id), Requester::Trusted),
-      Scope::Namespace(own) => {
-        let id = match id.contains(':') {
-          true => IndexId::full(id),
-          false => IndexId::full(format!("{own}:{id}")),
-        };
-        (id, Requester::Namespace(own.clone()))
-      }
-    }
-  }
-
-  /// The index that a path names, which must be the caller's own. Others are `missing`, as those that
-  /// do not exist, so that nobody learns what does.
-  pub fn own_index(
-    &self,
-    id: &str,
-    missing: impl Fn(&IndexId) -> VectorError,
-  ) -> Result<IndexId, ApiError> {
-    match self.index(id) {
-      (id, Requester::Namespace(own)) if id.namespace() != Some(own.as_str()) => {
-        Err(missing(&id).into())
-      }
-      (id, _) => Ok(id),
     }
   }
 }

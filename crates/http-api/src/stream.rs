@@ -1,6 +1,7 @@
 //! Execution logs as response bodies: newline-delimited JSON and server-sent events.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -145,6 +146,33 @@ pub fn sse(mut reader: LogReader) -> Response<Body> {
     }
   };
   streaming("text/event-stream", &session, blocks)
+}
+
+/// Events as they happen, as server-sent events.
+pub fn sse_events<W: Serialize + Send>(
+  events: impl Stream<Item = W> + Send + 'static,
+) -> Response<Body> {
+  let blocks = async_stream::stream! {
+    let mut events = pin!(events);
+    yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
+    let mut heartbeat = Instant::now() + HEARTBEAT;
+    loop {
+      match tokio::time::timeout_at(heartbeat, events.next()).await {
+        Ok(Some(event)) => {
+          if let Ok(json) = serde_json::to_string(&event) {
+            yield Ok(Bytes::from(format!("data: {json}\n\n")));
+            heartbeat = Instant::now() + HEARTBEAT;
+          }
+        }
+        Ok(None) => break,
+        Err(_) => {
+          yield Ok(Bytes::from_static(b": still here\n\n"));
+          heartbeat = Instant::now() + HEARTBEAT;
+        }
+      }
+    }
+  };
+  streaming("text/event-stream", "", blocks)
 }
 
 /// What happens, as server-sent events, as far as `wire` makes something of it.

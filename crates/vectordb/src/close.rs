@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
+use access::Caller;
+use access::Right;
 use chrono::Utc;
 use tokio::sync::Notify;
 use tokio::sync::RwLockWriteGuard;
@@ -12,6 +14,7 @@ use tokio::time::Instant;
 use vector_index::Index;
 
 use crate::database::VectorDb;
+use crate::database::own;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
@@ -35,8 +38,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open.
-  pub fn ping(&self, id: &IndexId) -> Result<(), VectorError> {
-    let loaded = self.find(id).ok_or_else(|| VectorError::not_pinged(id))?;
+  pub fn ping(&self, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Use, VectorError::not_pinged)?;
+    let loaded = self.find(&id).ok_or_else(|| VectorError::not_pinged(&id))?;
     loaded.touch();
     Ok(())
   }
@@ -47,23 +51,27 @@ impl VectorDb {
   /// When it is not open, or that cannot be kept.
   pub async fn set_timeout(
     &self,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     timeout: InactivityTimeout,
   ) -> Result<(), VectorError> {
-    let lease = self.open_lease(id).await?;
-    let set = lease.describe(move |about, _| {
-      about.inactivity_timeout = Some(timeout);
-      Ok(())
-    });
-    set.await
+    let id = own(caller, id, Right::Manage, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
+    lease
+      .describe(move |about, _| {
+        about.inactivity_timeout = Some(timeout);
+        Ok(())
+      })
+      .await
   }
 
   /// Reads the whole file of an open index to see whether it is damaged.
   ///
   /// # Errors
   /// When it is not open, or damaged; the message says how.
-  pub async fn verify(&self, id: &IndexId) -> Result<(), VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn verify(&self, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Read, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     lease.read(&self.readers, |index| Ok(index.verify()?)).await
   }
 
@@ -71,8 +79,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open, or the disk fails.
-  pub async fn save(&self, id: &IndexId) -> Result<(), VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn save(&self, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     let loaded = lease.loaded.clone();
     lease.write(|index| Ok(index.checkpoint()?)).await?;
     loaded.set_saved(Some(Utc::now()));
@@ -90,8 +99,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open, or its file cannot take everything; it stays open then.
-  pub async fn offload(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
-    self.close(id, Reason::Asked).await
+  pub async fn offload(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::no_index)?;
+    self.close(&id, Reason::Asked).await
   }
 
   async fn close(self: &Arc<Self>, id: &IndexId, reason: Reason) -> Result<(), VectorError> {
@@ -143,8 +153,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When there is none, or its files cannot be removed; it is then still there, closed.
-  pub async fn delete(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
-    let (db, id) = (self.clone(), id.clone());
+  pub async fn delete(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::no_index)?;
+    let db = self.clone();
     run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
       if let Some(loaded) = db.find(&id) {
@@ -168,8 +179,13 @@ impl VectorDb {
   ///
   /// # Errors
   /// When there is none, or its files cannot be removed.
-  pub async fn delete_offloaded(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
-    let (db, id) = (self.clone(), id.clone());
+  pub async fn delete_offloaded(
+    self: &Arc<Self>,
+    caller: &Caller,
+    id: &str,
+  ) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::not_offloaded)?;
+    let db = self.clone();
     run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
       let missing = VectorError::not_offloaded(&id);

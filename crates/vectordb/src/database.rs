@@ -13,6 +13,8 @@ use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 
+use access::Caller;
+use access::Right;
 use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::Semaphore;
@@ -26,6 +28,7 @@ use crate::answers::MonitoringStats;
 use crate::answers::OffloadedIndex;
 use crate::embedding::Registry;
 use crate::error::VectorError;
+use crate::events::EventWatch;
 use crate::events::VectorEvent;
 use crate::events::VectorEventKind;
 use crate::exchange::MAX_EXPORTS;
@@ -42,8 +45,8 @@ use crate::tasks::run_to_completion;
 const EVENT_BUFFER: usize = 1024;
 /// Where added providers are kept.
 const PROVIDERS: &str = "providers.json";
-/// Where indices without a namespace are counted.
-const NO_NAMESPACE: &str = "default";
+/// Where indices are made when no namespace is named, and where those without one are counted.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 /// Gates kept before those that nobody holds are forgotten.
 const MANY_GATES: usize = 1024;
 
@@ -100,9 +103,13 @@ impl VectorDb {
     }))
   }
 
-  /// Follows what happens from now on.
-  pub fn watch(&self) -> broadcast::Receiver<VectorEvent> {
-    self.events.subscribe()
+  /// Follows what happens from now on to what `caller` sees.
+  ///
+  /// # Errors
+  /// When the caller may not look.
+  pub fn watch(&self, caller: &Caller) -> Result<EventWatch, VectorError> {
+    caller.require(Right::Read)?;
+    Ok(EventWatch::new(self.events.subscribe(), caller))
   }
 
   pub(crate) fn announce(&self, kind: VectorEventKind) {
@@ -112,13 +119,19 @@ impl VectorDb {
 
   // ------------------------------------------------------------ looking
 
-  /// Open indices, or those of a namespace, oldest first.
+  /// The open indices that `caller` has, or those of them in the namespace `asked`, oldest first.
   ///
   /// # Errors
-  /// When the work on them was cut short.
-  pub async fn list(&self, namespace: Option<&str>) -> Result<Vec<IndexInfo>, VectorError> {
+  /// When another namespace than the caller's is asked for, or the work on them was cut short.
+  pub async fn list(
+    &self,
+    caller: &Caller,
+    asked: Option<&str>,
+  ) -> Result<Vec<IndexInfo>, VectorError> {
+    caller.require(Right::Read)?;
+    let namespace = caller.work_in(asked)?;
     let mut indices = self.loaded();
-    indices.retain(|index| namespace.is_none() || index.about().namespace.as_deref() == namespace);
+    indices.retain(|index| namespace.is_none() || index.ownership().namespace == namespace);
     let options = self.options.clone();
     blocking(move || {
       let leases = indices.iter().filter_map(Loaded::try_lease);
@@ -133,8 +146,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open.
-  pub async fn info(&self, id: &IndexId) -> Result<IndexInfo, VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn info(&self, caller: &Caller, id: &str) -> Result<IndexInfo, VectorError> {
+    let id = own(caller, id, Right::Read, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     let options = self.options.clone();
     blocking(move || Ok(lease.info(&options))).await
   }
@@ -143,22 +157,24 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open.
-  pub async fn index_stats(&self, id: &IndexId) -> Result<IndexStats, VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn index_stats(&self, caller: &Caller, id: &str) -> Result<IndexStats, VectorError> {
+    let id = own(caller, id, Right::Read, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     blocking(move || Ok(lease.index().stats())).await
   }
 
-  /// Counts open indices, or those of a namespace.
+  /// Counts the open indices that `caller` has.
   ///
   /// # Errors
   /// When the work on them was cut short.
-  pub async fn stats(&self, namespace: Option<&str>) -> Result<DatabaseStats, VectorError> {
-    let list = self.list(namespace).await?;
+  pub async fn stats(&self, caller: &Caller) -> Result<DatabaseStats, VectorError> {
+    let list = self.list(caller, None).await?;
     let mut by_namespace = BTreeMap::new();
     for index in &list {
-      let namespace = index.namespace.as_deref().unwrap_or(NO_NAMESPACE);
+      let namespace = index.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
       *by_namespace.entry(namespace.to_owned()).or_default() += 1;
     }
+    let is_operator = caller.namespace().is_none();
     let timed = |index: &&IndexInfo| index.activity_monitoring.time_until_offload.is_some();
     Ok(DatabaseStats {
       total_instances: list.len(),
@@ -170,24 +186,28 @@ impl VectorDb {
         enabled: self.options.activity_monitoring,
         default_timeout: self.options.default_timeout,
         active_timers: list.iter().filter(timed).count(),
-        offload_directory: namespace.is_none().then(|| self.folder().to_owned()),
+        offload_directory: is_operator.then(|| self.folder().to_owned()),
       },
     })
   }
 
   /// Where everything is kept.
-  pub fn folder(&self) -> &Path {
+  pub(crate) fn folder(&self) -> &Path {
     self.store.root()
   }
 
-  /// Closed indices and saved ones, or those of a namespace, last closed first.
+  /// The closed indices and saved ones that `caller` has, or those of them in the namespace `asked`,
+  /// last closed first.
   ///
   /// # Errors
-  /// When the work on them was cut short.
+  /// When another namespace than the caller's is asked for, or the work on them was cut short.
   pub async fn offloaded(
     self: &Arc<Self>,
-    namespace: Option<&str>,
+    caller: &Caller,
+    asked: Option<&str>,
   ) -> Result<Vec<OffloadedIndex>, VectorError> {
+    caller.require(Right::Read)?;
+    let namespace = caller.work_in(asked)?;
     let store = self.store.clone();
     let folders = blocking(move || Ok(store.folders())).await?;
     let open: HashMap<_, _> = self
@@ -207,7 +227,7 @@ impl VectorDb {
       };
       list.extend(card.map(Card::shown));
     }
-    list.retain(|index| namespace.is_none() || index.namespace.as_deref() == namespace);
+    list.retain(|index| namespace.is_none() || index.namespace == namespace);
     list.sort_by(|a, b| (b.offloaded_at, &a.id).cmp(&(a.offloaded_at, &b.id)));
     Ok(list)
   }
@@ -327,6 +347,25 @@ impl Drop for Reservation {
     if let Some(id) = &self.id {
       self.db.forget(id);
     }
+  }
+}
+
+/// The index that `caller` calls `id`, which must be its own and which it needs `right` for.
+///
+/// # Errors
+/// When the caller does not have the right. An index of others is `missing`, as one that does not exist,
+/// so that nobody learns what does.
+pub(crate) fn own(
+  caller: &Caller,
+  id: &str,
+  right: Right,
+  missing: fn(&IndexId) -> VectorError,
+) -> Result<IndexId, VectorError> {
+  caller.require(right)?;
+  let id = IndexId::of(caller, id);
+  match caller.sees(id.namespace()) {
+    true => Ok(id),
+    false => Err(missing(&id)),
   }
 }
 

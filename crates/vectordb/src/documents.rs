@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use access::Caller;
+use access::Right;
 use vector_index::Document;
 use vector_index::Filter;
 use vector_index::Hit;
@@ -20,11 +21,12 @@ use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::open_index::Lease;
 use crate::permission::Operation;
-use crate::permission::Requester;
 use crate::record::About;
+use crate::requests::ListDocuments;
 use crate::requests::NewDocument;
 use crate::requests::QueryMode;
 use crate::requests::QueryRequest;
+use crate::requests::RemoveDocuments;
 use crate::requests::check_documents;
 use crate::tasks::blocking;
 
@@ -35,17 +37,19 @@ impl VectorDb {
   /// When one of them cannot be added; the message names it.
   pub async fn add(
     self: &Arc<Self>,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     documents: Vec<NewDocument>,
-    requester: &Requester,
   ) -> Result<Added, VectorError> {
+    caller.require(Right::Use)?;
+    let id = &IndexId::of(caller, id);
     let limits = self.options.limits.clone();
     let documents = blocking(move || {
       check_documents(&documents, &limits)?;
       Ok(documents)
     })
     .await?;
-    let lease = self.lease(id, requester, Operation::Add).await?;
+    let lease = self.lease(caller, id, Operation::Add).await?;
     let before = lease.loaded.about();
     self.check_vectors(lease.index(), &before, &documents)?;
     let fit = Fit::of(&lease.index().options(), lease.index().dimension());
@@ -53,10 +57,10 @@ impl VectorDb {
     drop(lease);
     let documents = self.embed_documents(&before, fit, documents).await?;
     let lease = self
-      .lease_again(id, requester, Operation::Add, &before)
+      .lease_again(caller, id, Operation::Add, &before)
       .await?;
     let about = lease.loaded.about();
-    let new_only = requester.only_adds(about.namespace.as_deref(), about.permission);
+    let new_only = about.ownership().only_adds(caller);
     let added = lease
       .write(move |index| {
         check_room(index, &about, &documents, new_only)?;
@@ -76,17 +80,21 @@ impl VectorDb {
     Ok(added)
   }
 
+  /// Finds documents, best first.
+  ///
   /// # Errors
   /// When the index or the query cannot be used, or the text cannot be embedded.
   pub async fn query(
     self: &Arc<Self>,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     mut request: QueryRequest,
-    requester: &Requester,
   ) -> Result<Vec<Hit>, VectorError> {
+    caller.require(Right::Read)?;
+    let id = &IndexId::of(caller, id);
     request.check(&self.options.limits)?;
     let filter = request.filter.as_ref().map(Filter::parse).transpose()?;
-    let mut lease = self.lease(id, requester, Operation::Read).await?;
+    let mut lease = self.lease(caller, id, Operation::Read).await?;
     let mut vector = request.vector;
     if let (None, Some(text)) = (&vector, &request.text)
       && request.mode != QueryMode::FullText
@@ -96,7 +104,7 @@ impl VectorDb {
       drop(lease);
       vector = Some(self.embed_query(&before, fit, text).await?);
       lease = self
-        .lease_again(id, requester, Operation::Read, &before)
+        .lease_again(caller, id, Operation::Read, &before)
         .await?;
     }
     let query = Query {
@@ -119,19 +127,38 @@ impl VectorDb {
     Ok(hits)
   }
 
+  /// One document.
+  ///
+  /// # Errors
+  /// When the index cannot be used, or has no such document.
+  pub async fn get_document(
+    self: &Arc<Self>,
+    caller: &Caller,
+    id: &str,
+    document: &str,
+    include_vectors: bool,
+  ) -> Result<Stored, VectorError> {
+    let ids = vec![document.to_owned()];
+    let mut found = self.get_documents(caller, id, ids, include_vectors).await?;
+    let found = found.pop();
+    found.ok_or_else(|| VectorError::NotFound(format!("Document {document} not found")))
+  }
+
   /// Documents by their ids; those that are not there are left out.
   ///
   /// # Errors
   /// When the index cannot be used, or too many are asked for.
   pub async fn get_documents(
     self: &Arc<Self>,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     ids: Vec<String>,
     include_vectors: bool,
-    requester: &Requester,
   ) -> Result<Vec<Stored>, VectorError> {
+    caller.require(Right::Read)?;
+    let id = &IndexId::of(caller, id);
     self.check_results("documentIds", ids.len() as u64)?;
-    let lease = self.lease(id, requester, Operation::Read).await?;
+    let lease = self.lease(caller, id, Operation::Read).await?;
     lease
       .read(&self.readers, move |index| {
         Ok(index.get(&ids, include_vectors)?)
@@ -145,57 +172,59 @@ impl VectorDb {
   /// When the index or the filter cannot be used, or too many are asked for.
   pub async fn list_documents(
     self: &Arc<Self>,
-    id: &IndexId,
-    filter: Option<&Value>,
-    offset: u64,
-    limit: u64,
-    requester: &Requester,
+    caller: &Caller,
+    id: &str,
+    request: ListDocuments,
   ) -> Result<DocumentPage, VectorError> {
-    self.check_results("limit", limit)?;
-    let filter = filter.map(Filter::parse).transpose()?;
-    let lease = self.lease(id, requester, Operation::Read).await?;
-    let list = move |index: &Index| {
-      Ok(DocumentPage {
-        total: match &filter {
+    caller.require(Right::Read)?;
+    let id = &IndexId::of(caller, id);
+    self.check_results("limit", request.limit)?;
+    let filter = request.filter.as_ref().map(Filter::parse).transpose()?;
+    let lease = self.lease(caller, id, Operation::Read).await?;
+    lease
+      .read(&self.readers, move |index| {
+        let total = match &filter {
           Some(filter) => index.count_where(filter)?,
           None => index.count(),
-        },
-        documents: index.list(filter.as_ref(), offset, limit)?,
+        };
+        let mut documents = index.list(filter.as_ref(), request.offset, request.limit)?;
+        if !request.include_vectors {
+          for document in &mut documents {
+            document.vector = None;
+          }
+        }
+        Ok(DocumentPage { documents, total })
       })
-    };
-    lease.read(&self.readers, list).await
-  }
-
-  /// Removes documents; ids that are not there do not count.
-  ///
-  /// # Errors
-  /// When the index cannot be used.
-  pub async fn delete_documents(
-    self: &Arc<Self>,
-    id: &IndexId,
-    ids: Vec<String>,
-    requester: &Requester,
-  ) -> Result<Removed, VectorError> {
-    let lease = self.lease(id, requester, Operation::Remove).await?;
-    self
-      .remove_with(lease, move |index| Ok(index.delete(&ids)?))
       .await
   }
 
-  /// Removes the documents that a filter takes.
+  /// Removes documents by their ids or by a filter. Ids that are not there do not count.
   ///
   /// # Errors
-  /// When the index or the filter cannot be used.
-  pub async fn delete_where(
+  /// When the index or the filter cannot be used, or there are both ids and a filter.
+  pub async fn remove_documents(
     self: &Arc<Self>,
-    id: &IndexId,
-    filter: &Value,
-    requester: &Requester,
+    caller: &Caller,
+    id: &str,
+    request: RemoveDocuments,
   ) -> Result<Removed, VectorError> {
-    let filter = Filter::parse(filter)?;
-    let lease = self.lease(id, requester, Operation::Remove).await?;
+    caller.require(Right::Use)?;
+    let id = &IndexId::of(caller, id);
+    let RemoveDocuments { ids, filter } = request;
+    if filter.is_some() && !ids.is_empty() {
+      return Err(VectorError::Invalid(
+        "documentIds and filter: give one of the two".into(),
+      ));
+    }
+    let filter = filter.as_ref().map(Filter::parse).transpose()?;
+    let lease = self.lease(caller, id, Operation::Remove).await?;
     self
-      .remove_with(lease, move |index| Ok(index.delete_where(&filter)?))
+      .remove_with(lease, move |index| {
+        Ok(match &filter {
+          Some(filter) => index.delete_where(filter)?,
+          None => index.delete(&ids)?,
+        })
+      })
       .await
   }
 
@@ -223,12 +252,12 @@ impl VectorDb {
   /// A lease after embedding: for the index and the provider that the vectors were made for.
   async fn lease_again(
     self: &Arc<Self>,
+    caller: &Caller,
     id: &IndexId,
-    requester: &Requester,
     operation: Operation,
     before: &About,
   ) -> Result<Lease, VectorError> {
-    let lease = self.lease(id, requester, operation).await?;
+    let lease = self.lease(caller, id, operation).await?;
     let about = lease.loaded.about();
     if (about.incarnation, &about.provider) == (before.incarnation, &before.provider) {
       return Ok(lease);

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use access::Caller;
+use access::Right;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::io::AsyncBufRead;
@@ -31,7 +33,6 @@ use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::permission::Operation;
-use crate::permission::Requester;
 use crate::record::About;
 use crate::requests::NewDocument;
 use crate::requests::check_documents;
@@ -94,12 +95,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When the index cannot be used, or the disk is full.
-  pub async fn export(
-    self: &Arc<Self>,
-    id: &IndexId,
-    requester: &Requester,
-  ) -> Result<Export, VectorError> {
-    let lease = self.lease(id, requester, Operation::Read).await?;
+  pub async fn export(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<Export, VectorError> {
+    let id = IndexId::of(caller, id);
+    let lease = self.lease(caller, &id, Operation::Read).await?;
     let place = self.exports.clone().try_acquire_owned().map_err(|_| {
       VectorError::LimitReached(format!(
         "{MAX_EXPORTS} exports are being read already: wait until one has ended"
@@ -131,16 +129,20 @@ impl VectorDb {
   }
 
   /// Makes an index of what [`Self::export`] wrote; it is closed then. Documents may lack a vector if
-  /// they have a text.
+  /// they have a text. It is in the caller's namespace, or, for the operator, in the one that the
+  /// request names, otherwise in the one that it had.
   ///
   /// # Errors
   /// When a line cannot be used, or the id is taken; the message names the line, and nothing is left
   /// behind.
   pub async fn import(
     self: &Arc<Self>,
+    caller: &Caller,
     lines: impl AsyncBufRead + Unpin + Send,
-    request: ImportIndex,
+    mut request: ImportIndex,
   ) -> Result<OffloadedIndex, VectorError> {
+    caller.require(Right::Manage)?;
+    request.namespace = caller.work_in(request.namespace.as_deref())?;
     let mut lines = Lines::new(lines, self.options.limits.line_bytes);
     let first = lines.next().await?;
     let first = first.ok_or_else(|| VectorError::Invalid("line 1: there is none".into()))?;

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use access::Caller;
+use access::Right;
 use uuid::Uuid;
 use vector_index::Dimensions;
 use vector_index::Index;
 use vector_index::IndexOptions;
 
 use crate::answers::IndexInfo;
+use crate::database::DEFAULT_NAMESPACE;
 use crate::database::VectorDb;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
@@ -19,23 +22,34 @@ use crate::open_index::Loaded;
 use crate::options::CreateIndex;
 use crate::options::DimensionRule;
 use crate::permission::Operation;
-use crate::permission::Requester;
 use crate::providers::check_dimension;
 use crate::record::About;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
 
+/// The name that stands for no provider in particular.
+const NO_PROVIDER: &str = "default";
+
 impl VectorDb {
-  /// Makes an index, or opens a closed one when the request says `resume`.
+  /// Makes an index, or opens a closed one when the request says `resume`. It is in the caller's
+  /// namespace, or, for the operator, in the one that the request names, otherwise in `default`.
   ///
   /// # Errors
   /// When it is not allowed or not possible; nothing is left behind then.
-  pub async fn create(self: &Arc<Self>, request: CreateIndex) -> Result<IndexInfo, VectorError> {
-    let namespace = request.namespace.clone().filter(|name| !name.is_empty());
-    let name = request.id.clone().filter(|id| !id.is_empty());
+  pub async fn create(
+    self: &Arc<Self>,
+    caller: &Caller,
+    mut request: CreateIndex,
+  ) -> Result<IndexInfo, VectorError> {
+    caller.require(Right::Manage)?;
+    let asked = request.namespace.take().filter(|name| !name.is_empty());
+    let namespace = caller.work_in(asked.as_deref())?;
+    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let name = request.id.take().filter(|id| !id.is_empty());
     let name = name.unwrap_or_else(|| Uuid::new_v4().to_string());
-    let id = IndexId::new(namespace.as_deref(), &name)?;
-    self.check_namespace(namespace.as_deref())?;
+    let id = IndexId::new(Some(&namespace), &name)?;
+    let provider = &mut request.embedding_provider_name;
+    provider.take_if(|name| name.is_empty() || name == NO_PROVIDER);
     let db = self.clone();
     let loaded = run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
@@ -76,10 +90,10 @@ impl VectorDb {
   async fn make(
     &self,
     id: IndexId,
-    namespace: Option<String>,
+    namespace: String,
     request: &CreateIndex,
   ) -> Result<Arc<Loaded>, VectorError> {
-    let mut about = About::new(id, namespace);
+    let mut about = About::new(id, Some(namespace));
     about.apply(request);
     // A default that does not work yet is told of when it is needed.
     if about.provider.is_some() {
@@ -138,18 +152,19 @@ impl VectorDb {
   /// The right to use an index, which is opened first if it is closed.
   pub(crate) async fn lease(
     self: &Arc<Self>,
+    caller: &Caller,
     id: &IndexId,
-    requester: &Requester,
     operation: Operation,
   ) -> Result<Lease, VectorError> {
+    caller.require(operation.right())?;
     loop {
       let Some(loaded) = self.find(id) else {
-        self.check_closed(id, requester, operation).await?;
+        self.check_closed(caller, id, operation).await?;
         let (db, id) = (self.clone(), id.clone());
         run_to_completion(async move { db.auto_resume(&id).await }).await?;
         continue;
       };
-      loaded.check(requester, operation)?;
+      loaded.ownership().check(caller, id, operation)?;
       if let Some(lease) = loaded.lease().await {
         loaded.touch();
         return Ok(lease);
@@ -160,19 +175,16 @@ impl VectorDb {
   /// Nobody gets an index opened that they may not use, nor learns of it.
   async fn check_closed(
     &self,
+    caller: &Caller,
     id: &IndexId,
-    requester: &Requester,
     operation: Operation,
   ) -> Result<(), VectorError> {
-    let Requester::Namespace(asking) = requester else {
+    let Some(asking) = caller.namespace() else {
       return Ok(());
     };
     let (store, known) = (self.store.clone(), id.clone());
     match blocking(move || store.owner(&known)).await {
-      Ok(Some(owner)) => {
-        let namespace = owner.namespace.as_deref();
-        requester.check(id, namespace, owner.permission, operation)
-      }
+      Ok(Some(owner)) => owner.check(caller, id, operation),
       // Its file tells its owner what is wrong with it, once it is opened.
       Err(_) if id.namespace() != Some(asking) => Err(VectorError::no_index(id)),
       Ok(None) | Err(_) => Ok(()),
@@ -201,19 +213,6 @@ impl VectorDb {
     self.watch_for_inactivity(&loaded);
     self.announce(VectorEventKind::IndexResumed(id.clone()));
     Ok(())
-  }
-
-  fn check_namespace(&self, namespace: Option<&str>) -> Result<(), VectorError> {
-    let Some(allowed) = &self.options.allowed_namespaces else {
-      return Ok(());
-    };
-    let namespace = namespace.unwrap_or_default();
-    if allowed.iter().any(|name| name == namespace) {
-      return Ok(());
-    }
-    Err(VectorError::Forbidden(format!(
-      "Namespace {namespace} is not allowed"
-    )))
   }
 
   fn check_not_ending(&self) -> Result<(), VectorError> {

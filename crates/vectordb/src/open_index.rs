@@ -20,8 +20,7 @@ use crate::embedding::MOCK_MODEL;
 use crate::error::VectorError;
 use crate::id::IndexId;
 use crate::options::VectorDbOptions;
-use crate::permission::Operation;
-use crate::permission::Requester;
+use crate::permission::Ownership;
 use crate::record::About;
 use crate::tasks::blocking;
 
@@ -90,10 +89,8 @@ impl Loaded {
     *lock(&self.saved) = saved;
   }
 
-  pub fn check(&self, requester: &Requester, operation: Operation) -> Result<(), VectorError> {
-    let about = lock(&self.about);
-    let namespace = about.namespace.as_deref();
-    requester.check(&self.id, namespace, about.permission, operation)
+  pub fn ownership(&self) -> Ownership {
+    lock(&self.about).ownership()
   }
 
   /// When it is off-loaded if nobody uses it until then.

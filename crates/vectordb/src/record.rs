@@ -12,6 +12,7 @@ use crate::id::IndexId;
 use crate::options::CreateIndex;
 use crate::options::InactivityTimeout;
 use crate::options::VectorDbOptions;
+use crate::permission::Ownership;
 use crate::permission::Permission;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,13 @@ impl About {
       max_documents: None,
       inactivity_timeout: None,
       activity_monitoring: None,
+    }
+  }
+
+  pub fn ownership(&self) -> Ownership {
+    Ownership {
+      namespace: self.namespace.clone(),
+      permission: self.permission,
     }
   }
 

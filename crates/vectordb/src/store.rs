@@ -21,6 +21,7 @@ use vector_index::Memory;
 use crate::answers::OffloadedIndex;
 use crate::error::VectorError;
 use crate::id::IndexId;
+use crate::permission::Ownership;
 use crate::permission::Permission;
 use crate::record::About;
 
@@ -51,13 +52,6 @@ pub(crate) struct Card {
   pub offloaded_at: DateTime<Utc>,
   pub document_count: u64,
   pub embedding_dimension: Option<usize>,
-}
-
-/// Who may use an index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owner {
-  pub namespace: Option<String>,
-  pub permission: Permission,
 }
 
 impl Card {
@@ -227,9 +221,9 @@ impl Store {
   ///
   /// # Errors
   /// When it has no card, and its file cannot be read.
-  pub fn owner(&self, id: &IndexId) -> Result<Option<Owner>, VectorError> {
+  pub fn owner(&self, id: &IndexId) -> Result<Option<Ownership>, VectorError> {
     if let Some(card) = read_card(&self.folder(id)).filter(|card| card.id == *id) {
-      return Ok(Some(Owner {
+      return Ok(Some(Ownership {
         namespace: card.namespace,
         permission: card.permission,
       }));
@@ -240,7 +234,7 @@ impl Store {
     }
     let about: About = serde_json::from_value(Index::read_about(&path)?)
       .map_err(|e| VectorError::Corrupt(format!("{}: {e}", path.display())))?;
-    Ok(Some(Owner {
+    Ok(Some(Ownership {
       namespace: about.namespace,
       permission: about.permission,
     }))

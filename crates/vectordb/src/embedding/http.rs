@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use outbound;
 use outbound::Patience;
 use outbound::Secret;
 use outbound::Unread;
