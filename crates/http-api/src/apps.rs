@@ -241,18 +241,18 @@ pub async fn update(
 
 /// Stops an app and forgets it.
 #[utoipa::path(delete, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
-  (status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  (status = 200, body = AppDone), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<Arc<Engine>>,
   _: Operator,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<AppDone>> {
   engine.apps.delete(&known(&engine, &id)?).await?;
-  Ok(Json(Done { success: true }))
+  Ok(Json(AppDone { success: true }))
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Done {
+pub struct AppDone {
   success: bool,
 }
 
