@@ -1,5 +1,6 @@
 //! `cargo xtask`: what contributors and CI run besides cargo's own commands.
 
+mod generate;
 mod tidy;
 mod workspace;
 
@@ -9,7 +10,9 @@ use std::process::ExitCode;
 
 const USAGE: &str = "Usage: cargo xtask COMMAND
 
-  tidy    check the arrows between crates, their manifests, and the length of files
+  tidy        check the arrows between crates, their manifests, the length of files, and that what is
+              generated is current
+  generate    write docs/configuration.md and docs/openapi.json anew
 ";
 
 fn main() -> ExitCode {
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
   let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
   let done = match arguments[..] {
     ["tidy"] => tidy::run(),
+    ["generate"] => generate::run(),
     ["-h" | "--help"] => {
       let _ = io::stdout().write_all(USAGE.as_bytes());
       Ok(())

@@ -8,6 +8,7 @@ mod manifests;
 use std::io;
 use std::io::Write;
 
+use crate::generate;
 use crate::workspace::Workspace;
 use crate::workspace::root;
 
@@ -22,6 +23,10 @@ pub fn run() -> Result<(), String> {
   problems.extend(manifests::check(&workspace));
   problems.extend(documents::check(&root, &workspace)?);
   problems.extend(files::check(&root)?);
+  // Running the binary takes a build, which is in vain while the above is wrong.
+  if problems.is_empty() {
+    problems.extend(generate::stale(&root)?);
+  }
   if problems.is_empty() {
     let _ = writeln!(io::stderr(), "tidy: all is well");
     return Ok(());
