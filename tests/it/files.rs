@@ -249,9 +249,9 @@ async fn what_is_asked_wrongly_is_named() {
     .await
     .refused(404, &["Kernel not found"]);
   client()
-    .delete(&kernel.path("/files/dir?recusive=true"))
+    .delete(&kernel.path("/files/dir?recursiv=true"))
     .await
-    .refused(400, &["recusive"]);
+    .refused(400, &["recursiv"]);
   let server = Server::builder().env("MAX_FILE_BYTES", "1000").start();
   let kernel = server.client().create(json!({"lang": "typescript"})).await;
   put(&server.client(), &kernel.path("/files/x"), vec![0; 1001])
