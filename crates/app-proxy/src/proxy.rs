@@ -1,19 +1,6 @@
-//! Forwards requests to the apps' own HTTP servers, and their answers back. Bodies stream both ways
-//! at the pace of the slower side; nothing is buffered.
-
-mod connection;
-pub mod gate;
-mod headers;
-pub mod listener;
-pub mod retry;
-pub mod route;
-pub mod site;
-#[cfg(test)]
-mod tests;
-mod upstream;
+//! The proxy itself: forwards one request to one instance, over connections that it keeps.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -44,12 +31,14 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
 
-use self::connection::Answered;
-use self::connection::Connector;
-use self::route::Lease;
-use self::site::Site;
-
-pub use self::upstream::Upstream;
+use crate::connection::Answered;
+use crate::connection::Connector;
+use crate::error::ProxyError;
+use crate::error::cause;
+use crate::headers;
+use crate::route::Lease;
+use crate::site::Site;
+use crate::upstream::Upstream;
 
 /// How long a connection is kept without a request. The usual servers close theirs after 2 s or
 /// more; closing first keeps requests from meeting a connection that is about to end.
@@ -57,60 +46,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How many connections to one upstream are kept without a request.
 const MAX_IDLE: usize = 64;
 /// How many upstreams connections are kept for. The entry of an ended instance may stay.
-const MAX_UPSTREAMS: usize = 512;
+pub(crate) const MAX_UPSTREAMS: usize = 512;
 /// How long an app may take to ask for a body that its client holds back. Some servers never ask.
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A request extension: the `Authorization` header was meant for the engine, so the app does not
-/// get it.
-#[derive(Debug, Clone, Copy)]
-pub struct EngineToken;
-
-/// Why a request got no answer from its app. Messages name the app by its [`Site`].
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
-  /// Nothing of the request was sent.
-  #[error("the app at {app} cannot be reached: {}; see its log, and start it again", root(.source))]
-  Unreachable { app: String, source: legacy::Error },
-  /// The app may have acted on the request.
-  #[error("the app at {app} closed the connection before it answered; see its log")]
-  Closed { app: String, source: legacy::Error },
-  #[error("the app at {app} did not answer in HTTP/1.1: {}; see its code", root(.source))]
-  NotHttp { app: String, source: legacy::Error },
-  #[error("the app at {app} switched to a protocol that nobody asked for; see its code")]
-  UnaskedUpgrade { app: String },
-  #[error("the body of the request to the app at {app} broke off; send all of it")]
-  BrokenRequest { app: String, source: legacy::Error },
-  #[error("{path:?} cannot be asked of the app at {app}: ask for a path that begins with a slash")]
-  BadPath { app: String, path: String },
-  #[error("CONNECT cannot be asked of the app at {app}: a WebSocket is opened with GET")]
-  Connect { app: String },
-}
-
-impl ProxyError {
-  /// 502 for the app's faults, 400 or 405 for the client's.
-  pub fn status(&self) -> StatusCode {
-    match self {
-      Self::Unreachable { .. }
-      | Self::Closed { .. }
-      | Self::NotHttp { .. }
-      | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
-      Self::BrokenRequest { .. } | Self::BadPath { .. } => StatusCode::BAD_REQUEST,
-      Self::Connect { .. } => StatusCode::METHOD_NOT_ALLOWED,
-    }
-  }
-
-  fn new(app: String, source: legacy::Error) -> Self {
-    if source.is_connect() {
-      return Self::Unreachable { app, source };
-    }
-    match cause::<hyper::Error>(&source) {
-      Some(cause) if cause.is_user() => Self::BrokenRequest { app, source },
-      Some(cause) if cause.is_parse() => Self::NotHttp { app, source },
-      _ => Self::Closed { app, source },
-    }
-  }
-}
+pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Forwards requests to apps, over connections that it keeps for later ones.
 #[derive(Debug, Default)]
@@ -217,7 +155,7 @@ impl Proxy {
     result
   }
 
-  fn client(&self, upstream: &Upstream) -> Client<Connector, Body> {
+  pub(crate) fn client(&self, upstream: &Upstream) -> Client<Connector, Body> {
     let mut clients = self.clients();
     if let Some(client) = clients.get(upstream) {
       return client.clone();
@@ -231,7 +169,7 @@ impl Proxy {
     client
   }
 
-  fn clients(&self) -> MutexGuard<'_, HashMap<Upstream, Client<Connector, Body>>> {
+  pub(crate) fn clients(&self) -> MutexGuard<'_, HashMap<Upstream, Client<Connector, Body>>> {
     self.clients.lock().unwrap_or_else(PoisonError::into_inner)
   }
 }
@@ -333,16 +271,4 @@ fn nobody_listens(error: &legacy::Error) -> bool {
       io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
     )
   })
-}
-
-/// The first error of a kind among an error's causes.
-fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-  std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
-}
-
-/// The last of an error's causes.
-fn root(error: &legacy::Error) -> String {
-  let first: &dyn Error = error;
-  let causes = std::iter::successors(Some(first), |&error| error.source());
-  causes.last().map(ToString::to_string).unwrap_or_default()
 }
