@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [--help]
 #
-# Prepares this clone for cargo: checks the build tools, and points cargo at the prebuilt V8 and at what
-# Python kernels start from. Running it again changes nothing; scripts/start-server.sh and
-# scripts/test.sh run it first.
+# Prepares this clone for cargo: checks the build tools, points cargo at the prebuilt V8 and at what
+# Python kernels start from, and names the command `cargo xtask`. Running it again changes nothing;
+# scripts/start-server.sh and scripts/test.sh run it first.
 #
 # Build tools: Rust (see rust-version in Cargo.toml), a C compiler, make, libclang, npm, pip. On Debian
 # and Ubuntu, as root, all but Rust are installed with apt-get when they are missing.
@@ -140,9 +140,11 @@ toml_escape() {
 # What cargo must know, a line each: NAME = "value".
 settings=()
 set_for_cargo() { settings+=("$1 = \"$(toml_escape "$2")\""); }
+readonly ALIAS='xtask = "run --quiet --package xtask --"'
 config_text() {
   printf '%s\n[env]\n' "$CONFIG_MARK"
   printf '%s\n' "${settings[@]}"
+  printf '\n[alias]\n%s\n' "$ALIAS"
 }
 
 config_is_ours() { [[ -f $CONFIG && $(head -n 1 "$CONFIG") == "$CONFIG_MARK" ]]; }
@@ -155,6 +157,8 @@ write_config() {
         die ".cargo/config.toml is not from this script, so it stays as it is. Add to it, under [env]:"$'\n'"$setting"
     done
     say 'cargo: .cargo/config.toml is your own and has all that is needed'
+    # The scripts do without it.
+    grep -q "^ *${ALIAS%% =*} *=" "$CONFIG" || say "cargo: for \`cargo xtask\`, add to it, under [alias]: $ALIAS"
   elif [[ -f $CONFIG && $(cat "$CONFIG") == "$(config_text)" ]]; then
     say 'cargo: .cargo/config.toml in place'
   else

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/test.sh [--fast] [arguments of `cargo test`]
 #
-# Sets this clone up and checks everything: formatting, spelling, clippy without warnings, the tests.
+# Sets this clone up and checks everything: formatting, spelling, clippy without warnings, the rules of
+# `cargo xtask tidy`, the tests.
 #   --fast    only the tests
 #
 # CPython kernels are tested with the interpreter CPYTHON_EXECUTABLE (IPython, numpy, pandas and
@@ -44,6 +45,8 @@ check_style() {
   check_spelling
   step 'cargo clippy'
   cargo_here clippy --locked --workspace --all-targets -- -D warnings
+  step 'cargo xtask tidy'
+  cargo_here run --locked --quiet --package xtask -- tidy
 }
 
 # The checker comes as a wheel, so it gets an environment like other Python packages.

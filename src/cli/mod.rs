@@ -1,6 +1,7 @@
 //! The command line. Nothing else in the crate prints.
 
 mod apps;
+mod generate;
 mod packages;
 mod run;
 mod serve;
@@ -56,6 +57,9 @@ enum Command {
   Packages(packages::PackagesArgs),
   /// Make tokens for those who may use a server.
   Tokens(tokens::TokensArgs),
+  /// Print a document about this program, for `cargo xtask generate`.
+  #[command(hide = true)]
+  Generate(generate::GenerateArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -104,6 +108,12 @@ pub fn main() -> ExitCode {
     }
     Some(Command::Packages(args)) => {
       return match packages::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+      };
+    }
+    Some(Command::Generate(args)) => {
+      return match generate::run(&args, Cli::command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
       };

@@ -33,6 +33,8 @@ pub struct AppArgs {
 
   /// Workspace that published apps work in, and get tokens for; without it they get none. It should hold
   /// nothing else.
+  ///
+  /// In particular it should not be the collection's own workspace, where an app could publish others.
   #[arg(long, env = "HYPHA_WORKSPACE", value_name = "NAME")]
   pub hypha_workspace: Option<String>,
 
@@ -62,16 +64,19 @@ pub struct AppArgs {
   #[arg(long, env = "APPS_MAX_COUNT", value_name = "N", default_value_t = 100)]
   pub apps_max_count: usize,
 
-  /// Pass requests on to apps without asking for a token, also those of pages of other origins.
+  /// Pass requests on to apps without asking for a token, even those of pages of other origins.
   #[arg(long, env = "APPS_PUBLIC", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
   pub apps_public: bool,
 
   /// Domain whose `*.` leads to this server; the pages of each app are at a name of their own below it
-  /// [default: below localhost for those who come from this machine, else none].
+  /// [default: browsers on this machine find apps at {id}.localhost].
+  ///
+  /// Written as apps.example or apps.example:port.
   #[arg(long = "apps-domain", env = "ENGINE_APPS_DOMAIN", value_name = "NAME", value_parser = domain)]
   pub apps_domain: Option<Authority>,
 
-  /// Port where only apps are served, for pages of their own origin without a domain.
+  /// Port where only apps are served, so that without a domain their pages have another origin than the
+  /// engine [default: none].
   #[arg(long = "apps-port", env = "ENGINE_APPS_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
   pub apps_port: Option<u16>,
 }

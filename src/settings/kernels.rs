@@ -27,6 +27,9 @@ use super::SettingsError;
 #[command(next_help_heading = "Kernels")]
 pub struct KernelArgs {
   /// Kernel types that may be created, e.g. "worker-typescript,worker-javascript".
+  ///
+  /// Each is mode-language. Kernels of the mode main_thread run inside the server, and worker-cpython ones
+  /// without a sandbox: both are for trusted code. An empty list means the default.
   #[arg(
     long,
     env = "ALLOWED_KERNEL_TYPES",
@@ -35,11 +38,11 @@ pub struct KernelArgs {
   )]
   pub allowed_kernel_types: KernelTypes,
 
-  /// Keep blank kernels ready.
+  /// Keep blank kernels ready, so that creating one takes next to no time.
   #[arg(long, env = "KERNEL_POOL_ENABLED", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
   pub kernel_pool_enabled: bool,
 
-  /// Blank kernels kept ready for each preloaded runtime.
+  /// Blank kernels kept ready for each preloaded runtime; TypeScript and JavaScript share one.
   #[arg(long, env = "KERNEL_POOL_SIZE", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=1000))]
   pub kernel_pool_size: u16,
 
@@ -47,7 +50,9 @@ pub struct KernelArgs {
   #[arg(long, env = "KERNEL_POOL_AUTO_REFILL", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
   pub kernel_pool_auto_refill: bool,
 
-  /// Types to keep ready [default: the allowed Python types].
+  /// Types to keep ready, written like ALLOWED_KERNEL_TYPES [default: the allowed Python types].
+  ///
+  /// worker-typescript keeps TypeScript kernels warm.
   #[arg(long, env = "KERNEL_POOL_PRELOAD_CONFIGS", value_name = "LIST")]
   pub kernel_pool_preload_configs: Option<KernelTypes>,
 
@@ -60,20 +65,25 @@ pub struct KernelArgs {
   )]
   pub kernel_max_count: usize,
 
-  /// Largest JavaScript heap of a kernel, and its default, in MiB.
+  /// Largest JavaScript heap of a kernel, in MiB: the default, and the most a request may ask for.
   #[arg(long, env = "KERNEL_MAX_HEAP_MB", value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(64..=65536))]
   pub kernel_max_heap_mb: u64,
 
-  /// Most memory of a kernel process, and its default, in MiB.
+  /// Most memory of a kernel process, in MiB: the default, and the most a request may ask for.
   #[arg(long, env = "KERNEL_MAX_MEMORY_MB", value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(128..=1_048_576))]
   pub kernel_max_memory_mb: u64,
 
-  /// Most output kept of one execution, and its default, in bytes.
+  /// Most output kept of one execution, in bytes: the default, and the most a request may ask for.
+  ///
+  /// What is over it is cut, and an event says so.
   #[arg(long, env = "KERNEL_MAX_OUTPUT_BYTES", value_name = "BYTES", default_value_t = 32 * MIB, value_parser = clap::value_parser!(u64).range(1024..))]
   pub kernel_max_output_bytes: u64,
 
   /// The most a kernel may be permitted, as JSON, e.g. {"net": true, "run": ["git"]}; members left
   /// out keep their default.
+  ///
+  /// The form is that of `permissions` in a request. By default a kernel reads and writes its own folder,
+  /// reaches the public network, and has no `run`, `ffi` or `sys`.
   #[arg(
     long,
     env = "KERNEL_PERMISSIONS_MAX",
@@ -82,7 +92,7 @@ pub struct KernelArgs {
   )]
   pub kernel_permissions_max: PermissionRequest,
 
-  /// Host folders that kernels may mount, separated like PATH; in /data/{namespace} the kernels of each
+  /// Host folders that kernels may mount, separated by colons; in /data/{namespace} the kernels of each
   /// namespace may mount a folder of their own [default: none].
   #[arg(long, env = "KERNEL_MOUNT_ROOTS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
   pub kernel_mount_roots: Vec<MountRoot>,
@@ -92,12 +102,17 @@ pub struct KernelArgs {
   #[arg(long, env = "LOGS_MEMORY_BYTES", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..))]
   pub logs_memory_bytes: u64,
 
-  /// The same of one namespace [default: half of it].
+  /// The same for one namespace, in bytes [default: half of LOGS_MEMORY_BYTES].
+  ///
+  /// Kernels without a namespace count as one namespace, and so do apps.
   #[arg(long, env = "LOGS_MEMORY_BYTES_PER_NAMESPACE", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..))]
   pub logs_memory_bytes_per_namespace: Option<u64>,
 
-  /// User that kernels run as, when the server runs as root: a name, uid or uid:gid [default: the
+  /// User that kernels and apps run as when the server runs as root: a name, uid or uid:gid [default: the
   /// server's own, without privileges].
+  ///
+  /// A name is looked up in /etc/passwd. The user must be able to pass the folders above the data folder,
+  /// and to read app folders, mounts and the CPython that is named.
   #[arg(long, env = "ENGINE_KERNEL_USER", value_name = "USER")]
   pub kernel_user: Option<KernelUser>,
 
@@ -118,6 +133,8 @@ pub struct KernelArgs {
   pub deno_cert: Option<PathBuf>,
 
   /// Certificate authorities that kernels trust: "mozilla", "system" or both, separated by commas.
+  ///
+  /// The system has those of an organisation, for example.
   #[arg(
     long = "tls-ca-store",
     env = "DENO_TLS_CA_STORE",
@@ -137,11 +154,13 @@ pub struct KernelArgs {
   )]
   pub cpython_executable: PathBuf,
 
-  /// More interpreters that a kernel may ask for with `python`, separated like PATH.
+  /// More interpreters that a kernel may ask for with `python`, separated by colons.
   #[arg(long, env = "CPYTHON_OTHERS", value_name = "PATHS", value_delimiter = PATH_SEPARATOR)]
   pub cpython_others: Vec<PathBuf>,
 
-  /// Folder with packages of the Pyodide distribution, looked in before the CDN.
+  /// Folder with packages of the Pyodide distribution; the CDN is asked for those that it does not have.
+  ///
+  /// `deno-app-engine packages fetch` fills it.
   #[arg(long, env = "PYODIDE_PACKAGES_DIR", value_name = "DIR")]
   pub pyodide_packages_dir: Option<PathBuf>,
 }

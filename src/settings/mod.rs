@@ -33,7 +33,8 @@ const MIB: u64 = 1 << 20;
 /// The flags of `serve`; each has an environment variable of the same meaning.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-  /// Address to listen on. Anything but a loopback address needs ENGINE_TOKENS or --no-auth.
+  /// Address to listen on. Any but a loopback address needs ENGINE_TOKENS_FILE, ENGINE_TOKENS or
+  /// --no-auth.
   #[arg(long, env = "ENGINE_HOST", default_value = "127.0.0.1")]
   pub host: IpAddr,
 
@@ -45,7 +46,8 @@ pub struct ServeArgs {
   #[arg(value_name = "PORT", conflicts_with = "port", hide = true)]
   pub positional_port: Option<u16>,
 
-  /// Folder for everything the engine keeps on disk.
+  /// Folder for everything the engine keeps on disk [default: deno-app-engine in XDG_DATA_HOME, which is
+  /// ~/.local/share unless it is set].
   #[arg(long, env = "ENGINE_DATA_DIR", value_name = "DIR")]
   pub data_dir: Option<PathBuf>,
 
@@ -54,6 +56,9 @@ pub struct ServeArgs {
   pub no_auth: bool,
 
   /// Bearer tokens and what each may see: "token=namespace" or "token=*", separated by commas.
+  ///
+  /// "*" is every namespace. The server takes this out of its environment and its command line at the
+  /// start, so that other programs of its account cannot read it there.
   #[arg(
     long,
     env = "ENGINE_TOKENS",
@@ -64,11 +69,16 @@ pub struct ServeArgs {
 
   /// File with the digests of bearer tokens and what each may see, as `deno-app-engine tokens add` makes
   /// it; read at the start.
+  ///
+  /// `deno-app-engine tokens add lab --tokens-file tokens.json` makes a token for the namespace lab, shows
+  /// it once, and adds its digest to the file.
   #[arg(long, env = "ENGINE_TOKENS_FILE", value_name = "FILE")]
   pub tokens_file: Option<PathBuf>,
 
   /// Names that this server goes by, as host or host:port, separated by commas. The address it listens
   /// on and localhost need not be named.
+  ///
+  /// Behind a proxy, these are the proxy's names.
   #[arg(
     long,
     env = "ENGINE_HOSTS",
@@ -90,10 +100,15 @@ pub struct ServeArgs {
   pub origins: Origins,
 
   /// Most connections at one time; fewer where the system lets the server open fewer files.
+  ///
+  /// A peer other than this machine has at most a quarter of them.
   #[arg(long, env = "ENGINE_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
   pub max_connections: u32,
 
   /// Largest request body, in bytes.
+  ///
+  /// Large bodies wait for each other: together they take at most 64 MiB of memory while they are read,
+  /// and those of one namespace half of that.
   #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 16 * MIB as usize, value_name = "BYTES")]
   pub max_body_bytes: usize,
 

@@ -13,8 +13,9 @@ use vectordb::embedding::preconfigured;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Vector database")]
 pub struct VectorArgs {
-  /// Folder of the indices; those that the original off-loaded there are taken over [default:
-  /// vectordb in the data folder].
+  /// Folder of the indices [default: vectordb in the data folder].
+  ///
+  /// Indices that this server's predecessor off-loaded there are taken over.
   #[arg(long, env = "VECTORDB_OFFLOAD_DIRECTORY", value_name = "DIR")]
   pub vectordb_offload_directory: Option<PathBuf>,
 
@@ -27,7 +28,7 @@ pub struct VectorArgs {
   )]
   pub max_vector_db_instances: usize,
 
-  /// Most bytes of vectors in memory, of all indices together; an index that has no more room is
+  /// Most bytes of vectors in memory, of all indices together; an index for which there is no room is
   /// searched on disk.
   #[arg(
     long,
@@ -46,7 +47,7 @@ pub struct VectorArgs {
   )]
   pub vectordb_default_inactivity_timeout: u64,
 
-  /// Close indices that nobody uses.
+  /// Close indices that have not been used for their time.
   #[arg(long, env = "VECTORDB_ACTIVITY_MONITORING", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
   pub vectordb_activity_monitoring: bool,
 

@@ -88,7 +88,7 @@ impl App {
   }
 
   /// Waits until it is no longer starting, and returns its status.
-  pub(crate) async fn settled(&self) -> AppStatus {
+  pub async fn settled(&self) -> AppStatus {
     let mut snapshot = self.snapshot.clone();
     // An error means that the app is gone; its last snapshot stays.
     let _ = snapshot

@@ -46,6 +46,23 @@ pub struct Options {
   pub vectors: VectorDbOptions,
 }
 
+impl Options {
+  /// What a server without settings has, with its files in `data_dir`; without `pyodide` there are no
+  /// Python kernels in V8.
+  pub fn new(data_dir: impl Into<PathBuf>, pyodide: Option<Distribution>) -> Self {
+    let data_dir = data_dir.into();
+    Self {
+      kernels: KernelOptions::default(),
+      cached_only: false,
+      pyodide: pyodide.unwrap_or(Distribution::Embedded { id: "", files: &[] }),
+      pyodide_packages_dir: None,
+      apps: AppOptions::default(),
+      vectors: VectorDbOptions::new(data_dir.join("vectordb")),
+      data_dir,
+    }
+  }
+}
+
 /// Turns this process into a kernel's and never returns from that, when it was started to be one;
 /// otherwise does nothing. Call it first in `main`: kernel processes are this very binary.
 pub fn main_hook() {

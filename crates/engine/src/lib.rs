@@ -19,6 +19,7 @@ use kernel_protocol::launch::PythonFiles;
 use sandbox::Confinement;
 
 // What a face needs of the rooms below, under their own names.
+pub use ::access;
 pub use ::files;
 pub use app_proxy;
 pub use apps;

@@ -2,7 +2,6 @@
 
 use access::Access;
 use access::Caller;
-use access::Scope;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::extract::Request;
@@ -15,9 +14,6 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use engine::app_proxy::EngineToken;
-use engine::vectordb::IndexId;
-use engine::vectordb::Requester;
-use engine::vectordb::VectorError;
 
 use crate::Face;
 use crate::error;
@@ -88,82 +84,5 @@ impl FromRequestParts<Face> for By {
         "the request was not checked",
       )
     })
-  }
-}
-
-/// A caller who may see everything.
-pub struct Operator;
-
-impl FromRequestParts<Face> for Operator {
-  type Rejection = ApiError;
-
-  async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, ApiError> {
-    match Visible::from_request_parts(parts, face).await?.0 {
-      Scope::Everything => Ok(Self),
-      Scope::Namespace(own) => Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        format!("This is the operator's to do: the token is for the namespace `{own}` only"),
-      )),
-    }
-  }
-}
-
-/// What this caller may see.
-#[derive(Clone)]
-pub struct Visible(Scope);
-
-impl Visible {
-  /// The namespace to work in: the caller's own, else the one asked for.
-  ///
-  /// # Errors
-  /// When another namespace than the caller's is asked for.
-  pub fn namespace(&self, asked: Option<String>) -> Result<Option<String>, ApiError> {
-    match (&self.0, asked) {
-      (Scope::Everything, asked) => Ok(asked),
-      (Scope::Namespace(own), Some(asked)) if *own != asked => Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        format!("This token is for the namespace `{own}`, not `{asked}`"),
-      )),
-      (Scope::Namespace(own), _) => Ok(Some(own.clone())),
-    }
-  }
-
-  /// The index that a path names, and who asks for it. A caller bound to a namespace may leave its own
-  /// out; the permissions of an index say what they may do with those of others.
-  pub fn index(&self, id: &str) -> (IndexId, Requester) {
-    match &self.0 {
-      Scope::Everything => (IndexId::full(id), Requester::Trusted),
-      Scope::Namespace(own) => {
-        let id = match id.contains(':') {
-          true => IndexId::full(id),
-          false => IndexId::full(format!("{own}:{id}")),
-        };
-        (id, Requester::Namespace(own.clone()))
-      }
-    }
-  }
-
-  /// The index that a path names, which must be the caller's own. Others are `missing`, as those that
-  /// do not exist, so that nobody learns what does.
-  pub fn own_index(
-    &self,
-    id: &str,
-    missing: impl Fn(&IndexId) -> VectorError,
-  ) -> Result<IndexId, ApiError> {
-    match self.index(id) {
-      (id, Requester::Namespace(own)) if id.namespace() != Some(own.as_str()) => {
-        Err(missing(&id).into())
-      }
-      (id, _) => Ok(id),
-    }
-  }
-}
-
-impl FromRequestParts<Face> for Visible {
-  type Rejection = ApiError;
-
-  async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, ApiError> {
-    let By(caller) = By::from_request_parts(parts, face).await?;
-    Ok(Self(caller.scope().clone()))
   }
 }

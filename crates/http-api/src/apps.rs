@@ -225,18 +225,18 @@ pub async fn update(
 
 /// Stops an app and deletes it.
 #[utoipa::path(delete, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
-  (status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  (status = 200, body = AppDone), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<AppDone>> {
   engine.apps.delete(&caller, &id).await?;
-  Ok(Json(Done { success: true }))
+  Ok(Json(AppDone { success: true }))
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Done {
+pub struct AppDone {
   success: bool,
 }
 

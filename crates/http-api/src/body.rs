@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::Face;
-use crate::access::Visible;
+use crate::access::By;
 use crate::body_memory::BodyMemory;
 use crate::body_memory::Place;
 use crate::body_memory::SMALL;
@@ -79,8 +79,8 @@ async fn read(
       ),
     )),
   };
-  let caller = Visible::from_request_parts(parts, face).await?;
-  let namespace = caller.namespace(None)?;
+  let By(caller) = By::from_request_parts(parts, face).await?;
+  let namespace = caller.namespace().map(str::to_owned);
   let memory = Extension::<BodyMemory>::from_request_parts(parts, face).await;
   let Extension(memory) =
     memory.map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.body_text()))?;

@@ -36,9 +36,6 @@ struct ForOutsiders(String);
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
-  /// What outsiders are told when files of the vector database cannot be used.
-  pub const OUTSIDERS_STORAGE: &str = "The files of the vector database cannot be used as they should: the server's log tells its operator why";
-
   pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
     Self {
       status,

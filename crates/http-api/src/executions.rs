@@ -19,7 +19,7 @@ use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
-use crate::kernels::Done;
+use crate::kernels::KernelDone;
 use crate::path::Path;
 use crate::stream;
 
@@ -214,13 +214,13 @@ pub struct InputBody {
 /// Answers an `input_request` event.
 #[utoipa::path(post, path = "/api/kernels/{id}/input-reply", tag = "executions",
   params(("id" = String, Path)), request_body = InputBody, responses(
-  (status = 200, body = Done), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+  (status = 200, body = KernelDone), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn input_reply(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<InputBody>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<KernelDone>> {
   engine.kernels.reply_to_input(&caller, &id, body.value)?;
-  Ok(Done::new("Input sent"))
+  Ok(KernelDone::new("Input sent"))
 }

@@ -97,7 +97,7 @@ pub async fn list(
 /// A kernel to make. All fields may be left out.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct CreateBody {
+pub struct CreateKernelBody {
   /// Name within the namespace; a UUID when left out.
   id: Option<String>,
   namespace: Option<String>,
@@ -126,7 +126,7 @@ pub struct CreateBody {
   limits: Limits,
 }
 
-impl CreateBody {
+impl CreateKernelBody {
   fn into_request(self, headers: &HeaderMap) -> ApiResult<CreateKernel> {
     let parse = |field: &str, message: String| ApiError::bad_request(format!("{field}: {message}"));
     let mode = self.mode.map_or(Ok(Mode::default()), |m| m.parse::<Mode>());
@@ -181,7 +181,7 @@ fn milliseconds(field: &str, value: Option<u64>) -> ApiResult<Option<Duration>> 
 }
 
 /// Makes a kernel; answers when it is ready for cells.
-#[utoipa::path(post, path = "/api/kernels", tag = "kernels", request_body = CreateBody, responses(
+#[utoipa::path(post, path = "/api/kernels", tag = "kernels", request_body = CreateKernelBody, responses(
   (status = 200, body = KernelSummary),
   (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 429, body = ErrorBody)))]
@@ -189,7 +189,7 @@ pub async fn create(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   headers: HeaderMap,
-  JsonBody(body): JsonBody<CreateBody>,
+  JsonBody(body): JsonBody<CreateKernelBody>,
 ) -> ApiResult<Json<KernelSummary>> {
   let request = body.into_request(&headers)?;
   let kernel = engine.kernels.create(&caller, request).await?;
@@ -301,7 +301,7 @@ pub async fn info(
 
 /// What an action on a kernel answers.
 #[derive(Serialize, ToSchema)]
-pub struct Done {
+pub struct KernelDone {
   success: bool,
   message: &'static str,
   timestamp: String,
@@ -310,7 +310,7 @@ pub struct Done {
   restarted: bool,
 }
 
-impl Done {
+impl KernelDone {
   pub fn new(message: &'static str) -> Json<Self> {
     Json(Self {
       success: true,
@@ -323,39 +323,39 @@ impl Done {
 
 /// Counts as use: the inactivity timeout starts again.
 #[utoipa::path(post, path = "/api/kernels/{id}/ping", tag = "kernels", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = KernelDone), (status = 404, body = ErrorBody)))]
 pub async fn ping(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<KernelDone>> {
   engine.kernels.touch(&caller, &id)?;
-  Ok(Done::new("Kernel activity timer reset"))
+  Ok(KernelDone::new("Kernel activity timer reset"))
 }
 
 /// Starts a kernel anew: same id, options and environment; state and history are gone.
 #[utoipa::path(post, path = "/api/kernels/{id}/restart", tag = "kernels", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
+  responses((status = 200, body = KernelDone), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn restart(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<KernelDone>> {
   engine.kernels.restart(&caller, &id).await?;
-  Ok(Done::new("Kernel restarted successfully"))
+  Ok(KernelDone::new("Kernel restarted successfully"))
 }
 
 /// Stops the running cell; answers when it has ended. State is kept unless `restarted` is true.
 #[utoipa::path(post, path = "/api/kernels/{id}/interrupt", tag = "kernels", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+  responses((status = 200, body = KernelDone), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn interrupt(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
+) -> ApiResult<Json<KernelDone>> {
   let how = engine.kernels.interrupt(&caller, &id).await?;
-  let Json(done) = Done::new("Kernel execution interrupted");
-  Ok(Json(Done {
+  let Json(done) = KernelDone::new("Kernel execution interrupted");
+  Ok(Json(KernelDone {
     restarted: how == Interrupted::Restarted,
     ..done
   }))

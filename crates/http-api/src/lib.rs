@@ -46,6 +46,7 @@ pub use self::authority::Authority;
 pub use self::authority::Hosts;
 pub use self::authority::Malformed;
 pub use self::authority::Origins;
+pub use self::openapi::document as openapi;
 
 /// What the operator decides about this face.
 #[derive(Debug, Clone)]

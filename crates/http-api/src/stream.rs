@@ -23,8 +23,6 @@ use futures::ready;
 use kernel_protocol::KernelEvent;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 /// Names the session of a streamed execution, so that its reader can come back.
@@ -165,36 +163,6 @@ pub fn sse_events<W: Serialize + Send + 'static>(
           }
         }
         Ok(None) => break,
-        Err(_) => {
-          yield Ok(Bytes::from_static(b": still here\n\n"));
-          heartbeat = Instant::now() + HEARTBEAT;
-        }
-      }
-    }
-  };
-  streaming("text/event-stream", "", blocks)
-}
-
-/// What happens, as server-sent events, as far as `wire` makes something of it.
-pub fn sse_of<E: Clone + Send + 'static, W: Serialize>(
-  mut watch: broadcast::Receiver<E>,
-  wire: impl Fn(E) -> Option<W> + Send + 'static,
-) -> Response<Body> {
-  let blocks = async_stream::stream! {
-    yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
-    let mut heartbeat = Instant::now() + HEARTBEAT;
-    loop {
-      match tokio::time::timeout_at(heartbeat, watch.recv()).await {
-        Ok(Ok(event)) => {
-          let json = wire(event).and_then(|event| serde_json::to_string(&event).ok());
-          if let Some(json) = json {
-            yield Ok(Bytes::from(format!("data: {json}\n\n")));
-            heartbeat = Instant::now() + HEARTBEAT;
-          }
-        }
-        // A watcher that fell behind misses events rather than holding them all.
-        Ok(Err(RecvError::Lagged(_))) => {}
-        Ok(Err(RecvError::Closed)) => break,
         Err(_) => {
           yield Ok(Bytes::from_static(b": still here\n\n"));
           heartbeat = Instant::now() + HEARTBEAT;

@@ -75,26 +75,26 @@ struct Shared {
 }
 
 impl Index {
-  /// Makes a new index; `about` is kept with it for the caller.
+  /// Creates an index. `record` is the caller's: the index keeps it and does not read it.
   ///
   /// # Errors
   /// When the file exists or cannot be made; nothing is left behind then.
   pub fn create(
     path: &Path,
     options: &IndexOptions,
-    about: &Value,
+    record: &Value,
     memory: &Arc<Memory>,
   ) -> Result<Self, IndexError> {
-    schema::create(path, options, about)?;
+    schema::create(path, options, record)?;
     Self::open(path, memory)
   }
 
-  /// What was kept with the index of a file, which is not opened for more.
+  /// Reads the record in the file of an index, without opening the index.
   ///
   /// # Errors
   /// When it is no index, is damaged or cannot be read.
-  pub fn read_about(path: &Path) -> Result<Value, IndexError> {
-    Ok(schema::open(path)?.1.about)
+  pub fn read_record(path: &Path) -> Result<Value, IndexError> {
+    Ok(schema::open(path)?.1.record)
   }
 
   /// The copy of its vectors that is searched first takes its bytes from `memory`.
@@ -118,19 +118,21 @@ impl Index {
     })
   }
 
-  /// What the caller keeps with the index.
-  pub fn about(&self) -> Value {
-    self.shared.settings().about
+  /// The caller's record.
+  pub fn record(&self) -> Value {
+    self.shared.settings().record
   }
 
+  /// Replaces the caller's record.
+  ///
   /// # Errors
-  /// When it cannot be written; it is then what it was.
-  pub fn set_about(&self, about: &Value) -> Result<(), IndexError> {
+  /// When it cannot be written; the record is then what it was.
+  pub fn set_record(&self, record: &Value) -> Result<(), IndexError> {
     let writer = self.shared.writer();
-    schema::set(&writer, "about", &about.to_string()).map_err(|e| self.shared.failed(e))?;
+    schema::set(&writer, schema::RECORD, &record.to_string()).map_err(|e| self.shared.failed(e))?;
     self
       .shared
-      .change_settings(|settings| settings.about = about.clone());
+      .change_settings(|settings| settings.record = record.clone());
     Ok(())
   }
 

@@ -30,9 +30,9 @@ const FETCH_COST: u64 = 12;
 const AMONG: usize = 32;
 const AMONG_LEAST: usize = 256;
 
-/// What is searched for.
+/// A search for the vectors nearest to one.
 #[derive(Clone, Copy)]
-pub(crate) struct Goal<'a> {
+pub(crate) struct NearestSearch<'a> {
   pub vector: &'a [f32],
   pub metric: Metric,
   pub k: usize,
@@ -40,13 +40,13 @@ pub(crate) struct Goal<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Near {
+pub(crate) struct Neighbour {
   pub rowid: i64,
   pub distance: f32,
 }
 
-impl Near {
-  /// Nearest first; of equals the older document.
+impl Neighbour {
+  /// Sorts by distance; of equals the older document comes first.
   fn key(&self) -> (Ordered, i64) {
     (Ordered(self.distance), self.rowid)
   }
@@ -60,39 +60,39 @@ pub(crate) fn are_few(some: usize, count: u64) -> bool {
 /// The k nearest of these documents.
 pub(crate) fn of(
   connection: &Connection,
-  goal: &Goal<'_>,
+  search: &NearestSearch<'_>,
   rowids: impl IntoIterator<Item = i64>,
-) -> rusqlite::Result<Vec<Near>> {
-  let distance = Distance::new(goal);
-  let mut near = Vec::new();
-  vectors::read(connection, goal.vector.len(), rowids, |rowid, vector| {
+) -> rusqlite::Result<Vec<Neighbour>> {
+  let distance = Distance::new(search);
+  let mut neighbours = Vec::new();
+  vectors::read(connection, search.vector.len(), rowids, |rowid, vector| {
     let distance = distance.to(vector);
-    near.push(Near { rowid, distance });
+    neighbours.push(Neighbour { rowid, distance });
   })?;
-  near.sort_unstable_by_key(Near::key);
-  near.truncate(goal.k);
-  Ok(near)
+  neighbours.sort_unstable_by_key(Neighbour::key);
+  neighbours.truncate(search.k);
+  Ok(neighbours)
 }
 
 /// Scans the bytes in memory, and compares exactly what can be among the nearest.
 pub(crate) fn with_memory(
   connection: &Connection,
-  goal: &Goal<'_>,
+  search: &NearestSearch<'_>,
   snapshot: &Arc<Snapshot>,
   count: u64,
   allowed: Option<&[i64]>,
-) -> rusqlite::Result<Vec<Near>> {
-  let scale = Scan::new(goal.vector, goal.metric, goal.k);
-  let candidates = snapshot.scan(Scan::new(goal.vector, goal.metric, goal.k), allowed);
+) -> rusqlite::Result<Vec<Neighbour>> {
+  let scale = Scan::new(search.vector, search.metric, search.k);
+  let candidates = snapshot.scan(Scan::new(search.vector, search.metric, search.k), allowed);
   // The best estimates first: what they really are rules most of the others out.
-  let first = candidates.len().min(goal.k + 16);
+  let first = candidates.len().min(search.k + 16);
   let (first, rest) = candidates.split_at(first);
-  let mut near = of(
+  let mut neighbours = of(
     connection,
-    goal,
+    search,
     first.iter().map(|candidate| candidate.rowid),
   )?;
-  let worst = near.last().filter(|_| near.len() == goal.k);
+  let worst = neighbours.last().filter(|_| neighbours.len() == search.k);
   let worst = worst.map_or(f32::NEG_INFINITY, |worst| scale.key(worst.distance));
   let rest: Vec<i64> = rest
     .iter()
@@ -101,72 +101,75 @@ pub(crate) fn with_memory(
     .collect();
   if rest.len() > 200 && rest.len() as u64 * FETCH_COST > count {
     // So many are nearly as near that bytes cannot tell them apart.
-    return without_memory(connection, goal, allowed);
+    return without_memory(connection, search, allowed);
   }
-  near.extend(of(connection, goal, rest)?);
-  near.sort_unstable_by_key(Near::key);
-  near.truncate(goal.k);
-  Ok(near)
+  neighbours.extend(of(connection, search, rest)?);
+  neighbours.sort_unstable_by_key(Neighbour::key);
+  neighbours.truncate(search.k);
+  Ok(neighbours)
 }
 
 /// The k nearest that the filter takes, if they are among the nearest of all: then no other document
 /// need be shown to the filter, which takes longer for all of them than the scan.
 pub(crate) fn passing(
   connection: &Connection,
-  goal: &Goal<'_>,
+  search: &NearestSearch<'_>,
   filter: &Filter,
   snapshot: &Arc<Snapshot>,
   count: u64,
-) -> rusqlite::Result<Option<Vec<Near>>> {
-  let depth = goal.k.saturating_mul(AMONG).max(AMONG_LEAST);
+) -> rusqlite::Result<Option<Vec<Neighbour>>> {
+  let depth = search.k.saturating_mul(AMONG).max(AMONG_LEAST);
   if depth as u64 * FETCH_COST > count {
     return Ok(None);
   }
-  let everything = Goal {
+  let everything = NearestSearch {
     k: depth,
     filter: None,
-    ..*goal
+    ..*search
   };
-  let mut near = with_memory(connection, &everything, snapshot, count, None)?;
-  let taken = filter.taken(connection, near.iter().map(|near| near.rowid))?;
-  near.retain(|near| taken.contains(&near.rowid));
-  near.truncate(goal.k);
-  Ok((near.len() == goal.k).then_some(near))
+  let mut neighbours = with_memory(connection, &everything, snapshot, count, None)?;
+  let taken = filter.taken(
+    connection,
+    neighbours.iter().map(|neighbour| neighbour.rowid),
+  )?;
+  neighbours.retain(|neighbour| taken.contains(&neighbour.rowid));
+  neighbours.truncate(search.k);
+  Ok((neighbours.len() == search.k).then_some(neighbours))
 }
 
 /// Compares all vectors in the file.
 pub(crate) fn without_memory(
   connection: &Connection,
-  goal: &Goal<'_>,
+  search: &NearestSearch<'_>,
   allowed: Option<&[i64]>,
-) -> rusqlite::Result<Vec<Near>> {
-  if goal.metric != Metric::Dot && goal.k <= SQLITE_VEC_MOST {
-    let rowids = sqlite_vec(connection, goal)?;
-    return of(connection, goal, rowids);
+) -> rusqlite::Result<Vec<Neighbour>> {
+  if search.metric != Metric::Dot && search.k <= SQLITE_VEC_MOST {
+    let rowids = sqlite_vec(connection, search)?;
+    return of(connection, search, rowids);
   }
-  let distance = Distance::new(goal);
-  let mut nearest = BinaryHeap::with_capacity(goal.k + 1);
-  vectors::read_all(connection, goal.vector.len(), |rowid, vector| {
+  let distance = Distance::new(search);
+  let mut nearest = BinaryHeap::with_capacity(search.k + 1);
+  vectors::read_all(connection, search.vector.len(), |rowid, vector| {
     if allowed.is_none_or(|allowed| allowed.binary_search(&rowid).is_ok()) {
       nearest.push((Ordered(distance.to(vector)), rowid));
-      if nearest.len() > goal.k {
+      if nearest.len() > search.k {
         nearest.pop();
       }
     }
     true
   })?;
   let nearest = nearest.into_sorted_vec().into_iter();
-  let near = nearest.map(|(Ordered(distance), rowid)| Near { rowid, distance });
-  Ok(near.collect())
+  let neighbours = nearest.map(|(Ordered(distance), rowid)| Neighbour { rowid, distance });
+  Ok(neighbours.collect())
 }
 
 /// What sqlite-vec finds.
-fn sqlite_vec(connection: &Connection, goal: &Goal<'_>) -> rusqlite::Result<Vec<i64>> {
+fn sqlite_vec(connection: &Connection, search: &NearestSearch<'_>) -> rusqlite::Result<Vec<i64>> {
   let mut sql = "SELECT rowid FROM vector WHERE embedding MATCH ?1 AND k = ?2".to_owned();
   let mut bytes = Vec::new();
-  vectors::to_bytes(goal.vector, &mut bytes);
-  let mut parameters = vec![Value::from(bytes), Value::from(goal.k as i64)];
-  if let Some(filter) = goal.filter {
+  vectors::to_bytes(search.vector, &mut bytes);
+  let mut parameters = vec![Value::from(bytes), Value::from(search.k as i64)];
+  if let Some(filter) = search.filter {
     let taken = filter.sql(3);
     sql += &format!(
       " AND rowid IN (SELECT rowid FROM document WHERE {})",
@@ -187,11 +190,11 @@ struct Distance<'a> {
 }
 
 impl<'a> Distance<'a> {
-  fn new(goal: &Goal<'a>) -> Self {
+  fn new(search: &NearestSearch<'a>) -> Self {
     Self {
-      vector: goal.vector,
-      length: simd::dot(goal.vector, goal.vector).sqrt(),
-      metric: goal.metric,
+      vector: search.vector,
+      length: simd::dot(search.vector, search.vector).sqrt(),
+      metric: search.metric,
     }
   }
 

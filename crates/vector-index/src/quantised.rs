@@ -68,16 +68,16 @@ impl Segment {
   }
 
   /// One segment with the vectors of both that are not dead.
-  pub fn merged(parts: [(&Self, &Dead); 2], dimension: usize) -> Self {
+  pub fn merged(parts: [(&Self, &DeletedSlots); 2], dimension: usize) -> Self {
     let mut merged = Self::default();
     let total = parts
       .iter()
-      .map(|(segment, dead)| segment.len() - dead.count)
+      .map(|(segment, deleted)| segment.len() - deleted.count)
       .sum();
     merged.rowids.reserve_exact(total);
     merged.codes.reserve_exact(total * dimension);
-    let [mut a, mut b] = parts.map(|(segment, dead)| {
-      let live = (0..segment.len()).filter(|slot| !dead.has(*slot));
+    let [mut a, mut b] = parts.map(|(segment, deleted)| {
+      let live = (0..segment.len()).filter(|slot| !deleted.has(*slot));
       live.map(move |slot| (segment, slot)).peekable()
     });
     loop {
@@ -107,14 +107,14 @@ impl Segment {
   }
 }
 
-/// Which vectors of a segment are no more.
+/// Bitmap of deleted vectors in a segment.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Dead {
+pub(crate) struct DeletedSlots {
   bits: Vec<u64>,
   count: usize,
 }
 
-impl Dead {
+impl DeletedSlots {
   pub fn count(&self) -> usize {
     self.count
   }
@@ -214,12 +214,12 @@ impl Scan {
   }
 
   /// Looks at a segment; with `allowed` only at those rowids, which are in order.
-  pub fn add(&mut self, segment: &Segment, dead: &Dead, allowed: Option<&[i64]>) {
+  pub fn add(&mut self, segment: &Segment, deleted: &DeletedSlots, allowed: Option<&[i64]>) {
     let Some(allowed) = allowed else {
       let mut products = std::mem::take(&mut self.products);
       simd::code_products(&segment.codes, &self.query, &mut products);
       for (slot, product) in products.iter().enumerate() {
-        if self.consider(segment, slot, *product) && !dead.has(slot) {
+        if self.consider(segment, slot, *product) && !deleted.has(slot) {
           self.keep(segment, slot, *product);
         }
       }
@@ -237,7 +237,7 @@ impl Scan {
       while segment.rowids[slot] < *rowid {
         slot += 1;
       }
-      if segment.rowids[slot] != *rowid || dead.has(slot) {
+      if segment.rowids[slot] != *rowid || deleted.has(slot) {
         continue;
       }
       let codes = slot * self.query.len()..(slot + 1) * self.query.len();

@@ -19,6 +19,8 @@ use crate::types::Metric;
 /// Marks the file as an index of this program.
 const APPLICATION_ID: i32 = 0x4441_4556;
 const VERSION: i32 = 1;
+/// Name of the setting that holds the record.
+pub(crate) const RECORD: &str = "about";
 
 /// How long a statement waits for another process that has the file locked.
 const BUSY: Duration = Duration::from_secs(5);
@@ -30,7 +32,7 @@ const CHUNK_BYTES: usize = 384 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
   pub options: IndexOptions,
-  pub about: Value,
+  pub record: Value,
 }
 
 /// How many documents there are, and how many times they were changed.
@@ -41,7 +43,11 @@ pub(crate) struct State {
 }
 
 /// Makes the file whole or not at all.
-pub(crate) fn create(path: &Path, options: &IndexOptions, about: &Value) -> Result<(), IndexError> {
+pub(crate) fn create(
+  path: &Path,
+  options: &IndexOptions,
+  record: &Value,
+) -> Result<(), IndexError> {
   if path.exists() {
     let name = name(path);
     return Err(IndexError::Exists(format!("index file {name}: exists")));
@@ -56,7 +62,7 @@ pub(crate) fn create(path: &Path, options: &IndexOptions, about: &Value) -> Resu
   let unfinished = PathBuf::from(format!("{}.unfinished", path.display()));
   let made = remove_all(&unfinished)
     .map_err(|e| unreachable_disk(path, &e))
-    .and_then(|()| write(&unfinished, options, about).map_err(|e| failed(path, e)))
+    .and_then(|()| write(&unfinished, options, record).map_err(|e| failed(path, e)))
     .and_then(|()| fs::rename(&unfinished, path).map_err(|e| unreachable_disk(path, &e)));
   if made.is_err() {
     let _ = remove_all(&unfinished);
@@ -64,7 +70,7 @@ pub(crate) fn create(path: &Path, options: &IndexOptions, about: &Value) -> Resu
   made
 }
 
-fn write(path: &Path, options: &IndexOptions, about: &Value) -> rusqlite::Result<()> {
+fn write(path: &Path, options: &IndexOptions, record: &Value) -> rusqlite::Result<()> {
   let mut connection = Connection::open(path)?;
   sqlite_vec_fast::register(&connection)?;
   connection.execute_batch(&format!(
@@ -83,7 +89,7 @@ fn write(path: &Path, options: &IndexOptions, about: &Value) -> rusqlite::Result
      INSERT INTO state VALUES (0, 0);",
   )?;
   set(&transaction, "options", &options_text(options))?;
-  set(&transaction, "about", &about.to_string())?;
+  set(&transaction, RECORD, &record.to_string())?;
   if let Some(dimension) = options.dimension {
     create_vectors(&transaction, dimension, options.metric)?;
   }
@@ -175,11 +181,11 @@ fn settings(connection: &Connection) -> rusqlite::Result<Option<Settings>> {
     read.query_row([name], |row| row.get(0)).optional()
   };
   let options = value("options")?.and_then(|text| serde_json::from_str(&text).ok());
-  let about = value("about")?.and_then(|text| serde_json::from_str(&text).ok());
+  let record = value(RECORD)?.and_then(|text| serde_json::from_str(&text).ok());
   Ok(
     options
-      .zip(about)
-      .map(|(options, about)| Settings { options, about }),
+      .zip(record)
+      .map(|(options, record)| Settings { options, record }),
   )
 }
 

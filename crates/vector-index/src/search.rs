@@ -10,12 +10,14 @@ use crate::check;
 use crate::error::IndexError;
 use crate::fulltext;
 use crate::nearest;
-use crate::nearest::Goal;
-use crate::nearest::Near;
+use crate::nearest::NearestSearch;
+use crate::nearest::Neighbour;
 use crate::read;
 use crate::schema;
 use crate::snapshot::Lookup;
 use crate::types::Hit;
+use crate::types::IndexOptions;
+use crate::types::Metric;
 use crate::types::Query;
 use crate::vectors;
 
@@ -27,6 +29,10 @@ const LOAD_BYTES: u64 = 64 << 20;
 const FUSED_PAGES: usize = 4;
 const FUSED_HITS: usize = 100;
 
+/// How often a query begins again because a write was committed in between, before it searches without
+/// what is in memory.
+const MAX_RESTARTS: usize = 3;
+
 /// A document that was found.
 #[derive(Clone, Copy)]
 struct Found {
@@ -35,14 +41,14 @@ struct Found {
   distance: Option<f32>,
 }
 
-/// Whether a search has to begin again, for its view of the file is older than what is in memory.
 enum Outcome<T> {
   Done(T),
+  /// The search must begin again: its view of the file is older than the snapshot in memory.
   Behind,
 }
 
 impl Index {
-  /// The best hits, best first.
+  /// Finds documents, best first.
   ///
   /// # Errors
   /// When the query has neither vector nor text, or its vector does not fit.
@@ -65,82 +71,95 @@ impl Index {
       check::vector(vector, dimension, &options, || "query".to_owned())?;
     }
     let wanted = query.offset.saturating_add(query.k);
-    let (Some(dimension), true) = (options.dimension, query.k > 0) else {
+    if options.dimension.is_none() || query.k == 0 {
       return Ok(Vec::new());
-    };
-    // A query begins again only when a write was committed in between.
-    for attempt in 0.. {
-      let reader = self.shared.reader()?;
-      let run = || -> rusqlite::Result<Outcome<Vec<Hit>>> {
-        let transaction = reader.unchecked_transaction()?;
-        let goal = |k| Goal {
-          vector: vector.as_deref().unwrap_or_default(),
-          metric: options.metric,
-          k,
-          filter: query.filter.as_ref(),
-        };
-        let patient = attempt < 3;
-        let found = match (vector.is_some(), text) {
-          (true, None) => {
-            let Outcome::Done(near) = self.nearest(&transaction, &goal(wanted), patient)? else {
-              return Ok(Outcome::Behind);
-            };
-            by_distance(near, options.metric)
-          }
-          (true, Some(text)) => {
-            let depth = wanted.saturating_mul(FUSED_PAGES).max(FUSED_HITS);
-            let Outcome::Done(near) = self.nearest(&transaction, &goal(depth), patient)? else {
-              return Ok(Outcome::Behind);
-            };
-            let filter = query.filter.as_ref();
-            fused(near, fulltext::search(&transaction, text, filter, depth)?)
-          }
-          (false, text) => {
-            let text = text.unwrap_or_default();
-            by_rank(fulltext::search(
-              &transaction,
-              text,
-              query.filter.as_ref(),
-              wanted,
-            )?)
-          }
-        };
-        let found = found
-          .into_iter()
-          .filter(|found| found.score >= query.threshold);
-        let page: Vec<Found> = found.skip(query.offset).take(query.k).collect();
-        hits(&transaction, dimension, query, &page).map(Outcome::Done)
-      };
-      if let Outcome::Done(hits) = run().map_err(|e| self.shared.failed(e))? {
+    }
+    let mut restarts = MAX_RESTARTS;
+    loop {
+      let may_restart = restarts > 0;
+      let outcome = self.attempt(query, vector.as_deref(), text, wanted, may_restart)?;
+      if let Outcome::Done(hits) = outcome {
         return Ok(hits);
       }
+      restarts = restarts.saturating_sub(1);
     }
-    Ok(Vec::new())
+  }
+
+  /// Searches in one transaction. The outcome is [`Outcome::Behind`] only if `may_restart`.
+  fn attempt(
+    &self,
+    query: &Query,
+    vector: Option<&[f32]>,
+    text: Option<&str>,
+    wanted: usize,
+    may_restart: bool,
+  ) -> Result<Outcome<Vec<Hit>>, IndexError> {
+    let IndexOptions {
+      metric, dimension, ..
+    } = self.options();
+    let filter = query.filter.as_ref();
+    let reader = self.shared.reader()?;
+    let run = || -> rusqlite::Result<Outcome<Vec<Hit>>> {
+      let transaction = reader.unchecked_transaction()?;
+      let found = match (vector, text) {
+        (Some(vector), text) => {
+          let k = match text {
+            None => wanted,
+            Some(_) => wanted.saturating_mul(FUSED_PAGES).max(FUSED_HITS),
+          };
+          let search = NearestSearch {
+            vector,
+            metric,
+            k,
+            filter,
+          };
+          let Outcome::Done(neighbours) = self.nearest(&transaction, &search, may_restart)? else {
+            return Ok(Outcome::Behind);
+          };
+          match text {
+            None => by_distance(neighbours, metric),
+            Some(text) => fused(neighbours, fulltext::search(&transaction, text, filter, k)?),
+          }
+        }
+        (None, text) => {
+          let text = text.unwrap_or_default();
+          by_rank(fulltext::search(&transaction, text, filter, wanted)?)
+        }
+      };
+      let found = found
+        .into_iter()
+        .filter(|found| found.score >= query.threshold);
+      let page: Vec<Found> = found.skip(query.offset).take(query.k).collect();
+      let dimension = dimension.unwrap_or_default();
+      hits(&transaction, dimension, query, &page).map(Outcome::Done)
+    };
+    run().map_err(|e| self.shared.failed(e))
   }
 
   fn nearest(
     &self,
     connection: &Connection,
-    goal: &Goal<'_>,
-    patient: bool,
-  ) -> rusqlite::Result<Outcome<Vec<Near>>> {
+    search: &NearestSearch<'_>,
+    may_restart: bool,
+  ) -> rusqlite::Result<Outcome<Vec<Neighbour>>> {
     let state = schema::state(connection)?;
-    let goal = Goal {
-      k: goal
+    let search = NearestSearch {
+      k: search
         .k
         .min(usize::try_from(state.count).unwrap_or(usize::MAX)),
-      ..*goal
+      ..*search
     };
-    if goal.k == 0 {
+    if search.k == 0 {
       return Ok(Outcome::Done(Vec::new()));
     }
-    if let Some(filter) = goal.filter
+    if let Some(filter) = search.filter
       && let Some(snapshot) = self.shared.cache.ready(state.generation)
-      && let Some(near) = nearest::passing(connection, &goal, filter, &snapshot, state.count)?
+      && let Some(neighbours) =
+        nearest::passing(connection, &search, filter, &snapshot, state.count)?
     {
-      return Ok(Outcome::Done(near));
+      return Ok(Outcome::Done(neighbours));
     }
-    let allowed = match goal.filter {
+    let allowed = match search.filter {
       Some(filter) => Some(filter.rowids(connection)?),
       None => None,
     };
@@ -148,16 +167,16 @@ impl Index {
       .as_ref()
       .filter(|allowed| nearest::are_few(allowed.len(), state.count))
     {
-      return nearest::of(connection, &goal, few.iter().copied()).map(Outcome::Done);
+      return nearest::of(connection, &search, few.iter().copied()).map(Outcome::Done);
     }
-    let dimension = goal.vector.len();
+    let dimension = search.vector.len();
     let snapshot = match self
       .shared
       .cache
       .look_up(state.generation, state.count, dimension)
     {
       Lookup::Ready(snapshot) => Some(snapshot),
-      Lookup::Behind if patient => return Ok(Outcome::Behind),
+      Lookup::Behind if may_restart => return Ok(Outcome::Behind),
       Lookup::Behind | Lookup::Absent => None,
       Lookup::Load(ticket) => {
         if state.count * 4 * dimension as u64 <= LOAD_BYTES {
@@ -168,17 +187,17 @@ impl Index {
         }
       }
     };
-    let near = match snapshot {
+    let neighbours = match snapshot {
       Some(snapshot) => nearest::with_memory(
         connection,
-        &goal,
+        &search,
         &snapshot,
         state.count,
         allowed.as_deref(),
       ),
-      None => nearest::without_memory(connection, &goal, allowed.as_deref()),
+      None => nearest::without_memory(connection, &search, allowed.as_deref()),
     };
-    near.map(Outcome::Done)
+    neighbours.map(Outcome::Done)
   }
 
   /// Reads the vectors into memory on a thread of its own.
@@ -212,11 +231,11 @@ impl Index {
   }
 }
 
-fn by_distance(near: Vec<Near>, metric: super::Metric) -> Vec<Found> {
-  let found = near.into_iter().map(|near| Found {
-    rowid: near.rowid,
-    score: metric.score(near.distance),
-    distance: Some(near.distance),
+fn by_distance(neighbours: Vec<Neighbour>, metric: Metric) -> Vec<Found> {
+  let found = neighbours.into_iter().map(|neighbour| Found {
+    rowid: neighbour.rowid,
+    score: metric.score(neighbour.distance),
+    distance: Some(neighbour.distance),
   });
   found.collect()
 }
@@ -230,10 +249,13 @@ fn by_rank(ranked: Vec<(i64, f64)>) -> Vec<Found> {
   found.collect()
 }
 
-fn fused(near: Vec<Near>, ranked: Vec<(i64, f64)>) -> Vec<Found> {
-  let distances: HashMap<i64, f32> = near.iter().map(|n| (n.rowid, n.distance)).collect();
+fn fused(neighbours: Vec<Neighbour>, ranked: Vec<(i64, f64)>) -> Vec<Found> {
+  let distances: HashMap<i64, f32> = neighbours.iter().map(|n| (n.rowid, n.distance)).collect();
   let lists = [
-    near.into_iter().map(|near| near.rowid).collect(),
+    neighbours
+      .into_iter()
+      .map(|neighbour| neighbour.rowid)
+      .collect(),
     ranked.into_iter().map(|(rowid, _)| rowid).collect(),
   ];
   let found = fulltext::fuse(&lists)

@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use crate::budget::Loan;
 use crate::budget::Memory;
 use crate::quantised::Candidate;
-use crate::quantised::Dead;
+use crate::quantised::DeletedSlots;
 use crate::quantised::Scan;
 use crate::quantised::Segment;
 
@@ -20,12 +20,12 @@ pub(crate) const SEGMENT: usize = 4096;
 #[derive(Debug, Clone)]
 struct Part {
   segment: Arc<Segment>,
-  dead: Arc<Dead>,
+  deleted: Arc<DeletedSlots>,
 }
 
 impl Part {
   fn live(&self) -> usize {
-    self.segment.len() - self.dead.count()
+    self.segment.len() - self.deleted.count()
   }
 }
 
@@ -48,7 +48,7 @@ impl Snapshot {
   pub fn new(generation: i64, dimension: usize, segments: Vec<Segment>) -> Self {
     let parts = segments.into_iter().map(|segment| Part {
       segment: Arc::new(segment.sorted(dimension)),
-      dead: Arc::default(),
+      deleted: Arc::default(),
     });
     Self {
       generation,
@@ -63,9 +63,9 @@ impl Snapshot {
     for rowid in &delta.removed {
       for part in &mut next.parts {
         if let Some(slot) = part.segment.find(*rowid)
-          && !part.dead.has(slot)
+          && !part.deleted.has(slot)
         {
-          Arc::make_mut(&mut part.dead).add(slot);
+          Arc::make_mut(&mut part.deleted).add(slot);
         }
       }
     }
@@ -73,7 +73,7 @@ impl Snapshot {
     if delta.added.len() > 0 {
       next.parts.push(Part {
         segment: Arc::new(delta.added.sorted(self.dimension)),
-        dead: Arc::default(),
+        deleted: Arc::default(),
       });
     }
     next.tidy();
@@ -88,22 +88,22 @@ impl Snapshot {
       && a.live() + b.live() <= SEGMENT
     {
       let merged = Segment::merged(
-        [(&*a.segment, &*a.dead), (&*b.segment, &*b.dead)],
+        [(&*a.segment, &*a.deleted), (&*b.segment, &*b.deleted)],
         dimension,
       );
       self.parts.truncate(self.parts.len() - 2);
       self.parts.push(Part {
         segment: Arc::new(merged),
-        dead: Arc::default(),
+        deleted: Arc::default(),
       });
     }
     for part in &mut self.parts {
-      if part.dead.count() * 3 > part.segment.len() {
-        let nothing = (&Segment::default(), &Dead::default());
-        let rewritten = Segment::merged([(&*part.segment, &*part.dead), nothing], dimension);
+      if part.deleted.count() * 3 > part.segment.len() {
+        let nothing = (&Segment::default(), &DeletedSlots::default());
+        let rewritten = Segment::merged([(&*part.segment, &*part.deleted), nothing], dimension);
         *part = Part {
           segment: Arc::new(rewritten),
-          dead: Arc::default(),
+          deleted: Arc::default(),
         };
       }
     }
@@ -111,7 +111,7 @@ impl Snapshot {
 
   pub fn scan(&self, mut scan: Scan, allowed: Option<&[i64]>) -> Vec<Candidate> {
     for part in &self.parts {
-      scan.add(&part.segment, &part.dead, allowed);
+      scan.add(&part.segment, &part.deleted, allowed);
     }
     scan.finish()
   }

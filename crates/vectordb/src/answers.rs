@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::DateTime;
-use chrono::SecondsFormat;
 use chrono::Utc;
 use serde::Serialize;
 use serde::Serializer;
@@ -18,9 +17,8 @@ use crate::id::IndexId;
 use crate::options::InactivityTimeout;
 use crate::permission::Permission;
 
-/// With milliseconds, as JavaScript writes it.
 fn timestamp<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-  serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+  serializer.serialize_str(&access::timestamp(*time))
 }
 
 pub(crate) fn optional_timestamp<S: Serializer>(
@@ -138,7 +136,7 @@ pub struct MonitoringStats {
   pub offload_directory: Option<PathBuf>,
 }
 
-/// A provider of the registry; without its secrets.
+/// A provider of the registry, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderInfo {
@@ -149,6 +147,7 @@ pub struct ProviderInfo {
   pub dimension: usize,
   #[serde(skip_serializing_if = "Option::is_none")]
   pub model: Option<String>,
+  /// Shown to the operator only.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub host: Option<String>,
   #[serde(serialize_with = "timestamp")]
@@ -158,17 +157,59 @@ pub struct ProviderInfo {
     serialize_with = "optional_timestamp"
   )]
   pub last_used: Option<DateTime<Utc>>,
+  /// Open indices that the caller sees, as all that count here.
   pub instances_using: usize,
   pub instance_ids: Vec<IndexId>,
   pub usage: UsageReport,
 }
 
+/// How a provider is reached, without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProviderSummary {
+  pub name: String,
+  #[serde(rename = "type")]
+  pub kind: ProviderKind,
+  pub dimension: usize,
+  pub model: Option<String>,
+  pub host: Option<String>,
+}
+
+/// The providers there are, in the two forms that clients of the original read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderList {
-  pub providers: Vec<ProviderInfo>,
+  pub providers: Vec<ListedProvider>,
+  pub registry_providers: Vec<RegisteredProvider>,
   pub config_providers: Vec<ConfigProvider>,
   pub stats: ProviderStats,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ListedProvider {
+  pub name: String,
+  #[serde(rename = "type")]
+  pub kind: ProviderKind,
+  /// The name again.
+  pub model: String,
+  pub dimension: usize,
+  pub description: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredProvider {
+  pub name: String,
+  #[serde(rename = "type")]
+  pub kind: ProviderKind,
+  pub dimension: usize,
+  pub description: String,
+  #[serde(serialize_with = "timestamp")]
+  pub created: DateTime<Utc>,
+  #[serde(
+    skip_serializing_if = "Option::is_none",
+    serialize_with = "optional_timestamp"
+  )]
+  pub last_used: Option<DateTime<Utc>>,
 }
 
 /// A provider that the server knows by itself.

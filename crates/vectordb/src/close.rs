@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
+use access::Caller;
+use access::Right;
 use chrono::Utc;
 use tokio::sync::Notify;
 use tokio::sync::RwLockWriteGuard;
@@ -12,10 +14,11 @@ use tokio::time::Instant;
 use vector_index::Index;
 
 use crate::database::VectorDb;
+use crate::database::own;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
-use crate::open_index::Loaded;
+use crate::open_index::OpenIndex;
 use crate::options::InactivityTimeout;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
@@ -27,7 +30,7 @@ enum Reason {
   /// Nobody used it.
   Idle,
   /// The server ends.
-  Ending,
+  Shutdown,
 }
 
 impl VectorDb {
@@ -35,9 +38,10 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open.
-  pub fn ping(&self, id: &IndexId) -> Result<(), VectorError> {
-    let loaded = self.find(id).ok_or_else(|| VectorError::not_pinged(id))?;
-    loaded.touch();
+  pub fn ping(&self, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Use, VectorError::not_pinged)?;
+    let open_index = self.find(&id).ok_or_else(|| VectorError::not_pinged(&id))?;
+    open_index.touch();
     Ok(())
   }
 
@@ -47,23 +51,27 @@ impl VectorDb {
   /// When it is not open, or that cannot be kept.
   pub async fn set_timeout(
     &self,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     timeout: InactivityTimeout,
   ) -> Result<(), VectorError> {
-    let lease = self.open_lease(id).await?;
-    let set = lease.describe(move |about, _| {
-      about.inactivity_timeout = Some(timeout);
-      Ok(())
-    });
-    set.await
+    let id = own(caller, id, Right::Manage, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
+    lease
+      .describe(move |record, _| {
+        record.inactivity_timeout = Some(timeout);
+        Ok(())
+      })
+      .await
   }
 
   /// Reads the whole file of an open index to see whether it is damaged.
   ///
   /// # Errors
   /// When it is not open, or damaged; the message says how.
-  pub async fn verify(&self, id: &IndexId) -> Result<(), VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn verify(&self, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Read, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     lease.read(&self.readers, |index| Ok(index.verify()?)).await
   }
 
@@ -71,17 +79,18 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open, or the disk fails.
-  pub async fn save(&self, id: &IndexId) -> Result<(), VectorError> {
-    let lease = self.open_lease(id).await?;
-    let loaded = lease.loaded.clone();
+  pub async fn save(&self, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
+    let open_index = lease.open_index.clone();
     lease.write(|index| Ok(index.checkpoint()?)).await?;
-    loaded.set_saved(Some(Utc::now()));
+    open_index.set_saved(Some(Utc::now()));
     Ok(())
   }
 
-  pub(crate) fn watch_for_inactivity(self: &Arc<Self>, loaded: &Arc<Loaded>) {
-    let (db, index) = (Arc::downgrade(self), Arc::downgrade(loaded));
-    tokio::spawn(watch_for_inactivity(db, index, loaded.changed.clone()));
+  pub(crate) fn watch_for_inactivity(self: &Arc<Self>, open_index: &Arc<OpenIndex>) {
+    let (db, index) = (Arc::downgrade(self), Arc::downgrade(open_index));
+    tokio::spawn(watch_for_inactivity(db, index, open_index.changed.clone()));
   }
 
   // ------------------------------------------------------------ going
@@ -90,25 +99,26 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open, or its file cannot take everything; it stays open then.
-  pub async fn offload(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
-    self.close(id, Reason::Asked).await
+  pub async fn offload(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::no_index)?;
+    self.close(&id, Reason::Asked).await
   }
 
   async fn close(self: &Arc<Self>, id: &IndexId, reason: Reason) -> Result<(), VectorError> {
     let (db, id) = (self.clone(), id.clone());
     run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
-      let loaded = db.find(&id).ok_or_else(|| VectorError::no_index(&id))?;
+      let open_index = db.find(&id).ok_or_else(|| VectorError::no_index(&id))?;
       let mut file = match reason {
-        Reason::Asked | Reason::Ending => loaded.file.write().await,
-        Reason::Idle => match loaded.file.try_write() {
-          Ok(file) => match loaded.deadline(&db.options) {
+        Reason::Asked | Reason::Shutdown => open_index.file.write().await,
+        Reason::Idle => match open_index.file.try_write() {
+          Ok(file) => match open_index.deadline(&db.options) {
             Some(deadline) if deadline <= Instant::now() => file,
             _ => return Ok(()),
           },
           // Somebody uses it after all.
           Err(_) => {
-            loaded.touch();
+            open_index.touch();
             return Ok(());
           }
         },
@@ -116,10 +126,10 @@ impl VectorDb {
       let Some(index) = file.take() else {
         return Ok(());
       };
-      let (store, about) = (db.store.clone(), loaded.about());
-      let closed = blocking(move || Ok(store.close(index, &about))).await;
+      let (store, record) = (db.store.clone(), open_index.record());
+      let closed = blocking(move || Ok(store.close(index, &record))).await;
       match closed {
-        Ok(Err(failed)) if reason != Reason::Ending => {
+        Ok(Err(failed)) if reason != Reason::Shutdown => {
           let (index, error) = *failed;
           *file = Some(index);
           return Err(error);
@@ -128,11 +138,11 @@ impl VectorDb {
         Ok(Err(failed)) => tracing::warn!(index = %id, "{}", failed.1),
         Ok(Ok(())) => {}
         Err(error) => {
-          db.gone(&loaded, file);
+          db.unlist(&open_index, file);
           return Err(error);
         }
       }
-      db.gone(&loaded, file);
+      db.unlist(&open_index, file);
       db.announce(VectorEventKind::IndexOffloaded(id));
       Ok(())
     })
@@ -143,19 +153,20 @@ impl VectorDb {
   ///
   /// # Errors
   /// When there is none, or its files cannot be removed; it is then still there, closed.
-  pub async fn delete(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
-    let (db, id) = (self.clone(), id.clone());
+  pub async fn delete(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::no_index)?;
+    let db = self.clone();
     run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
-      if let Some(loaded) = db.find(&id) {
-        let mut file = loaded.file.write().await;
+      if let Some(open_index) = db.find(&id) {
+        let mut file = open_index.file.write().await;
         let index = file.take();
         let closed = blocking(move || {
           drop(index);
           Ok(())
         });
         let closed = closed.await;
-        db.gone(&loaded, file);
+        db.unlist(&open_index, file);
         closed?;
       }
       db.remove(&id, VectorError::no_index(&id)).await
@@ -168,14 +179,19 @@ impl VectorDb {
   ///
   /// # Errors
   /// When there is none, or its files cannot be removed.
-  pub async fn delete_offloaded(self: &Arc<Self>, id: &IndexId) -> Result<(), VectorError> {
-    let (db, id) = (self.clone(), id.clone());
+  pub async fn delete_offloaded(
+    self: &Arc<Self>,
+    caller: &Caller,
+    id: &str,
+  ) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::not_offloaded)?;
+    let db = self.clone();
     run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
       let missing = VectorError::not_offloaded(&id);
       match db.find(&id) {
-        Some(loaded) if loaded.saved().is_some() => {
-          loaded.set_saved(None);
+        Some(open_index) if open_index.saved().is_some() => {
+          open_index.set_saved(None);
           Ok(())
         }
         Some(_) => Err(missing),
@@ -197,17 +213,17 @@ impl VectorDb {
   }
 
   /// Who waits for the file sees that it is closed and that the index is not listed.
-  fn gone(&self, loaded: &Arc<Loaded>, file: RwLockWriteGuard<'_, Option<Index>>) {
-    self.forget(&loaded.id);
+  fn unlist(&self, open_index: &Arc<OpenIndex>, file: RwLockWriteGuard<'_, Option<Index>>) {
+    self.forget(&open_index.id);
     drop(file);
-    loaded.changed.notify_one();
+    open_index.changed.notify_one();
   }
 
   /// Closes all indices; none is opened from then on.
   pub async fn shut_down(self: &Arc<Self>) {
-    self.ending.store(true, Ordering::SeqCst);
+    self.shutting_down.store(true, Ordering::SeqCst);
     for id in self.taken() {
-      match self.close(&id, Reason::Ending).await {
+      match self.close(&id, Reason::Shutdown).await {
         // It did not come to be, or was closed meanwhile.
         Ok(()) | Err(VectorError::NotFound(_)) => {}
         Err(error) => tracing::warn!(index = %id, "not closed: {error}"),
@@ -217,14 +233,14 @@ impl VectorDb {
 }
 
 /// Off-loads an index when its time has come; ends when it is closed.
-async fn watch_for_inactivity(db: Weak<VectorDb>, index: Weak<Loaded>, changed: Arc<Notify>) {
+async fn watch_for_inactivity(db: Weak<VectorDb>, index: Weak<OpenIndex>, changed: Arc<Notify>) {
   loop {
     let deadline = {
-      let (Some(db), Some(loaded)) = (db.upgrade(), index.upgrade()) else {
+      let (Some(db), Some(open_index)) = (db.upgrade(), index.upgrade()) else {
         return;
       };
-      match db.find(&loaded.id) {
-        Some(current) if Arc::ptr_eq(&current, &loaded) => loaded.deadline(&db.options),
+      match db.find(&open_index.id) {
+        Some(current) if Arc::ptr_eq(&current, &open_index) => open_index.deadline(&db.options),
         _ => return,
       }
     };
@@ -236,17 +252,17 @@ async fn watch_for_inactivity(db: Weak<VectorDb>, index: Weak<Loaded>, changed: 
       () = tokio::time::sleep_until(deadline) => {}
       () = changed.notified() => continue,
     }
-    let (Some(db), Some(loaded)) = (db.upgrade(), index.upgrade()) else {
+    let (Some(db), Some(open_index)) = (db.upgrade(), index.upgrade()) else {
       return;
     };
-    if let Err(error) = db.close(&loaded.id, Reason::Idle).await {
-      tracing::warn!(index = %loaded.id, "not off-loaded: {error}");
+    if let Err(error) = db.close(&open_index.id, Reason::Idle).await {
+      tracing::warn!(index = %open_index.id, "not off-loaded: {error}");
       db.announce(VectorEventKind::Error {
-        index: loaded.id.clone(),
+        index: open_index.id.clone(),
         message: error.to_string(),
       });
       // Tried again after another whole time without use.
-      loaded.touch();
+      open_index.touch();
     }
   }
 }

@@ -13,6 +13,8 @@ use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 
+use access::Caller;
+use access::Right;
 use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::Semaphore;
@@ -26,14 +28,15 @@ use crate::answers::MonitoringStats;
 use crate::answers::OffloadedIndex;
 use crate::embedding::Registry;
 use crate::error::VectorError;
+use crate::events::EventWatch;
 use crate::events::VectorEvent;
 use crate::events::VectorEventKind;
 use crate::exchange::MAX_EXPORTS;
 use crate::id::IndexId;
 use crate::open_index::Lease;
-use crate::open_index::Loaded;
+use crate::open_index::OpenIndex;
 use crate::options::VectorDbOptions;
-use crate::store::Card;
+use crate::store::IndexSummary;
 use crate::store::Store;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
@@ -42,8 +45,8 @@ use crate::tasks::run_to_completion;
 const EVENT_BUFFER: usize = 1024;
 /// Where added providers are kept.
 const PROVIDERS: &str = "providers.json";
-/// Where indices without a namespace are counted.
-const NO_NAMESPACE: &str = "default";
+/// Where indices are made when no namespace is named, and where those without one are counted.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 /// Gates kept before those that nobody holds are forgotten.
 const MANY_GATES: usize = 1024;
 
@@ -54,7 +57,7 @@ pub struct VectorDb {
   pub(crate) readers: Arc<Semaphore>,
   /// Places for copies that are read.
   pub(crate) exports: Arc<Semaphore>,
-  pub(crate) ending: AtomicBool,
+  pub(crate) shutting_down: AtomicBool,
   indices: RwLock<HashMap<IndexId, Slot>>,
   /// By folder: who opens, closes or removes an index passes alone.
   gates: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
@@ -63,8 +66,8 @@ pub struct VectorDb {
 
 enum Slot {
   /// Being made or opened; not listed.
-  Coming,
-  Open(Arc<Loaded>),
+  Reserved,
+  Open(Arc<OpenIndex>),
 }
 
 /// A place among the open indices; given back unless it is filled.
@@ -92,7 +95,7 @@ impl VectorDb {
       registry: Arc::new(registry),
       readers: Arc::new(Semaphore::new(options.limits.readers.max(1))),
       exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
-      ending: AtomicBool::new(false),
+      shutting_down: AtomicBool::new(false),
       indices: RwLock::default(),
       gates: Mutex::default(),
       events: broadcast::channel(EVENT_BUFFER).0,
@@ -100,9 +103,13 @@ impl VectorDb {
     }))
   }
 
-  /// Follows what happens from now on.
-  pub fn watch(&self) -> broadcast::Receiver<VectorEvent> {
-    self.events.subscribe()
+  /// Follows what happens from now on to what `caller` sees.
+  ///
+  /// # Errors
+  /// When the caller may not look.
+  pub fn watch(&self, caller: &Caller) -> Result<EventWatch, VectorError> {
+    caller.require(Right::Read)?;
+    Ok(EventWatch::new(self.events.subscribe(), caller))
   }
 
   pub(crate) fn announce(&self, kind: VectorEventKind) {
@@ -112,16 +119,22 @@ impl VectorDb {
 
   // ------------------------------------------------------------ looking
 
-  /// Open indices, or those of a namespace, oldest first.
+  /// The open indices that `caller` has, or those of them in the namespace `asked`, oldest first.
   ///
   /// # Errors
-  /// When the work on them was cut short.
-  pub async fn list(&self, namespace: Option<&str>) -> Result<Vec<IndexInfo>, VectorError> {
-    let mut indices = self.loaded();
-    indices.retain(|index| namespace.is_none() || index.about().namespace.as_deref() == namespace);
+  /// When another namespace than the caller's is asked for, or the work on them was cut short.
+  pub async fn list(
+    &self,
+    caller: &Caller,
+    asked: Option<&str>,
+  ) -> Result<Vec<IndexInfo>, VectorError> {
+    caller.require(Right::Read)?;
+    let namespace = caller.work_in(asked)?;
+    let mut indices = self.open_indices();
+    indices.retain(|index| namespace.is_none() || index.ownership().namespace == namespace);
     let options = self.options.clone();
     blocking(move || {
-      let leases = indices.iter().filter_map(Loaded::try_lease);
+      let leases = indices.iter().filter_map(OpenIndex::try_lease);
       let mut list: Vec<_> = leases.map(|lease| lease.info(&options)).collect();
       list.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
       Ok(list)
@@ -133,8 +146,9 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open.
-  pub async fn info(&self, id: &IndexId) -> Result<IndexInfo, VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn info(&self, caller: &Caller, id: &str) -> Result<IndexInfo, VectorError> {
+    let id = own(caller, id, Right::Read, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     let options = self.options.clone();
     blocking(move || Ok(lease.info(&options))).await
   }
@@ -143,22 +157,24 @@ impl VectorDb {
   ///
   /// # Errors
   /// When it is not open.
-  pub async fn index_stats(&self, id: &IndexId) -> Result<IndexStats, VectorError> {
-    let lease = self.open_lease(id).await?;
+  pub async fn index_stats(&self, caller: &Caller, id: &str) -> Result<IndexStats, VectorError> {
+    let id = own(caller, id, Right::Read, VectorError::not_open)?;
+    let lease = self.open_lease(&id).await?;
     blocking(move || Ok(lease.index().stats())).await
   }
 
-  /// Counts open indices, or those of a namespace.
+  /// Counts the open indices that `caller` has.
   ///
   /// # Errors
   /// When the work on them was cut short.
-  pub async fn stats(&self, namespace: Option<&str>) -> Result<DatabaseStats, VectorError> {
-    let list = self.list(namespace).await?;
+  pub async fn stats(&self, caller: &Caller) -> Result<DatabaseStats, VectorError> {
+    let list = self.list(caller, None).await?;
     let mut by_namespace = BTreeMap::new();
     for index in &list {
-      let namespace = index.namespace.as_deref().unwrap_or(NO_NAMESPACE);
+      let namespace = index.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
       *by_namespace.entry(namespace.to_owned()).or_default() += 1;
     }
+    let is_operator = caller.namespace().is_none();
     let timed = |index: &&IndexInfo| index.activity_monitoring.time_until_offload.is_some();
     Ok(DatabaseStats {
       total_instances: list.len(),
@@ -170,62 +186,66 @@ impl VectorDb {
         enabled: self.options.activity_monitoring,
         default_timeout: self.options.default_timeout,
         active_timers: list.iter().filter(timed).count(),
-        offload_directory: namespace.is_none().then(|| self.folder().to_owned()),
+        offload_directory: is_operator.then(|| self.folder().to_owned()),
       },
     })
   }
 
   /// Where everything is kept.
-  pub fn folder(&self) -> &Path {
+  pub(crate) fn folder(&self) -> &Path {
     self.store.root()
   }
 
-  /// Closed indices and saved ones, or those of a namespace, last closed first.
+  /// The closed indices and saved ones that `caller` has, or those of them in the namespace `asked`,
+  /// last closed first.
   ///
   /// # Errors
-  /// When the work on them was cut short.
+  /// When another namespace than the caller's is asked for, or the work on them was cut short.
   pub async fn offloaded(
     self: &Arc<Self>,
-    namespace: Option<&str>,
+    caller: &Caller,
+    asked: Option<&str>,
   ) -> Result<Vec<OffloadedIndex>, VectorError> {
+    caller.require(Right::Read)?;
+    let namespace = caller.work_in(asked)?;
     let store = self.store.clone();
     let folders = blocking(move || Ok(store.folders())).await?;
     let open: HashMap<_, _> = self
-      .loaded()
+      .open_indices()
       .into_iter()
       .map(|l| (l.id.folder(), l))
       .collect();
     let mut list: Vec<OffloadedIndex> = Vec::new();
-    for (folder, card) in folders {
-      let card = match (open.get(&folder), card) {
-        (Some(loaded), _) => {
-          let loaded = loaded.clone();
-          blocking(move || Ok(saved_card(&loaded))).await?
+    for (folder, summary) in folders {
+      let summary = match (open.get(&folder), summary) {
+        (Some(open_index), _) => {
+          let open_index = open_index.clone();
+          blocking(move || Ok(saved_summary(&open_index))).await?
         }
-        (None, Some(card)) => Some(card),
-        (None, None) => self.find_card(folder).await,
+        (None, Some(summary)) => Some(summary),
+        (None, None) => self.missing_summary(folder).await,
       };
-      list.extend(card.map(Card::shown));
+      list.extend(summary.map(OffloadedIndex::from));
     }
-    list.retain(|index| namespace.is_none() || index.namespace.as_deref() == namespace);
+    list.retain(|index| namespace.is_none() || index.namespace == namespace);
     list.sort_by(|a, b| (b.offloaded_at, &a.id).cmp(&(a.offloaded_at, &b.id)));
     Ok(list)
   }
 
   /// Of an index that was open when a server ended.
-  async fn find_card(self: &Arc<Self>, folder: String) -> Option<Card> {
+  async fn missing_summary(self: &Arc<Self>, folder: String) -> Option<IndexSummary> {
     let db = self.clone();
     let found = run_to_completion(async move {
       let _gate = db.gate(&folder).await;
       if db
-        .loaded()
+        .open_indices()
         .iter()
-        .any(|loaded| loaded.id.folder() == folder)
+        .any(|open_index| open_index.id.folder() == folder)
       {
         return Ok(None);
       }
       let store = db.store.clone();
-      blocking(move || store.make_card(&folder).map(Some)).await
+      blocking(move || store.make_summary(&folder).map(Some)).await
     });
     found.await.unwrap_or_else(|error| {
       tracing::warn!("a vector index is not listed: {error}");
@@ -235,17 +255,17 @@ impl VectorDb {
 
   // ------------------------------------------------------------ places
 
-  pub(crate) fn find(&self, id: &IndexId) -> Option<Arc<Loaded>> {
+  pub(crate) fn find(&self, id: &IndexId) -> Option<Arc<OpenIndex>> {
     match self.read().get(id) {
-      Some(Slot::Open(loaded)) => Some(loaded.clone()),
+      Some(Slot::Open(open_index)) => Some(open_index.clone()),
       _ => None,
     }
   }
 
-  pub(crate) fn loaded(&self) -> Vec<Arc<Loaded>> {
+  pub(crate) fn open_indices(&self) -> Vec<Arc<OpenIndex>> {
     let open = |slot: &Slot| match slot {
-      Slot::Open(loaded) => Some(loaded.clone()),
-      Slot::Coming => None,
+      Slot::Open(open_index) => Some(open_index.clone()),
+      Slot::Reserved => None,
     };
     self.read().values().filter_map(open).collect()
   }
@@ -258,7 +278,7 @@ impl VectorDb {
   /// Nothing is opened for it.
   pub(crate) async fn open_lease(&self, id: &IndexId) -> Result<Lease, VectorError> {
     let lease = match self.find(id) {
-      Some(loaded) => loaded.lease().await,
+      Some(open_index) => open_index.lease().await,
       None => None,
     };
     lease.ok_or_else(|| VectorError::not_open(id))
@@ -277,7 +297,7 @@ impl VectorDb {
         "Vector database instance with ID {id} already exists"
       )));
     }
-    indices.insert(id.clone(), Slot::Coming);
+    indices.insert(id.clone(), Slot::Reserved);
     Ok(Reservation {
       db: self.clone(),
       id: Some(id.clone()),
@@ -315,9 +335,9 @@ impl VectorDb {
 }
 
 impl Reservation {
-  pub fn fill(mut self, loaded: Arc<Loaded>) {
+  pub fn fill(mut self, open_index: Arc<OpenIndex>) {
     if let Some(id) = self.id.take() {
-      self.db.write().insert(id, Slot::Open(loaded));
+      self.db.write().insert(id, Slot::Open(open_index));
     }
   }
 }
@@ -330,9 +350,28 @@ impl Drop for Reservation {
   }
 }
 
+/// The index that `caller` calls `id`, which must be its own and which it needs `right` for.
+///
+/// # Errors
+/// When the caller does not have the right. An index of others is `missing`, as one that does not exist,
+/// so that nobody learns what does.
+pub(crate) fn own(
+  caller: &Caller,
+  id: &str,
+  right: Right,
+  missing: fn(&IndexId) -> VectorError,
+) -> Result<IndexId, VectorError> {
+  caller.require(right)?;
+  let id = IndexId::of(caller, id);
+  match caller.sees(id.namespace()) {
+    true => Ok(id),
+    false => Err(missing(&id)),
+  }
+}
+
 /// Of an open index, if it was saved.
-fn saved_card(loaded: &Arc<Loaded>) -> Option<Card> {
-  let saved = loaded.saved()?;
-  let lease = loaded.try_lease()?;
-  Some(Card::of(lease.index(), &loaded.about(), saved))
+fn saved_summary(open_index: &Arc<OpenIndex>) -> Option<IndexSummary> {
+  let saved = open_index.saved()?;
+  let lease = open_index.try_lease()?;
+  Some(IndexSummary::of(lease.index(), &open_index.record(), saved))
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use access::Caller;
+use access::Right;
 use vector_index::Document;
 use vector_index::Filter;
 use vector_index::Hit;
@@ -14,17 +15,18 @@ use crate::answers::Added;
 use crate::answers::DocumentPage;
 use crate::answers::Removed;
 use crate::database::VectorDb;
-use crate::embed::Fit;
+use crate::embed::TargetDimension;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::open_index::Lease;
 use crate::permission::Operation;
-use crate::permission::Requester;
-use crate::record::About;
+use crate::record::IndexRecord;
+use crate::requests::ListDocuments;
 use crate::requests::NewDocument;
 use crate::requests::QueryMode;
 use crate::requests::QueryRequest;
+use crate::requests::RemoveDocuments;
 use crate::requests::check_documents;
 use crate::tasks::blocking;
 
@@ -35,31 +37,33 @@ impl VectorDb {
   /// When one of them cannot be added; the message names it.
   pub async fn add(
     self: &Arc<Self>,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     documents: Vec<NewDocument>,
-    requester: &Requester,
   ) -> Result<Added, VectorError> {
+    caller.require(Right::Use)?;
+    let id = &IndexId::of(caller, id);
     let limits = self.options.limits.clone();
     let documents = blocking(move || {
       check_documents(&documents, &limits)?;
       Ok(documents)
     })
     .await?;
-    let lease = self.lease(id, requester, Operation::Add).await?;
-    let before = lease.loaded.about();
+    let lease = self.lease(caller, id, Operation::Add).await?;
+    let before = lease.open_index.record();
     self.check_vectors(lease.index(), &before, &documents)?;
-    let fit = Fit::of(&lease.index().options(), lease.index().dimension());
+    let target = TargetDimension::of(&lease.index().options());
     // A slow provider must not keep the index open.
     drop(lease);
-    let documents = self.embed_documents(&before, fit, documents).await?;
+    let documents = self.embed_documents(&before, target, documents).await?;
     let lease = self
-      .lease_again(id, requester, Operation::Add, &before)
+      .lease_again(caller, id, Operation::Add, &before)
       .await?;
-    let about = lease.loaded.about();
-    let new_only = requester.only_adds(about.namespace.as_deref(), about.permission);
+    let record = lease.open_index.record();
+    let new_only = record.ownership().only_adds(caller);
     let added = lease
       .write(move |index| {
-        check_room(index, &about, &documents, new_only)?;
+        check_room(index, &record, &documents, new_only)?;
         let upserted = index.upsert(documents)?;
         Ok(Added {
           added: upserted.added,
@@ -76,27 +80,31 @@ impl VectorDb {
     Ok(added)
   }
 
+  /// Finds documents, best first.
+  ///
   /// # Errors
   /// When the index or the query cannot be used, or the text cannot be embedded.
   pub async fn query(
     self: &Arc<Self>,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     mut request: QueryRequest,
-    requester: &Requester,
   ) -> Result<Vec<Hit>, VectorError> {
+    caller.require(Right::Read)?;
+    let id = &IndexId::of(caller, id);
     request.check(&self.options.limits)?;
     let filter = request.filter.as_ref().map(Filter::parse).transpose()?;
-    let mut lease = self.lease(id, requester, Operation::Read).await?;
+    let mut lease = self.lease(caller, id, Operation::Read).await?;
     let mut vector = request.vector;
     if let (None, Some(text)) = (&vector, &request.text)
       && request.mode != QueryMode::FullText
     {
-      let before = lease.loaded.about();
-      let fit = Fit::of(&lease.index().options(), lease.index().dimension());
+      let before = lease.open_index.record();
+      let target = TargetDimension::of(&lease.index().options());
       drop(lease);
-      vector = Some(self.embed_query(&before, fit, text).await?);
+      vector = Some(self.embed_query(&before, target, text).await?);
       lease = self
-        .lease_again(id, requester, Operation::Read, &before)
+        .lease_again(caller, id, Operation::Read, &before)
         .await?;
     }
     let query = Query {
@@ -119,19 +127,38 @@ impl VectorDb {
     Ok(hits)
   }
 
+  /// One document.
+  ///
+  /// # Errors
+  /// When the index cannot be used, or has no such document.
+  pub async fn get_document(
+    self: &Arc<Self>,
+    caller: &Caller,
+    id: &str,
+    document: &str,
+    include_vectors: bool,
+  ) -> Result<Stored, VectorError> {
+    let ids = vec![document.to_owned()];
+    let mut found = self.get_documents(caller, id, ids, include_vectors).await?;
+    let found = found.pop();
+    found.ok_or_else(|| VectorError::NotFound(format!("Document {document} not found")))
+  }
+
   /// Documents by their ids; those that are not there are left out.
   ///
   /// # Errors
   /// When the index cannot be used, or too many are asked for.
   pub async fn get_documents(
     self: &Arc<Self>,
-    id: &IndexId,
+    caller: &Caller,
+    id: &str,
     ids: Vec<String>,
     include_vectors: bool,
-    requester: &Requester,
   ) -> Result<Vec<Stored>, VectorError> {
+    caller.require(Right::Read)?;
+    let id = &IndexId::of(caller, id);
     self.check_results("documentIds", ids.len() as u64)?;
-    let lease = self.lease(id, requester, Operation::Read).await?;
+    let lease = self.lease(caller, id, Operation::Read).await?;
     lease
       .read(&self.readers, move |index| {
         Ok(index.get(&ids, include_vectors)?)
@@ -145,57 +172,59 @@ impl VectorDb {
   /// When the index or the filter cannot be used, or too many are asked for.
   pub async fn list_documents(
     self: &Arc<Self>,
-    id: &IndexId,
-    filter: Option<&Value>,
-    offset: u64,
-    limit: u64,
-    requester: &Requester,
+    caller: &Caller,
+    id: &str,
+    request: ListDocuments,
   ) -> Result<DocumentPage, VectorError> {
-    self.check_results("limit", limit)?;
-    let filter = filter.map(Filter::parse).transpose()?;
-    let lease = self.lease(id, requester, Operation::Read).await?;
-    let list = move |index: &Index| {
-      Ok(DocumentPage {
-        total: match &filter {
+    caller.require(Right::Read)?;
+    let id = &IndexId::of(caller, id);
+    self.check_results("limit", request.limit)?;
+    let filter = request.filter.as_ref().map(Filter::parse).transpose()?;
+    let lease = self.lease(caller, id, Operation::Read).await?;
+    lease
+      .read(&self.readers, move |index| {
+        let total = match &filter {
           Some(filter) => index.count_where(filter)?,
           None => index.count(),
-        },
-        documents: index.list(filter.as_ref(), offset, limit)?,
+        };
+        let mut documents = index.list(filter.as_ref(), request.offset, request.limit)?;
+        if !request.include_vectors {
+          for document in &mut documents {
+            document.vector = None;
+          }
+        }
+        Ok(DocumentPage { documents, total })
       })
-    };
-    lease.read(&self.readers, list).await
-  }
-
-  /// Removes documents; ids that are not there do not count.
-  ///
-  /// # Errors
-  /// When the index cannot be used.
-  pub async fn delete_documents(
-    self: &Arc<Self>,
-    id: &IndexId,
-    ids: Vec<String>,
-    requester: &Requester,
-  ) -> Result<Removed, VectorError> {
-    let lease = self.lease(id, requester, Operation::Remove).await?;
-    self
-      .remove_with(lease, move |index| Ok(index.delete(&ids)?))
       .await
   }
 
-  /// Removes the documents that a filter takes.
+  /// Removes documents by their ids or by a filter. Ids that are not there do not count.
   ///
   /// # Errors
-  /// When the index or the filter cannot be used.
-  pub async fn delete_where(
+  /// When the index or the filter cannot be used, or there are both ids and a filter.
+  pub async fn remove_documents(
     self: &Arc<Self>,
-    id: &IndexId,
-    filter: &Value,
-    requester: &Requester,
+    caller: &Caller,
+    id: &str,
+    request: RemoveDocuments,
   ) -> Result<Removed, VectorError> {
-    let filter = Filter::parse(filter)?;
-    let lease = self.lease(id, requester, Operation::Remove).await?;
+    caller.require(Right::Use)?;
+    let id = &IndexId::of(caller, id);
+    let RemoveDocuments { ids, filter } = request;
+    if filter.is_some() && !ids.is_empty() {
+      return Err(VectorError::Invalid(
+        "documentIds and filter: give one of the two".into(),
+      ));
+    }
+    let filter = filter.as_ref().map(Filter::parse).transpose()?;
+    let lease = self.lease(caller, id, Operation::Remove).await?;
     self
-      .remove_with(lease, move |index| Ok(index.delete_where(&filter)?))
+      .remove_with(lease, move |index| {
+        Ok(match &filter {
+          Some(filter) => index.delete_where(filter)?,
+          None => index.delete(&ids)?,
+        })
+      })
       .await
   }
 
@@ -204,7 +233,7 @@ impl VectorDb {
     lease: Lease,
     work: impl FnOnce(&Index) -> Result<usize, VectorError> + Send + 'static,
   ) -> Result<Removed, VectorError> {
-    let index = lease.loaded.id.clone();
+    let index = lease.open_index.id.clone();
     let removed = lease
       .write(move |index| {
         Ok(Removed {
@@ -223,14 +252,14 @@ impl VectorDb {
   /// A lease after embedding: for the index and the provider that the vectors were made for.
   async fn lease_again(
     self: &Arc<Self>,
+    caller: &Caller,
     id: &IndexId,
-    requester: &Requester,
     operation: Operation,
-    before: &About,
+    before: &IndexRecord,
   ) -> Result<Lease, VectorError> {
-    let lease = self.lease(id, requester, operation).await?;
-    let about = lease.loaded.about();
-    if (about.incarnation, &about.provider) == (before.incarnation, &before.provider) {
+    let lease = self.lease(caller, id, operation).await?;
+    let record = lease.open_index.record();
+    if (record.incarnation, &record.provider) == (before.incarnation, &before.provider) {
       return Ok(lease);
     }
     Err(VectorError::Conflict(format!(
@@ -252,11 +281,11 @@ impl VectorDb {
 /// Whether the documents may go in: nobody else writes meanwhile.
 fn check_room(
   index: &Index,
-  about: &About,
+  record: &IndexRecord,
   documents: &[Document],
   new_only: bool,
 ) -> Result<(), VectorError> {
-  if !new_only && about.max_documents.is_none() {
+  if !new_only && record.max_documents.is_none() {
     return Ok(());
   }
   let ids: Vec<String> = documents
@@ -268,14 +297,14 @@ fn check_room(
     return Err(VectorError::Forbidden(format!(
       "Access denied: Cannot replace document {} of vector index {}. Its permission {} lets other \
        workspaces only add",
-      document.id, about.id, about.permission
+      document.id, record.id, record.permission
     )));
   }
   let after = index.count() + (ids.len() - known.len()) as u64;
-  match about.max_documents {
+  match record.max_documents {
     Some(most) if after > most => Err(VectorError::LimitReached(format!(
       "Vector index {} would have {after} documents, and may have {most} (maxDocuments)",
-      about.id
+      record.id
     ))),
     _ => Ok(()),
   }

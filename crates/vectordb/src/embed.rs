@@ -11,27 +11,28 @@ use crate::embedding::Provider;
 use crate::embedding::ProviderKind;
 use crate::embedding::Text;
 use crate::error::VectorError;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::requests::NewDocument;
 
-/// What the texts of an index have to fit.
+/// The dimension that vectors made of texts are brought to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fit {
+pub(crate) struct TargetDimension {
   flexible: bool,
   dimension: Option<usize>,
 }
 
-impl Fit {
-  pub fn of(options: &IndexOptions, dimension: Option<usize>) -> Self {
+impl TargetDimension {
+  /// That of an index with `options`.
+  pub fn of(options: &IndexOptions) -> Self {
     Self {
       flexible: options.dimensions == Dimensions::Flexible,
-      dimension,
+      dimension: options.dimension,
     }
   }
 
-  /// An index that has no dimension yet gets that of the first document, or, where texts fit
-  /// whatever is there, of the first vector that the caller made.
-  fn with_batch(self, provider: &Provider, documents: &[NewDocument]) -> Self {
+  /// The same for an index that has no dimension yet and gets it from `documents`: from the first of
+  /// them, or, where texts fit any dimension, from the first that came with a vector.
+  fn or_of_first(self, provider: &Provider, documents: &[NewDocument]) -> Self {
     let vector = |document: &NewDocument| document.vector.as_ref().map(Vec::len);
     let first = match is_builtin(provider) {
       true => documents.iter().find_map(vector),
@@ -46,7 +47,7 @@ impl Fit {
   /// Pads or cuts what the built-in model made: its clients have texts in indices of any dimension.
   /// Its vectors are mostly zeros; where nothing else would be left of one it gets some direction, as
   /// the original found something for every text.
-  fn apply(self, provider: &Provider, mut vector: Vec<f32>) -> Vec<f32> {
+  fn fit(self, provider: &Provider, mut vector: Vec<f32>) -> Vec<f32> {
     if let Some(dimension) = self.dimension
       && dimension != vector.len()
       && (self.flexible || is_builtin(provider))
@@ -69,7 +70,7 @@ impl VectorDb {
   pub(crate) fn check_vectors(
     &self,
     index: &Index,
-    about: &About,
+    record: &IndexRecord,
     documents: &[NewDocument],
   ) -> Result<(), VectorError> {
     let first = documents
@@ -78,13 +79,13 @@ impl VectorDb {
     let Some((id, vector)) = first else {
       return Ok(());
     };
-    if about.provider.is_none()
+    if record.provider.is_none()
       || index.dimension().is_some()
       || index.options().dimensions == Dimensions::Flexible
     {
       return Ok(());
     }
-    let provider = self.provider_of(about)?;
+    let provider = self.provider_of(record)?;
     if vector.len() == provider.dimension() {
       return Ok(());
     }
@@ -99,23 +100,23 @@ impl VectorDb {
 
   pub(crate) async fn embed_query(
     &self,
-    about: &About,
-    fit: Fit,
+    record: &IndexRecord,
+    target: TargetDimension,
     text: &str,
   ) -> Result<Vec<f32>, VectorError> {
     let label = Label::Query;
-    let provider = self.provider_of(about)?;
+    let provider = self.provider_of(record)?;
     let vectors = provider.embed(&[Text { label, text }]).await?;
     // One for one was checked.
     let vector = vectors.into_iter().next().unwrap_or_default();
-    Ok(fit.apply(&provider, vector))
+    Ok(target.fit(&provider, vector))
   }
 
   /// Documents with a vector for each.
   pub(crate) async fn embed_documents(
     &self,
-    about: &About,
-    fit: Fit,
+    record: &IndexRecord,
+    target: TargetDimension,
     documents: Vec<NewDocument>,
   ) -> Result<Vec<Document>, VectorError> {
     let to_embed = documents
@@ -135,10 +136,10 @@ impl VectorDb {
           .collect(),
       );
     }
-    let provider = self.provider_of(about)?;
+    let provider = self.provider_of(record)?;
     let mut made = provider.embed(&texts).await?.into_iter();
-    let fit = fit.with_batch(&provider, &documents);
-    let mut made = || made.next().map(|vector| fit.apply(&provider, vector));
+    let target = target.or_of_first(&provider, &documents);
+    let mut made = || made.next().map(|vector| target.fit(&provider, vector));
     let complete = |document: NewDocument| {
       let made = document.vector.is_none().then(&mut made).flatten();
       with_vector(document, made)

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use access::Classified;
+use access::Denied;
 use access::ErrorKind;
 use vector_index::IndexError;
 
@@ -21,7 +22,7 @@ pub enum VectorError {
   /// The id or name is taken.
   #[error("{0}")]
   Exists(String),
-  /// The permission of the index, or the operator, does not let the requester do this.
+  /// The permission of the index, or the operator, does not let the caller do this.
   #[error("{0}")]
   Forbidden(String),
   /// It cannot be done in the present state.
@@ -56,8 +57,14 @@ impl From<IndexError> for VectorError {
   }
 }
 
+impl From<Denied> for VectorError {
+  fn from(denied: Denied) -> Self {
+    Self::Forbidden(denied.to_string())
+  }
+}
+
 /// What callers of a namespace are told when files cannot be used.
-const FILES_UNUSABLE: &str = "The files of the vector database cannot be used as they should: the server's log tells its operator why";
+pub(crate) const FILES_UNUSABLE: &str = "The files of the vector database cannot be used as they should: the server's log tells its operator why";
 
 impl Classified for VectorError {
   fn kind(&self) -> ErrorKind {

@@ -1,10 +1,14 @@
 //! What happens to indices and providers.
 
+use access::Caller;
 use chrono::DateTime;
 use chrono::Utc;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
+use crate::error::FILES_UNUSABLE;
 use crate::id::IndexId;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +45,59 @@ pub enum VectorEventKind {
   ProviderAdded(String),
   ProviderUpdated(String),
   ProviderRemoved(String),
+}
+
+/// What happens to the indices that a caller sees, and to providers, from now on.
+pub struct EventWatch {
+  events: broadcast::Receiver<VectorEvent>,
+  caller: Caller,
+}
+
+impl EventWatch {
+  pub(crate) fn new(events: broadcast::Receiver<VectorEvent>, caller: &Caller) -> Self {
+    Self {
+      events,
+      caller: caller.clone(),
+    }
+  }
+
+  /// The next event, or `None` once the database is gone. A watcher that falls behind misses events.
+  pub async fn next(&mut self) -> Option<VectorEvent> {
+    loop {
+      match self.events.recv().await {
+        Ok(event) => match event.seen_by(&self.caller) {
+          Some(event) => return Some(event),
+          None => continue,
+        },
+        Err(RecvError::Lagged(_)) => {}
+        Err(RecvError::Closed) => return None,
+      }
+    }
+  }
+
+  /// The next event that has happened already.
+  #[cfg(test)]
+  pub fn try_next(&mut self) -> Option<VectorEvent> {
+    std::iter::from_fn(|| self.events.try_recv().ok()).find_map(|event| event.seen_by(&self.caller))
+  }
+}
+
+impl VectorEvent {
+  /// The event as `caller` sees it; `None` if it is about an index of others. Providers concern all.
+  fn seen_by(mut self, caller: &Caller) -> Option<Self> {
+    if let Some(index) = self.kind.index()
+      && !caller.sees(index.namespace())
+    {
+      return None;
+    }
+    if let VectorEventKind::Error { message, .. } = &mut self.kind
+      && caller.namespace().is_some()
+    {
+      // It may name folders.
+      FILES_UNUSABLE.clone_into(message);
+    }
+    Some(self)
+  }
 }
 
 impl VectorEventKind {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use access::Caller;
+use access::Right;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::io::AsyncBufRead;
@@ -26,13 +28,12 @@ use vector_index::Metric;
 
 use crate::answers::OffloadedIndex;
 use crate::database::VectorDb;
-use crate::embed::Fit;
+use crate::embed::TargetDimension;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::permission::Operation;
-use crate::permission::Requester;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::requests::NewDocument;
 use crate::requests::check_documents;
 use crate::tasks::blocking;
@@ -55,7 +56,8 @@ struct Header {
   #[serde(default, skip_serializing_if = "Option::is_none")]
   dimension: Option<usize>,
   documents: u64,
-  about: About,
+  #[serde(rename = "about")]
+  record: IndexRecord,
 }
 
 /// An index as JSON Lines. The file has no name any more: it is gone when this is dropped.
@@ -94,18 +96,15 @@ impl VectorDb {
   ///
   /// # Errors
   /// When the index cannot be used, or the disk is full.
-  pub async fn export(
-    self: &Arc<Self>,
-    id: &IndexId,
-    requester: &Requester,
-  ) -> Result<Export, VectorError> {
-    let lease = self.lease(id, requester, Operation::Read).await?;
+  pub async fn export(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<Export, VectorError> {
+    let id = IndexId::of(caller, id);
+    let lease = self.lease(caller, &id, Operation::Read).await?;
     let place = self.exports.clone().try_acquire_owned().map_err(|_| {
       VectorError::LimitReached(format!(
         "{MAX_EXPORTS} exports are being read already: wait until one has ended"
       ))
     })?;
-    let (store, loaded) = (self.store.clone(), lease.loaded.clone());
+    let (store, open_index) = (self.store.clone(), lease.open_index.clone());
     let file = lease
       .read(&self.readers, move |index| {
         let draft = store.draft()?;
@@ -113,14 +112,14 @@ impl VectorDb {
         let failed =
           |e: io::Error| VectorError::Storage(format!("{} cannot be written: {e}", path.display()));
         let mut out = BufWriter::new(fs::File::create(&path).map_err(failed)?);
-        write_lines(index, loaded.about(), &mut out, failed)?;
+        write_lines(index, open_index.record(), &mut out, failed)?;
         out.flush().map_err(failed)?;
         drop(out);
         // The draft is removed; who has the file open keeps it.
         fs::File::open(&path).map_err(failed)
       })
       .await?;
-    let bytes = file.metadata().map_or(0, |about| about.len());
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     Ok(Export {
       file: ExportFile {
         file: tokio::fs::File::from_std(file),
@@ -131,16 +130,20 @@ impl VectorDb {
   }
 
   /// Makes an index of what [`Self::export`] wrote; it is closed then. Documents may lack a vector if
-  /// they have a text.
+  /// they have a text. It is in the caller's namespace, or, for the operator, in the one that the
+  /// request names, otherwise in the one that it had.
   ///
   /// # Errors
   /// When a line cannot be used, or the id is taken; the message names the line, and nothing is left
   /// behind.
   pub async fn import(
     self: &Arc<Self>,
+    caller: &Caller,
     lines: impl AsyncBufRead + Unpin + Send,
-    request: ImportIndex,
+    mut request: ImportIndex,
   ) -> Result<OffloadedIndex, VectorError> {
+    caller.require(Right::Manage)?;
+    request.namespace = caller.work_in(request.namespace.as_deref())?;
     let mut lines = Lines::new(lines, self.options.limits.line_bytes);
     let first = lines.next().await?;
     let first = first.ok_or_else(|| VectorError::Invalid("line 1: there is none".into()))?;
@@ -152,10 +155,10 @@ impl VectorDb {
         header.format, header.version
       )));
     }
-    let about = renamed(header.about, &request)?;
-    self.check_free(&about.id).await?;
-    if about.provider.is_some() {
-      self.provider_of(&about)?;
+    let record = renamed(header.record, &request)?;
+    self.check_free(&record.id).await?;
+    if record.provider.is_some() {
+      self.provider_of(&record)?;
     }
     let options = IndexOptions {
       metric: header.metric,
@@ -166,7 +169,7 @@ impl VectorDb {
       },
       dimension: header.dimension,
     };
-    let (store, known) = (self.store.clone(), about.clone());
+    let (store, known) = (self.store.clone(), record.clone());
     let (draft, index) = blocking(move || {
       let draft = store.draft()?;
       let index = store.create_in(&draft, &options, &known)?;
@@ -175,8 +178,10 @@ impl VectorDb {
     .await?;
     while let Some(batch) = self.next_batch(&mut lines).await? {
       let from = batch.first_line;
-      let fit = Fit::of(&index.options(), index.dimension());
-      let documents = self.embed_documents(&about, fit, batch.documents).await?;
+      let target = TargetDimension::of(&index.options());
+      let documents = self
+        .embed_documents(&record, target, batch.documents)
+        .await?;
       let index = index.clone();
       let upserted = blocking(move || Ok(index.upsert(documents)?)).await;
       let upserted = upserted.map_err(|e| at_lines(e, from, lines.number))?;
@@ -187,12 +192,12 @@ impl VectorDb {
         )));
       }
     }
-    let _gate = self.gate(&about.id.folder()).await;
-    self.check_free(&about.id).await?;
-    let (store, id) = (self.store.clone(), about.id.clone());
-    let card = blocking(move || store.finish(draft, index, &about)).await?;
+    let _gate = self.gate(&record.id.folder()).await;
+    self.check_free(&record.id).await?;
+    let (store, id) = (self.store.clone(), record.id.clone());
+    let summary = blocking(move || store.finish(draft, index, &record)).await?;
     self.announce(VectorEventKind::IndexCreated(id));
-    Ok(card.shown())
+    Ok(summary.into())
   }
 
   async fn next_batch<R: AsyncBufRead + Unpin>(
@@ -271,7 +276,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
 
 fn write_lines(
   index: &Index,
-  about: About,
+  record: IndexRecord,
   out: &mut impl Write,
   failed: impl Fn(io::Error) -> VectorError,
 ) -> Result<(), VectorError> {
@@ -284,7 +289,7 @@ fn write_lines(
       flexible: options.dimensions == Dimensions::Flexible,
       dimension: index.dimension(),
       documents,
-      about,
+      record,
     };
     write_line(out, &header).map_err(&failed)
   };
@@ -304,10 +309,10 @@ fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
   out.write_all(b"\n")
 }
 
-fn renamed(mut about: About, request: &ImportIndex) -> Result<About, VectorError> {
+fn renamed(mut record: IndexRecord, request: &ImportIndex) -> Result<IndexRecord, VectorError> {
   let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-  let before = about.namespace.take();
-  let full = about.id.as_str();
+  let before = record.namespace.take();
+  let full = record.id.as_str();
   let own = before.as_ref().and_then(|namespace| {
     let rest = full.strip_prefix(namespace.as_str())?;
     rest.strip_prefix(':')
@@ -319,10 +324,10 @@ fn renamed(mut about: About, request: &ImportIndex) -> Result<About, VectorError
     None if namespace.is_some() => own.to_owned(),
     None => full.to_owned(),
   };
-  about.id = IndexId::new(namespace.as_deref(), &name)?;
-  about.namespace = namespace;
-  about.incarnation = Uuid::new_v4();
-  Ok(about)
+  record.id = IndexId::new(namespace.as_deref(), &name)?;
+  record.namespace = namespace;
+  record.incarnation = Uuid::new_v4();
+  Ok(record)
 }
 
 fn at_lines(error: VectorError, from: u64, to: u64) -> VectorError {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use access::Caller;
 use serde::Deserialize;
 use serde::Serialize;
 use sha2::Digest;
@@ -49,6 +50,11 @@ impl IndexId {
       )));
     }
     Ok(Self(full))
+  }
+
+  /// The index that `caller` calls `id`: one bound to a namespace may leave its own out.
+  pub(crate) fn of(caller: &Caller, id: &str) -> Self {
+    Self(caller.full_id(id))
   }
 
   pub fn as_str(&self) -> &str {

@@ -14,13 +14,13 @@ use crate::answers::FolderImport;
 use crate::answers::ImportedIndex;
 use crate::answers::SkippedDocument;
 use crate::database::VectorDb;
-use crate::embed::Fit;
+use crate::embed::TargetDimension;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::legacy;
 use crate::legacy::Metadata;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::requests::NewDocument;
 use crate::store::write_privately;
 use crate::tasks::blocking;
@@ -35,8 +35,8 @@ impl VectorDb {
   /// Takes over what the original off-loaded into the folder of this database. Each only once: one
   /// that is deleted afterwards does not come back when the server starts again.
   pub async fn take_over(self: &Arc<Self>) {
-    let record = self.folder().join(TAKEN_OVER);
-    let mut known: BTreeSet<String> = fs::read(&record)
+    let list = self.folder().join(TAKEN_OVER);
+    let mut known: BTreeSet<String> = fs::read(&list)
       .ok()
       .and_then(|bytes| serde_json::from_slice(&bytes).ok())
       .unwrap_or_default();
@@ -69,8 +69,8 @@ impl VectorDb {
         .filter_map(|path| name(path)),
     );
     let bytes = serde_json::to_vec(&known).unwrap_or_default();
-    if let Err(error) = write_privately(&record, &bytes) {
-      tracing::warn!("{}: {error}", record.display());
+    if let Err(error) = write_privately(&list, &bytes) {
+      tracing::warn!("{}: {error}", list.display());
     }
   }
 
@@ -98,9 +98,9 @@ impl VectorDb {
       Ok((metadata, documents))
     })
     .await?;
-    let about = about_of(metadata)?;
-    let _gate = self.gate(&about.id.folder()).await;
-    self.check_free(&about.id).await?;
+    let record = record_of(metadata)?;
+    let _gate = self.gate(&record.id.folder()).await;
+    self.check_free(&record.id).await?;
     let (usable, mut skipped) = sort_out(documents);
     let (with_vector, texts): (Vec<_>, Vec<_>) = usable
       .into_iter()
@@ -112,11 +112,11 @@ impl VectorDb {
       dimension: first.map(Vec::len),
       ..IndexOptions::default()
     };
-    let fit = Fit::of(&options, options.dimension);
-    let mut documents = self.embed_documents(&about, fit, with_vector).await?;
+    let target = TargetDimension::of(&options);
+    let mut documents = self.embed_documents(&record, target, with_vector).await?;
     // Its provider may not be here yet.
     let ids: Vec<String> = texts.iter().map(|document| document.id.clone()).collect();
-    match self.embed_documents(&about, fit, texts).await {
+    match self.embed_documents(&record, target, texts).await {
       Ok(mut made) => documents.append(&mut made),
       Err(error) => skipped.extend(ids.into_iter().map(|id| SkippedDocument {
         id,
@@ -124,21 +124,21 @@ impl VectorDb {
       })),
     }
     let store = self.store.clone();
-    let id = about.id.clone();
-    let card = blocking(move || {
+    let id = record.id.clone();
+    let summary = blocking(move || {
       let draft = store.draft()?;
-      let index = store.create_in(&draft, &options, &about)?;
+      let index = store.create_in(&draft, &options, &record)?;
       let mut rest = documents.into_iter().peekable();
       while rest.peek().is_some() {
         index.upsert(rest.by_ref().take(BATCH).collect())?;
       }
-      store.finish(draft, Arc::new(index), &about)
+      store.finish(draft, Arc::new(index), &record)
     })
     .await?;
     self.announce(VectorEventKind::IndexCreated(id.clone()));
     Ok(ImportedIndex {
       id,
-      document_count: card.document_count,
+      document_count: summary.document_count,
       skipped,
     })
   }
@@ -157,20 +157,20 @@ impl VectorDb {
   }
 }
 
-fn about_of(metadata: Metadata) -> Result<About, VectorError> {
+fn record_of(metadata: Metadata) -> Result<IndexRecord, VectorError> {
   let options = metadata.options;
   let id = IndexId::new(None, &metadata.id)?;
-  let mut about = About::new(id, options.namespace.filter(|name| !name.is_empty()));
-  about.created = metadata.created.unwrap_or(about.created);
-  about.embedding_model = options.embedding_model;
-  about.provider = options.embedding_provider_name;
-  about.max_documents = options.max_documents;
-  about.permission = options.permission.unwrap_or_default();
-  about.activity_monitoring = options.enable_activity_monitoring;
+  let mut record = IndexRecord::new(id, options.namespace.filter(|name| !name.is_empty()));
+  record.created = metadata.created.unwrap_or(record.created);
+  record.embedding_model = options.embedding_model;
+  record.provider = options.embedding_provider_name;
+  record.max_documents = options.max_documents;
+  record.permission = options.permission.unwrap_or_default();
+  record.activity_monitoring = options.enable_activity_monitoring;
   // 0 was the default there.
   let timeout = options.inactivity_timeout;
-  about.inactivity_timeout = timeout.filter(|timeout| timeout.limit().is_some());
-  Ok(about)
+  record.inactivity_timeout = timeout.filter(|timeout| timeout.limit().is_some());
+  Ok(record)
 }
 
 /// Documents that can be taken over, and those that cannot.

@@ -4,46 +4,60 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use access::Caller;
+use access::Right;
 use uuid::Uuid;
 use vector_index::Dimensions;
 use vector_index::Index;
 use vector_index::IndexOptions;
 
 use crate::answers::IndexInfo;
+use crate::database::DEFAULT_NAMESPACE;
 use crate::database::VectorDb;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
 use crate::open_index::Lease;
-use crate::open_index::Loaded;
+use crate::open_index::OpenIndex;
 use crate::options::CreateIndex;
 use crate::options::DimensionRule;
 use crate::permission::Operation;
-use crate::permission::Requester;
 use crate::providers::check_dimension;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
 
+/// The name that stands for no provider in particular.
+const NO_PROVIDER: &str = "default";
+
 impl VectorDb {
-  /// Makes an index, or opens a closed one when the request says `resume`.
+  /// Makes an index, or opens a closed one when the request says `resume`. It is in the caller's
+  /// namespace, or, for the operator, in the one that the request names, otherwise in `default`.
   ///
   /// # Errors
   /// When it is not allowed or not possible; nothing is left behind then.
-  pub async fn create(self: &Arc<Self>, request: CreateIndex) -> Result<IndexInfo, VectorError> {
-    let namespace = request.namespace.clone().filter(|name| !name.is_empty());
-    let name = request.id.clone().filter(|id| !id.is_empty());
+  pub async fn create(
+    self: &Arc<Self>,
+    caller: &Caller,
+    mut request: CreateIndex,
+  ) -> Result<IndexInfo, VectorError> {
+    caller.require(Right::Manage)?;
+    let asked = request.namespace.take().filter(|name| !name.is_empty());
+    let namespace = caller.work_in(asked.as_deref())?;
+    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let name = request.id.take().filter(|id| !id.is_empty());
     let name = name.unwrap_or_else(|| Uuid::new_v4().to_string());
-    let id = IndexId::new(namespace.as_deref(), &name)?;
-    self.check_namespace(namespace.as_deref())?;
+    let id = IndexId::new(Some(&namespace), &name)?;
+    let provider = &mut request.embedding_provider_name;
+    provider.take_if(|name| name.is_empty() || name == NO_PROVIDER);
     let db = self.clone();
-    let loaded = run_to_completion(async move {
+    let open_index = run_to_completion(async move {
       let _gate = db.gate(&id.folder()).await;
       let place = db.reserve(&id)?;
-      db.check_not_ending()?;
+      db.check_not_shutting_down()?;
       let (store, known) = (db.store.clone(), id.clone());
       let exists = blocking(move || Ok(store.exists(&known))).await?;
-      let loaded = match (exists, request.resume) {
+      let open_index = match (exists, request.resume) {
         (true, false) => {
           return Err(VectorError::Exists(format!(
             "Vector database instance with ID {id} already exists on disk: use resume=true to \
@@ -58,32 +72,32 @@ impl VectorDb {
         (false, false) => db.make(id.clone(), namespace, &request).await?,
         (true, true) => db.resume(&id, &request).await?,
       };
-      place.fill(loaded.clone());
-      db.watch_for_inactivity(&loaded);
+      place.fill(open_index.clone());
+      db.watch_for_inactivity(&open_index);
       db.announce(match request.resume {
         true => VectorEventKind::IndexResumed(id),
         false => VectorEventKind::IndexCreated(id),
       });
-      Ok(loaded)
+      Ok(open_index)
     })
     .await?;
     let options = self.options.clone();
-    let lease = loaded.lease().await;
-    let lease = lease.ok_or_else(|| VectorError::no_index(&loaded.id))?;
+    let lease = open_index.lease().await;
+    let lease = lease.ok_or_else(|| VectorError::no_index(&open_index.id))?;
     blocking(move || Ok(lease.info(&options))).await
   }
 
   async fn make(
     &self,
     id: IndexId,
-    namespace: Option<String>,
+    namespace: String,
     request: &CreateIndex,
-  ) -> Result<Arc<Loaded>, VectorError> {
-    let mut about = About::new(id, namespace);
-    about.apply(request);
+  ) -> Result<Arc<OpenIndex>, VectorError> {
+    let mut record = IndexRecord::new(id, Some(namespace));
+    record.apply(request);
     // A default that does not work yet is told of when it is needed.
-    if about.provider.is_some() {
-      self.provider_of(&about)?;
+    if record.provider.is_some() {
+      self.provider_of(&record)?;
     }
     let (dimensions, dimension) = match request.dimension {
       DimensionRule::Strict => (Dimensions::Strict, None),
@@ -96,30 +110,34 @@ impl VectorDb {
       dimension,
     };
     let store = self.store.clone();
-    let (index, about) = blocking(move || {
-      let index = store.create(&options, &about)?;
-      Ok((index, about))
+    let (index, record) = blocking(move || {
+      let index = store.create(&options, &record)?;
+      Ok((index, record))
     })
     .await?;
-    Ok(Arc::new(Loaded::new(index, about, false)))
+    Ok(Arc::new(OpenIndex::new(index, record, false)))
   }
 
-  async fn resume(&self, id: &IndexId, request: &CreateIndex) -> Result<Arc<Loaded>, VectorError> {
+  async fn resume(
+    &self,
+    id: &IndexId,
+    request: &CreateIndex,
+  ) -> Result<Arc<OpenIndex>, VectorError> {
     let (index, before) = self.load(id).await?;
-    let mut about = before.clone();
-    about.apply(request);
+    let mut record = before.clone();
+    record.apply(request);
     let mut outcome = Ok(());
     if request.embedding_provider_name.is_some() {
-      let provider = self.provider_of(&about);
+      let provider = self.provider_of(&record);
       outcome = provider.and_then(|p| check_dimension(index.dimension(), &p));
     }
     let store = self.store.clone();
     blocking(move || {
-      if outcome.is_ok() && about != before {
-        outcome = index.set_about(&about.to_value()).map_err(Into::into);
+      if outcome.is_ok() && record != before {
+        outcome = index.set_record(&record.to_value()).map_err(Into::into);
       }
       match outcome {
-        Ok(()) => Ok(Arc::new(Loaded::new(index, about, true))),
+        Ok(()) => Ok(Arc::new(OpenIndex::new(index, record, true))),
         Err(error) => {
           // Closed as it was; should that fail too, the first error tells more.
           let _ = store.close(index, &before);
@@ -130,7 +148,7 @@ impl VectorDb {
     .await
   }
 
-  async fn load(&self, id: &IndexId) -> Result<(Index, About), VectorError> {
+  async fn load(&self, id: &IndexId) -> Result<(Index, IndexRecord), VectorError> {
     let (store, id) = (self.store.clone(), id.clone());
     blocking(move || store.load(&id)).await
   }
@@ -138,20 +156,21 @@ impl VectorDb {
   /// The right to use an index, which is opened first if it is closed.
   pub(crate) async fn lease(
     self: &Arc<Self>,
+    caller: &Caller,
     id: &IndexId,
-    requester: &Requester,
     operation: Operation,
   ) -> Result<Lease, VectorError> {
+    caller.require(operation.right())?;
     loop {
-      let Some(loaded) = self.find(id) else {
-        self.check_closed(id, requester, operation).await?;
+      let Some(open_index) = self.find(id) else {
+        self.check_closed(caller, id, operation).await?;
         let (db, id) = (self.clone(), id.clone());
         run_to_completion(async move { db.auto_resume(&id).await }).await?;
         continue;
       };
-      loaded.check(requester, operation)?;
-      if let Some(lease) = loaded.lease().await {
-        loaded.touch();
+      open_index.ownership().check(caller, id, operation)?;
+      if let Some(lease) = open_index.lease().await {
+        open_index.touch();
         return Ok(lease);
       }
     }
@@ -160,19 +179,16 @@ impl VectorDb {
   /// Nobody gets an index opened that they may not use, nor learns of it.
   async fn check_closed(
     &self,
+    caller: &Caller,
     id: &IndexId,
-    requester: &Requester,
     operation: Operation,
   ) -> Result<(), VectorError> {
-    let Requester::Namespace(asking) = requester else {
+    let Some(asking) = caller.namespace() else {
       return Ok(());
     };
     let (store, known) = (self.store.clone(), id.clone());
     match blocking(move || store.owner(&known)).await {
-      Ok(Some(owner)) => {
-        let namespace = owner.namespace.as_deref();
-        requester.check(id, namespace, owner.permission, operation)
-      }
+      Ok(Some(owner)) => owner.check(caller, id, operation),
       // Its file tells its owner what is wrong with it, once it is opened.
       Err(_) if id.namespace() != Some(asking) => Err(VectorError::no_index(id)),
       Ok(None) | Err(_) => Ok(()),
@@ -184,7 +200,7 @@ impl VectorDb {
     if self.find(id).is_some() {
       return Ok(());
     }
-    self.check_not_ending()?;
+    self.check_not_shutting_down()?;
     let (store, known) = (self.store.clone(), id.clone());
     if !blocking(move || Ok(store.exists(&known))).await? {
       return Err(VectorError::no_index(id));
@@ -195,29 +211,16 @@ impl VectorDb {
       )),
       other => other,
     })?;
-    let (index, about) = self.load(id).await?;
-    let loaded = Arc::new(Loaded::new(index, about, true));
-    place.fill(loaded.clone());
-    self.watch_for_inactivity(&loaded);
+    let (index, record) = self.load(id).await?;
+    let open_index = Arc::new(OpenIndex::new(index, record, true));
+    place.fill(open_index.clone());
+    self.watch_for_inactivity(&open_index);
     self.announce(VectorEventKind::IndexResumed(id.clone()));
     Ok(())
   }
 
-  fn check_namespace(&self, namespace: Option<&str>) -> Result<(), VectorError> {
-    let Some(allowed) = &self.options.allowed_namespaces else {
-      return Ok(());
-    };
-    let namespace = namespace.unwrap_or_default();
-    if allowed.iter().any(|name| name == namespace) {
-      return Ok(());
-    }
-    Err(VectorError::Forbidden(format!(
-      "Namespace {namespace} is not allowed"
-    )))
-  }
-
-  fn check_not_ending(&self) -> Result<(), VectorError> {
-    match self.ending.load(Ordering::SeqCst) {
+  fn check_not_shutting_down(&self) -> Result<(), VectorError> {
+    match self.shutting_down.load(Ordering::SeqCst) {
       true => Err(VectorError::Conflict("the server is shutting down".into())),
       false => Ok(()),
     }

@@ -20,21 +20,20 @@ use crate::embedding::MOCK_MODEL;
 use crate::error::VectorError;
 use crate::id::IndexId;
 use crate::options::VectorDbOptions;
-use crate::permission::Operation;
-use crate::permission::Requester;
-use crate::record::About;
+use crate::permission::Ownership;
+use crate::record::IndexRecord;
 use crate::tasks::blocking;
 
 /// What listings call the model that is part of the server.
 const BUILT_IN: &str = "Built-in";
 
-pub(crate) struct Loaded {
+pub(crate) struct OpenIndex {
   pub id: IndexId,
   /// Whether it was off-loaded before.
   pub from_offload: bool,
   /// Nothing once it is closed. Who uses it reads, who closes it writes.
   pub file: Arc<RwLock<Option<Index>>>,
-  about: Mutex<About>,
+  record: Mutex<IndexRecord>,
   /// Writers wait for each other here and not on threads.
   writing: Arc<tokio::sync::Mutex<()>>,
   last_use: Mutex<(Instant, DateTime<Utc>)>,
@@ -45,17 +44,17 @@ pub(crate) struct Loaded {
 
 /// The right to use an index; it stays open meanwhile.
 pub(crate) struct Lease {
-  pub loaded: Arc<Loaded>,
+  pub open_index: Arc<OpenIndex>,
   index: OwnedRwLockReadGuard<Option<Index>, Index>,
 }
 
-impl Loaded {
-  pub fn new(index: Index, about: About, from_offload: bool) -> Self {
+impl OpenIndex {
+  pub fn new(index: Index, record: IndexRecord, from_offload: bool) -> Self {
     Self {
-      id: about.id.clone(),
+      id: record.id.clone(),
       from_offload,
       file: Arc::new(RwLock::new(Some(index))),
-      about: Mutex::new(about),
+      record: Mutex::new(record),
       writing: Arc::default(),
       last_use: Mutex::new((Instant::now(), Utc::now())),
       saved: Mutex::default(),
@@ -74,8 +73,8 @@ impl Loaded {
     Lease::of(self, self.file.clone().try_read_owned().ok()?)
   }
 
-  pub fn about(&self) -> About {
-    lock(&self.about).clone()
+  pub fn record(&self) -> IndexRecord {
+    lock(&self.record).clone()
   }
 
   pub fn touch(&self) {
@@ -90,17 +89,15 @@ impl Loaded {
     *lock(&self.saved) = saved;
   }
 
-  pub fn check(&self, requester: &Requester, operation: Operation) -> Result<(), VectorError> {
-    let about = lock(&self.about);
-    let namespace = about.namespace.as_deref();
-    requester.check(&self.id, namespace, about.permission, operation)
+  pub fn ownership(&self) -> Ownership {
+    lock(&self.record).ownership()
   }
 
   /// When it is off-loaded if nobody uses it until then.
   pub fn deadline(&self, options: &VectorDbOptions) -> Option<Instant> {
-    let about = lock(&self.about);
-    let limit = about.timeout(options).limit();
-    let limit = limit.filter(|_| about.is_monitored(options))?;
+    let record = lock(&self.record);
+    let limit = record.timeout(options).limit();
+    let limit = limit.filter(|_| record.is_monitored(options))?;
     // So long that it cannot be told is for ever.
     lock(&self.last_use).0.checked_add(limit)
   }
@@ -110,21 +107,21 @@ impl Loaded {
       let rest = deadline.saturating_duration_since(Instant::now());
       u64::try_from(rest.as_millis()).unwrap_or(u64::MAX)
     });
-    let about = lock(&self.about);
+    let record = lock(&self.record);
     ActivityInfo {
       last_activity: lock(&self.last_use).1,
       time_until_offload: rest,
-      inactivity_timeout: about.timeout(options),
-      enabled: about.is_monitored(options),
+      inactivity_timeout: record.timeout(options),
+      enabled: record.is_monitored(options),
     }
   }
 }
 
 impl Lease {
-  fn of(loaded: &Arc<Loaded>, guard: OwnedRwLockReadGuard<Option<Index>>) -> Option<Self> {
+  fn of(open_index: &Arc<OpenIndex>, guard: OwnedRwLockReadGuard<Option<Index>>) -> Option<Self> {
     let index = OwnedRwLockReadGuard::try_map(guard, Option::as_ref).ok()?;
     Some(Self {
-      loaded: loaded.clone(),
+      open_index: open_index.clone(),
       index,
     })
   }
@@ -149,7 +146,7 @@ impl Lease {
     self,
     work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
   ) -> Result<T, VectorError> {
-    let turn = self.loaded.writing.clone().lock_owned().await;
+    let turn = self.open_index.writing.clone().lock_owned().await;
     self.work(turn, work).await
   }
 
@@ -161,7 +158,7 @@ impl Lease {
   ) -> Result<T, VectorError> {
     blocking(move || {
       let outcome = work(&self.index);
-      self.loaded.touch();
+      self.open_index.touch();
       drop(turn);
       outcome
     })
@@ -171,16 +168,16 @@ impl Lease {
   /// Changes what the index is, in its file and here.
   pub async fn describe(
     self,
-    change: impl FnOnce(&mut About, &Index) -> Result<(), VectorError> + Send + 'static,
+    change: impl FnOnce(&mut IndexRecord, &Index) -> Result<(), VectorError> + Send + 'static,
   ) -> Result<(), VectorError> {
-    let loaded = self.loaded.clone();
+    let open_index = self.open_index.clone();
     self
       .write(move |index| {
-        let mut about = loaded.about();
-        change(&mut about, index)?;
-        index.set_about(&about.to_value())?;
-        *lock(&loaded.about) = about;
-        loaded.changed.notify_one();
+        let mut record = open_index.record();
+        change(&mut record, index)?;
+        index.set_record(&record.to_value())?;
+        *lock(&open_index.record) = record;
+        open_index.changed.notify_one();
         Ok(())
       })
       .await
@@ -188,21 +185,21 @@ impl Lease {
 
   /// Blocking.
   pub fn info(&self, options: &VectorDbOptions) -> IndexInfo {
-    let about = self.loaded.about();
-    let provider = about.provider.filter(|name| name != MOCK_MODEL);
+    let record = self.open_index.record();
+    let provider = record.provider.filter(|name| name != MOCK_MODEL);
     IndexInfo {
-      id: about.id,
-      namespace: about.namespace,
-      created: about.created,
+      id: record.id,
+      namespace: record.namespace,
+      created: record.created,
       document_count: self.index.count(),
       embedding_dimension: self.index.dimension(),
-      is_from_offload: self.loaded.from_offload,
+      is_from_offload: self.open_index.from_offload,
       embedding_provider: provider.unwrap_or_else(|| BUILT_IN.to_owned()),
-      embedding_model: about.embedding_model,
+      embedding_model: record.embedding_model,
       metric: self.index.options().metric,
-      permission: about.permission,
-      max_documents: about.max_documents,
-      activity_monitoring: self.loaded.activity(options),
+      permission: record.permission,
+      max_documents: record.max_documents,
+      activity_monitoring: self.open_index.activity(options),
     }
   }
 }

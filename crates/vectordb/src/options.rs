@@ -22,8 +22,6 @@ pub struct VectorDbOptions {
   pub folder: PathBuf,
   /// Most indices open at one time.
   pub max_instances: usize,
-  /// Nothing means all.
-  pub allowed_namespaces: Option<Vec<String>>,
   pub default_timeout: InactivityTimeout,
   /// Most bytes of vectors that are held in memory, of all indices together.
   pub memory: usize,
@@ -44,7 +42,6 @@ impl VectorDbOptions {
     Self {
       folder: folder.into(),
       max_instances: 50,
-      allowed_namespaces: None,
       default_timeout: InactivityTimeout::from_millis(1_800_000),
       memory: 1 << 30,
       activity_monitoring: true,
@@ -159,10 +156,12 @@ impl<'de> Deserialize<'de> for DimensionRule {
 pub struct CreateIndex {
   /// Without one the index gets a random one.
   pub id: Option<String>,
+  /// For the operator, who has no namespace: `default` without it.
   pub namespace: Option<String>,
   /// Kept and shown; nothing else.
   pub embedding_model: Option<String>,
-  /// Name of a provider of the registry; `mock-model` for the one that is part of the server.
+  /// Name of a provider of the registry; `mock-model` for the one that is part of the server;
+  /// `default` for the server's default, as without it.
   pub embedding_provider_name: Option<String>,
   pub metric: Option<Metric>,
   pub dimension: DimensionRule,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use access::Caller;
+use access::Right;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,13 +30,11 @@ pub enum Operation {
   Remove,
 }
 
-/// Who asks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Requester {
-  /// Somebody for whom nothing is checked here.
-  #[default]
-  Trusted,
-  Namespace(String),
+/// Whose an index is, and what others may do with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ownership {
+  pub namespace: Option<String>,
+  pub permission: Permission,
 }
 
 impl Permission {
@@ -73,65 +73,80 @@ impl fmt::Display for Operation {
   }
 }
 
-impl Requester {
+impl Operation {
+  /// The right that a caller needs for this, in its own namespace too.
+  pub(crate) fn right(self) -> Right {
+    match self {
+      Self::Read => Right::Read,
+      Self::Add | Self::Remove => Right::Use,
+    }
+  }
+}
+
+impl Ownership {
   /// # Errors
-  /// When the requester may not do this with an index of that namespace and permission; there is none
-  /// for those who may not even read it.
-  pub(crate) fn check(
+  /// When `caller` may not do this with the index `id`. A caller that may not even read it is told that
+  /// there is no such index, so that nobody learns what others have.
+  pub fn check(
     &self,
+    caller: &Caller,
     id: &IndexId,
-    namespace: Option<&str>,
-    permission: Permission,
     operation: Operation,
   ) -> Result<(), VectorError> {
-    let Self::Namespace(requester) = self else {
+    let Some(asking) = caller.namespace() else {
       return Ok(());
     };
-    let may = |operation| match namespace {
-      _ if requester.is_empty() => false,
+    let may = |operation| match &self.namespace {
+      _ if asking.is_empty() => false,
       None => false,
-      Some(owner) => owner == requester || permission.allows(operation),
+      Some(owner) => owner == asking || self.permission.allows(operation),
     };
     if may(operation) {
       return Ok(());
     }
     if !may(Operation::Read) {
-      // Nobody learns what others have to themselves.
       return Err(VectorError::no_index(id));
     }
     Err(VectorError::Forbidden(format!(
       "Access denied: Cannot {operation} on vector index {id}. It belongs to workspace {} with \
-       permission {permission}, and workspace {} asks",
-      namespace.unwrap_or("(none)"),
-      requester,
+       permission {}, and workspace {asking} asks",
+      self.namespace.as_deref().unwrap_or("(none)"),
+      self.permission,
     )))
   }
 
-  /// Whether it may add, but not change what is there.
-  pub(crate) fn only_adds(&self, namespace: Option<&str>, permission: Permission) -> bool {
-    match self {
-      Self::Trusted => false,
-      Self::Namespace(requester) => {
-        namespace != Some(requester) && permission == Permission::PublicReadAdd
-      }
-    }
+  /// Whether `caller` may add documents, but not replace those that are there.
+  pub fn only_adds(&self, caller: &Caller) -> bool {
+    let foreign = caller
+      .namespace()
+      .is_some_and(|asking| self.namespace.as_deref() != Some(asking));
+    foreign && self.permission == Permission::PublicReadAdd
   }
 }
 
 #[cfg(test)]
 mod tests {
+  use access::Scope;
+
   use super::*;
 
-  fn may(who: &str, owner: Option<&str>, permission: Permission, operation: Operation) -> bool {
-    let requester = Requester::Namespace(who.into());
-    requester
-      .check(&IndexId::full("w:i"), owner, permission, operation)
-      .is_ok()
+  fn of(namespace: &str) -> Caller {
+    Caller::of(Scope::Namespace(namespace.into()))
+  }
+
+  fn owned(namespace: Option<&str>, permission: Permission) -> Ownership {
+    Ownership {
+      namespace: namespace.map(str::to_owned),
+      permission,
+    }
   }
 
   #[test]
   fn each_level_allows_what_its_name_says() {
     use Operation::*;
+    let id = IndexId::full("w:i");
+    let may =
+      |who, owner, level, operation| owned(owner, level).check(&of(who), &id, operation).is_ok();
     let levels = [
       (Permission::Private, [false, false, false]),
       (Permission::PublicRead, [true, false, false]),
@@ -153,26 +168,32 @@ mod tests {
 
   #[test]
   fn a_denial_names_both_workspaces_and_the_permission_and_hides_what_is_private() {
-    let other = Requester::Namespace("v".into());
+    let other = of("v");
     let id = IndexId::full("w:i");
-    let error = other.check(&id, Some("w"), Permission::PublicRead, Operation::Add);
+    let error = owned(Some("w"), Permission::PublicRead).check(&other, &id, Operation::Add);
     let message = error.expect_err("denied").to_string();
-    assert!(
-      message.starts_with("Access denied: Cannot add on vector index w:i. "),
-      "{message}"
+    assert_eq!(
+      message,
+      "Access denied: Cannot add on vector index w:i. It belongs to workspace w with permission \
+       public_read, and workspace v asks"
     );
-    assert!(
-      message.contains("workspace w") && message.contains("workspace v"),
-      "{message}"
+    let hidden = owned(Some("w"), Permission::Private);
+    assert_eq!(
+      hidden.check(&other, &id, Operation::Read),
+      Err(VectorError::no_index(&id))
     );
-    assert!(message.contains("public_read"), "{message}");
-    let hidden = other.check(&id, Some("w"), Permission::Private, Operation::Read);
-    assert_eq!(hidden, Err(VectorError::no_index(&id)));
-    let trusted = Requester::Trusted;
-    assert!(
-      trusted
-        .check(&id, None, Permission::Private, Operation::Remove)
-        .is_ok()
+    let unowned = owned(None, Permission::Private);
+    assert_eq!(
+      unowned.check(&Caller::operator(), &id, Operation::Remove),
+      Ok(())
     );
+  }
+
+  #[test]
+  fn only_another_namespace_is_held_to_adding() {
+    let adding = owned(Some("w"), Permission::PublicReadAdd);
+    assert!(adding.only_adds(&of("v")));
+    assert!(!adding.only_adds(&of("w")) && !adding.only_adds(&Caller::operator()));
+    assert!(!owned(Some("w"), Permission::PublicReadWrite).only_adds(&of("v")));
   }
 }

@@ -5,13 +5,21 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use access::Caller;
+use access::Right;
+use serde_json::Value;
+
 use crate::answers::ConfigProvider;
+use crate::answers::ListedProvider;
 use crate::answers::ProviderInfo;
 use crate::answers::ProviderList;
 use crate::answers::ProviderStats;
+use crate::answers::ProviderSummary;
 use crate::answers::ProviderTrial;
 use crate::answers::ProviderUsage;
+use crate::answers::RegisteredProvider;
 use crate::database::VectorDb;
+use crate::database::own;
 use crate::embedding::Label;
 use crate::embedding::MOCK_MODEL;
 use crate::embedding::Provider;
@@ -21,16 +29,20 @@ use crate::embedding::Text;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
-use crate::record::About;
+use crate::record::IndexRecord;
 use crate::tasks::blocking;
 
 /// What a provider is tried with.
 const TRIAL: &str = "test";
 
 impl VectorDb {
-  /// The registry, and how it is used by open indices.
-  pub fn providers(&self) -> ProviderList {
-    let users = self.users();
+  /// The registry, and how the open indices that `caller` sees use it.
+  ///
+  /// # Errors
+  /// When the caller may not look.
+  pub fn providers(&self, caller: &Caller) -> Result<ProviderList, VectorError> {
+    caller.require(Right::Read)?;
+    let users = self.users(caller);
     let all = self.registry.list();
     let mut usage: Vec<_> = all
       .iter()
@@ -57,7 +69,7 @@ impl VectorDb {
         description: format!("{} model {}", config.kind().title(), config.model()),
         available: self.registry.get(name).is_some(),
       });
-    ProviderList {
+    Ok(ProviderList {
       config_providers: std::iter::once(builtin).chain(configured).collect(),
       stats: ProviderStats {
         total_providers: all.len(),
@@ -65,49 +77,82 @@ impl VectorDb {
         providers_in_use: usage.iter().filter(|one| one.instances_using > 0).count(),
         provider_usage: usage,
       },
-      providers: all
-        .iter()
-        .map(|provider| describe(provider, &users))
-        .collect(),
-    }
+      providers: all.iter().map(|provider| listed(provider)).collect(),
+      registry_providers: all.iter().map(|provider| registered(provider)).collect(),
+    })
   }
 
-  /// # Errors
-  /// When there is no such provider.
-  pub fn provider_info(&self, name: &str) -> Result<ProviderInfo, VectorError> {
-    let provider = self.registry.get(name);
-    let provider = provider.ok_or_else(|| VectorError::NotFound("Provider not found".into()))?;
-    Ok(describe(&provider, &self.users()))
-  }
-
-  /// It is not asked whether it runs.
+  /// What `caller` may know of a provider: only the operator learns its address, and whose indices use
+  /// it.
   ///
   /// # Errors
-  /// When the name is taken or no name, or the provider cannot be kept.
+  /// When there is no such provider.
+  pub fn provider_info(&self, caller: &Caller, name: &str) -> Result<ProviderInfo, VectorError> {
+    caller.require(Right::Read)?;
+    let provider = self.registered(name)?;
+    let mut instance_ids = self.users(caller).remove(name).unwrap_or_default();
+    instance_ids.sort();
+    let ProviderSummary { model, host, .. } = summary(&provider);
+    Ok(ProviderInfo {
+      id: provider.name.clone(),
+      name: provider.name.clone(),
+      kind: provider.kind(),
+      dimension: provider.dimension(),
+      model,
+      host: host.filter(|_| caller.namespace().is_none()),
+      created: provider.created,
+      last_used: provider.usage().last_used,
+      instances_using: instance_ids.len(),
+      instance_ids,
+      usage: provider.usage(),
+    })
+  }
+
+  /// Adds a provider of the type `kind`. Whether it runs is not asked.
+  ///
+  /// # Errors
+  /// When the caller is not the operator, something is missing or cannot be meant, the name is taken or
+  /// no name, or the provider cannot be kept.
   pub async fn add_provider(
     &self,
+    caller: &Caller,
     name: &str,
-    config: ProviderConfig,
-  ) -> Result<ProviderInfo, VectorError> {
+    kind: &str,
+    config: &Value,
+  ) -> Result<ProviderSummary, VectorError> {
+    caller.require(Right::Operate)?;
+    if name.is_empty() || kind.is_empty() || config.is_null() {
+      return Err(VectorError::Invalid(
+        "Name, type, and config are required".into(),
+      ));
+    }
+    let config = ProviderConfig::parse(kind, config)?;
     let (registry, known) = (self.registry.clone(), name.to_owned());
     let provider = blocking(move || registry.add(&known, config)).await?;
     self.announce(VectorEventKind::ProviderAdded(name.to_owned()));
-    Ok(describe(&provider, &self.users()))
+    Ok(summary(&provider))
   }
 
   /// Changes a provider, for the indices that use it too.
   ///
   /// # Errors
-  /// When there is none, another dimension would not fit the open indices that use it, or it cannot
-  /// be kept.
+  /// When the caller is not the operator, something is missing or cannot be meant, there is no such
+  /// provider, another dimension would not fit the open indices that use it, or it cannot be kept.
   pub async fn update_provider(
     &self,
+    caller: &Caller,
     name: &str,
-    config: ProviderConfig,
-  ) -> Result<ProviderInfo, VectorError> {
-    let before = self.provider_info(name)?;
-    let affected = before.instances_using;
-    if affected > 0 && before.dimension != config.dimension() {
+    kind: &str,
+    config: &Value,
+  ) -> Result<ProviderSummary, VectorError> {
+    caller.require(Right::Operate)?;
+    if kind.is_empty() || config.is_null() {
+      return Err(VectorError::Invalid("Type and config are required".into()));
+    }
+    let config = ProviderConfig::parse(kind, config)?;
+    let before = self.registered(name)?;
+    let affected = self.users(caller).get(name).map_or(0, Vec::len);
+    if affected > 0 && before.dimension() != config.dimension() {
       return Err(VectorError::Conflict(format!(
         "Cannot update provider {name}: dimension change would affect {affected} instance(s)"
       )));
@@ -115,13 +160,18 @@ impl VectorDb {
     let (registry, known) = (self.registry.clone(), name.to_owned());
     let provider = blocking(move || registry.update(&known, config)).await?;
     self.announce(VectorEventKind::ProviderUpdated(name.to_owned()));
-    Ok(describe(&provider, &self.users()))
+    Ok(summary(&provider))
   }
 
+  /// Removes a provider that no open index uses.
+  ///
   /// # Errors
-  /// When there is none, an open index uses it, or that cannot be kept.
-  pub async fn remove_provider(&self, name: &str) -> Result<(), VectorError> {
-    let users = self.provider_info(name)?.instances_using;
+  /// When the caller is not the operator, there is no such provider, an open index uses it, or that
+  /// cannot be kept.
+  pub async fn remove_provider(&self, caller: &Caller, name: &str) -> Result<(), VectorError> {
+    caller.require(Right::Operate)?;
+    self.registered(name)?;
+    let users = self.users(caller).get(name).map_or(0, Vec::len);
     if users > 0 {
       return Err(VectorError::Conflict(format!(
         "Cannot remove provider {name}: it is being used by {users} instance(s)"
@@ -133,8 +183,20 @@ impl VectorDb {
     Ok(())
   }
 
-  /// Whether a provider of the registry embeds a text now.
-  pub async fn test_provider(&self, name: &str) -> ProviderTrial {
+  /// Tries whether a provider of the registry embeds a text now. Only for the operator: what the
+  /// provider answers may tell of their network.
+  ///
+  /// # Errors
+  /// When the caller is not the operator, or the name is empty.
+  pub async fn test_provider(
+    &self,
+    caller: &Caller,
+    name: &str,
+  ) -> Result<ProviderTrial, VectorError> {
+    caller.require(Right::Operate)?;
+    if name.is_empty() {
+      return Err(VectorError::Invalid("Provider name is required".into()));
+    }
     let mut trial = ProviderTrial {
       available: false,
       message: "Provider not found in registry".into(),
@@ -143,7 +205,7 @@ impl VectorDb {
       test_embedding_length: None,
     };
     let Some(provider) = self.registry.get(name) else {
-      return trial;
+      return Ok(trial);
     };
     match provider.try_out(TRIAL).await {
       Ok(length) => {
@@ -154,31 +216,38 @@ impl VectorDb {
       }
       Err(error) => trial.message = error.to_string(),
     }
-    trial
+    Ok(trial)
   }
 
   /// Has another provider embed the texts of an open index from now on.
   ///
   /// # Errors
   /// When it is not open, or there is no such provider or one of another dimension.
-  pub async fn change_provider(&self, id: &IndexId, name: &str) -> Result<(), VectorError> {
+  pub async fn change_provider(
+    &self,
+    caller: &Caller,
+    id: &str,
+    name: &str,
+  ) -> Result<(), VectorError> {
+    let id = own(caller, id, Right::Manage, VectorError::no_index)?;
     let lease = self
-      .open_lease(id)
+      .open_lease(&id)
       .await
-      .map_err(|_| VectorError::no_index(id))?;
+      .map_err(|_| VectorError::no_index(&id))?;
     let provider = self.named(name)?;
     let name = name.to_owned();
-    let change = lease.describe(move |about, index| {
-      check_dimension(index.dimension(), &provider)?;
-      about.provider = Some(name);
-      Ok(())
-    });
-    change.await
+    lease
+      .describe(move |record, index| {
+        check_dimension(index.dimension(), &provider)?;
+        record.provider = Some(name);
+        Ok(())
+      })
+      .await
   }
 
   /// Who embeds the texts of an index.
-  pub(crate) fn provider_of(&self, about: &About) -> Result<Arc<Provider>, VectorError> {
-    let name = about
+  pub(crate) fn provider_of(&self, record: &IndexRecord) -> Result<Arc<Provider>, VectorError> {
+    let name = record
       .provider
       .as_ref()
       .or(self.options.default_provider.as_ref());
@@ -189,7 +258,7 @@ impl VectorDb {
         format!(
           "No embedding provider available: index {} names none, and the default model {} is not \
            part of the server; give the index a provider, or documents and queries vectors",
-          about.id, self.options.default_model
+          record.id, self.options.default_model
         )
         .into(),
       )),
@@ -205,12 +274,19 @@ impl VectorDb {
     })
   }
 
-  /// Open indices by the provider they name.
-  fn users(&self) -> HashMap<String, Vec<IndexId>> {
+  fn registered(&self, name: &str) -> Result<Arc<Provider>, VectorError> {
+    let provider = self.registry.get(name);
+    provider.ok_or_else(|| VectorError::NotFound("Provider not found".into()))
+  }
+
+  /// The open indices that `caller` sees, by the provider they name.
+  fn users(&self, caller: &Caller) -> HashMap<String, Vec<IndexId>> {
     let mut users: HashMap<String, Vec<IndexId>> = HashMap::new();
-    for loaded in self.loaded() {
-      if let Some(name) = loaded.about().provider {
-        users.entry(name).or_default().push(loaded.id.clone());
+    for open_index in self.open_indices() {
+      if caller.sees(open_index.id.namespace())
+        && let Some(name) = open_index.record().provider
+      {
+        users.entry(name).or_default().push(open_index.id.clone());
       }
     }
     users
@@ -243,22 +319,39 @@ pub(crate) fn check_dimension(
   }
 }
 
-fn describe(provider: &Provider, users: &HashMap<String, Vec<IndexId>>) -> ProviderInfo {
-  let mut instance_ids = users.get(&provider.name).cloned().unwrap_or_default();
-  instance_ids.sort();
+fn summary(provider: &Provider) -> ProviderSummary {
   let config = provider.config.as_ref();
-  ProviderInfo {
-    id: provider.name.clone(),
+  ProviderSummary {
     name: provider.name.clone(),
     kind: provider.kind(),
     dimension: provider.dimension(),
     model: config.map(|config| config.model().to_owned()),
     host: config.map(ProviderConfig::shown_host),
+  }
+}
+
+fn description(provider: &Provider) -> String {
+  format!("{} ({})", provider.name, provider.kind())
+}
+
+fn listed(provider: &Provider) -> ListedProvider {
+  ListedProvider {
+    name: provider.name.clone(),
+    kind: provider.kind(),
+    model: provider.name.clone(),
+    dimension: provider.dimension(),
+    description: description(provider),
+  }
+}
+
+fn registered(provider: &Provider) -> RegisteredProvider {
+  RegisteredProvider {
+    name: provider.name.clone(),
+    kind: provider.kind(),
+    dimension: provider.dimension(),
+    description: description(provider),
     created: provider.created,
     last_used: provider.usage().last_used,
-    instances_using: instance_ids.len(),
-    instance_ids,
-    usage: provider.usage(),
   }
 }
 

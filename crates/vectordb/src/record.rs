@@ -12,11 +12,12 @@ use crate::id::IndexId;
 use crate::options::CreateIndex;
 use crate::options::InactivityTimeout;
 use crate::options::VectorDbOptions;
+use crate::permission::Ownership;
 use crate::permission::Permission;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct About {
+pub(crate) struct IndexRecord {
   pub id: IndexId,
   #[serde(default, skip_serializing_if = "Option::is_none")]
   pub namespace: Option<String>,
@@ -39,7 +40,7 @@ pub(crate) struct About {
   pub activity_monitoring: Option<bool>,
 }
 
-impl About {
+impl IndexRecord {
   pub fn new(id: IndexId, namespace: Option<String>) -> Self {
     Self {
       id,
@@ -52,6 +53,13 @@ impl About {
       max_documents: None,
       inactivity_timeout: None,
       activity_monitoring: None,
+    }
+  }
+
+  pub fn ownership(&self) -> Ownership {
+    Ownership {
+      namespace: self.namespace.clone(),
+      permission: self.permission,
     }
   }
 
@@ -83,18 +91,18 @@ impl About {
   /// # Errors
   /// When the file is that of another index, or of none.
   pub fn read(value: Value, id: &IndexId) -> Result<Self, VectorError> {
-    let about: Self = serde_json::from_value(value).map_err(|e| {
+    let record: Self = serde_json::from_value(value).map_err(|e| {
       VectorError::Corrupt(format!(
         "vector index {id}: its description cannot be read: {e}"
       ))
     })?;
-    if about.id != *id {
+    if record.id != *id {
       return Err(VectorError::Corrupt(format!(
         "vector index {id}: its file is that of {}",
-        about.id
+        record.id
       )));
     }
-    Ok(about)
+    Ok(record)
   }
 
   pub fn timeout(&self, options: &VectorDbOptions) -> InactivityTimeout {

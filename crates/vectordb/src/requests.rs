@@ -13,6 +13,8 @@ use crate::options::VectorLimits;
 
 /// As in the original, where 0 means it too.
 const DEFAULT_K: usize = 10;
+/// Documents of a page.
+const DEFAULT_PAGE: u64 = 100;
 
 /// A document to be added. A vector wins over the text, which is embedded without one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -122,6 +124,37 @@ impl QueryRequest {
       _ => Ok(()),
     }
   }
+}
+
+/// Which of its documents an index lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListDocuments {
+  /// As users of MongoDB write it; all without one.
+  pub filter: Option<Value>,
+  /// Documents to pass over.
+  pub offset: u64,
+  /// Most documents of the page.
+  pub limit: u64,
+  pub include_vectors: bool,
+}
+
+impl Default for ListDocuments {
+  fn default() -> Self {
+    Self {
+      filter: None,
+      offset: 0,
+      limit: DEFAULT_PAGE,
+      include_vectors: false,
+    }
+  }
+}
+
+/// Which of its documents an index loses: those of the ids, or those that the filter takes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RemoveDocuments {
+  pub ids: Vec<String>,
+  /// As users of MongoDB write it.
+  pub filter: Option<Value>,
 }
 
 /// What is wrong with a batch before anything is done with it.

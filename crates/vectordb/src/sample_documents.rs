@@ -49,7 +49,7 @@ fn document(i: usize) -> NewDocument {
     "topic": phrase.split(' ').next(),
     "category": category,
     "priority": random / 1000 % 5 + 1,
-    "created": now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+    "created": access::timestamp(now),
     "randomId": suffix,
   });
   let metadata: Option<Map<String, Value>> = metadata.as_object().cloned();

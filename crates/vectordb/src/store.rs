@@ -21,13 +21,14 @@ use vector_index::Memory;
 use crate::answers::OffloadedIndex;
 use crate::error::VectorError;
 use crate::id::IndexId;
+use crate::permission::Ownership;
 use crate::permission::Permission;
-use crate::record::About;
+use crate::record::IndexRecord;
 
 /// A file that every server which is there has locked.
 const PRESENCE: &str = "lock";
 const FILE: &str = "index.db";
-const CARD: &str = "card.json";
+const SUMMARY: &str = "card.json";
 /// No folder of an index begins so: they end in a digest, and a dot is in none.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -43,7 +44,7 @@ pub(crate) struct Store {
 /// crash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Card {
+pub(crate) struct IndexSummary {
   pub id: IndexId,
   pub namespace: Option<String>,
   pub permission: Permission,
@@ -53,34 +54,29 @@ pub(crate) struct Card {
   pub embedding_dimension: Option<usize>,
 }
 
-/// Who may use an index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owner {
-  pub namespace: Option<String>,
-  pub permission: Permission,
-}
-
-impl Card {
-  pub fn of(index: &Index, about: &About, offloaded_at: DateTime<Utc>) -> Self {
+impl IndexSummary {
+  pub fn of(index: &Index, record: &IndexRecord, offloaded_at: DateTime<Utc>) -> Self {
     Self {
-      id: about.id.clone(),
-      namespace: about.namespace.clone(),
-      permission: about.permission,
-      created: about.created,
+      id: record.id.clone(),
+      namespace: record.namespace.clone(),
+      permission: record.permission,
+      created: record.created,
       offloaded_at,
       document_count: index.count(),
       embedding_dimension: index.dimension(),
     }
   }
+}
 
-  pub fn shown(self) -> OffloadedIndex {
-    OffloadedIndex {
-      id: self.id,
-      namespace: self.namespace,
-      created: self.created,
-      offloaded_at: self.offloaded_at,
-      document_count: self.document_count,
-      embedding_dimension: self.embedding_dimension,
+impl From<IndexSummary> for OffloadedIndex {
+  fn from(summary: IndexSummary) -> Self {
+    Self {
+      id: summary.id,
+      namespace: summary.namespace,
+      created: summary.created,
+      offloaded_at: summary.offloaded_at,
+      document_count: summary.document_count,
+      embedding_dimension: summary.embedding_dimension,
     }
   }
 }
@@ -163,9 +159,9 @@ impl Store {
     &self,
     draft: &Draft,
     options: &IndexOptions,
-    about: &About,
+    record: &IndexRecord,
   ) -> Result<Index, VectorError> {
-    let index = Index::create(&draft.index(), options, &about.to_value(), &self.memory)?;
+    let index = Index::create(&draft.index(), options, &record.to_value(), &self.memory)?;
     Ok(index)
   }
 
@@ -174,52 +170,52 @@ impl Store {
     &self,
     draft: Draft,
     index: Arc<Index>,
-    about: &About,
-  ) -> Result<Card, VectorError> {
+    record: &IndexRecord,
+  ) -> Result<IndexSummary, VectorError> {
     index.checkpoint()?;
-    let card = Card::of(&index, about, Utc::now());
+    let summary = IndexSummary::of(&index, record, Utc::now());
     drop(index);
-    self.publish(draft, &card)?;
-    Ok(card)
+    self.publish(draft, &summary)?;
+    Ok(summary)
   }
 
-  fn publish(&self, draft: Draft, card: &Card) -> Result<(), VectorError> {
-    let bytes = serde_json::to_vec(card).unwrap_or_default();
+  fn publish(&self, draft: Draft, summary: &IndexSummary) -> Result<(), VectorError> {
+    let bytes = serde_json::to_vec(summary).unwrap_or_default();
     let failed = |e: io::Error| storage(&self.root, "cannot be written", &e);
-    write_privately(&draft.file(CARD), &bytes).map_err(failed)?;
-    fs::rename(&draft.folder, self.folder(&card.id)).map_err(failed)?;
+    write_privately(&draft.file(SUMMARY), &bytes).map_err(failed)?;
+    fs::rename(&draft.folder, self.folder(&summary.id)).map_err(failed)?;
     sync_folder(&self.root).map_err(failed)
   }
 
-  pub fn create(&self, options: &IndexOptions, about: &About) -> Result<Index, VectorError> {
+  pub fn create(&self, options: &IndexOptions, record: &IndexRecord) -> Result<Index, VectorError> {
     let draft = self.draft()?;
-    let index = self.create_in(&draft, options, about)?;
-    let card = Card::of(&index, about, about.created);
+    let index = self.create_in(&draft, options, record)?;
+    let summary = IndexSummary::of(&index, record, record.created);
     drop(index);
-    self.publish(draft, &card)?;
-    let opened = Index::open(&self.file(&about.id), &self.memory)?;
-    self.remove_card(&about.id);
+    self.publish(draft, &summary)?;
+    let opened = Index::open(&self.file(&record.id), &self.memory)?;
+    self.remove_summary(&record.id);
     Ok(opened)
   }
 
-  pub fn load(&self, id: &IndexId) -> Result<(Index, About), VectorError> {
+  pub fn load(&self, id: &IndexId) -> Result<(Index, IndexRecord), VectorError> {
     let index = Index::open(&self.file(id), &self.memory)?;
-    let about = About::read(index.about(), id)?;
-    self.remove_card(id);
-    Ok((index, about))
+    let record = IndexRecord::read(index.record(), id)?;
+    self.remove_summary(id);
+    Ok((index, record))
   }
 
   /// Closes an index.
   ///
   /// # Errors
   /// When not everything can be put into its file; the index comes back, still open.
-  pub fn close(&self, index: Index, about: &About) -> Result<(), Box<(Index, VectorError)>> {
+  pub fn close(&self, index: Index, record: &IndexRecord) -> Result<(), Box<(Index, VectorError)>> {
     if let Err(error) = index.checkpoint() {
       return Err(Box::new((index, error.into())));
     }
-    let card = Card::of(&index, about, Utc::now());
+    let summary = IndexSummary::of(&index, record, Utc::now());
     drop(index);
-    self.write_card(&card);
+    self.write_summary(&summary);
     Ok(())
   }
 
@@ -227,22 +223,22 @@ impl Store {
   ///
   /// # Errors
   /// When it has no card, and its file cannot be read.
-  pub fn owner(&self, id: &IndexId) -> Result<Option<Owner>, VectorError> {
-    if let Some(card) = read_card(&self.folder(id)).filter(|card| card.id == *id) {
-      return Ok(Some(Owner {
-        namespace: card.namespace,
-        permission: card.permission,
+  pub fn owner(&self, id: &IndexId) -> Result<Option<Ownership>, VectorError> {
+    if let Some(summary) = read_summary(&self.folder(id)).filter(|summary| summary.id == *id) {
+      return Ok(Some(Ownership {
+        namespace: summary.namespace,
+        permission: summary.permission,
       }));
     }
     let path = self.file(id);
     if !path.is_file() {
       return Ok(None);
     }
-    let about: About = serde_json::from_value(Index::read_about(&path)?)
+    let record: IndexRecord = serde_json::from_value(Index::read_record(&path)?)
       .map_err(|e| VectorError::Corrupt(format!("{}: {e}", path.display())))?;
-    Ok(Some(Owner {
-      namespace: about.namespace,
-      permission: about.permission,
+    Ok(Some(Ownership {
+      namespace: record.namespace,
+      permission: record.permission,
     }))
   }
 
@@ -261,7 +257,7 @@ impl Store {
   }
 
   /// Every folder of an index, and its card if it has one.
-  pub fn folders(&self) -> Vec<(String, Option<Card>)> {
+  pub fn folders(&self) -> Vec<(String, Option<IndexSummary>)> {
     let names = self.names().unwrap_or_else(|error| {
       tracing::warn!("{}: {error}", self.root.display());
       Vec::new()
@@ -273,48 +269,48 @@ impl Store {
       .filter(|name| !unfinished(name) && is_index(name));
     names
       .map(|name| {
-        let card = read_card(&self.root.join(&name));
-        (name, card)
+        let summary = read_summary(&self.root.join(&name));
+        (name, summary)
       })
       .collect()
   }
 
   /// Opens an index that has no card, to write one.
-  pub fn make_card(&self, folder: &str) -> Result<Card, VectorError> {
+  pub fn make_summary(&self, folder: &str) -> Result<IndexSummary, VectorError> {
     let path = self.root.join(folder).join(FILE);
     let index = Index::open(&path, &self.memory)?;
-    let about: About = serde_json::from_value(index.about())
+    let record: IndexRecord = serde_json::from_value(index.record())
       .map_err(|e| VectorError::Corrupt(format!("{}: {e}", path.display())))?;
-    if about.id.folder() != folder {
+    if record.id.folder() != folder {
       return Err(VectorError::Corrupt(format!(
         "{}: it is the file of {}",
         path.display(),
-        about.id
+        record.id
       )));
     }
     let changed = fs::metadata(&path).and_then(|file| file.modified());
-    let card = Card::of(
+    let summary = IndexSummary::of(
       &index,
-      &about,
+      &record,
       changed.map_or_else(|_| Utc::now(), Into::into),
     );
     drop(index);
-    self.write_card(&card);
-    Ok(card)
+    self.write_summary(&summary);
+    Ok(summary)
   }
 
-  fn write_card(&self, card: &Card) {
-    let path = self.folder(&card.id).join(CARD);
-    let bytes = serde_json::to_vec(card).unwrap_or_default();
+  fn write_summary(&self, summary: &IndexSummary) {
+    let path = self.folder(&summary.id).join(SUMMARY);
+    let bytes = serde_json::to_vec(summary).unwrap_or_default();
     if let Err(error) = write_privately(&path, &bytes) {
       // Only listings need it, and they can make another.
       tracing::warn!("{}: {error}", path.display());
     }
   }
 
-  fn remove_card(&self, id: &IndexId) {
+  fn remove_summary(&self, id: &IndexId) {
     // One that stays would be out of date, but is not looked at while the index is open.
-    let _ = fs::remove_file(self.folder(id).join(CARD));
+    let _ = fs::remove_file(self.folder(id).join(SUMMARY));
   }
 
   fn folder(&self, id: &IndexId) -> PathBuf {
@@ -335,8 +331,8 @@ impl Store {
   }
 }
 
-fn read_card(folder: &Path) -> Option<Card> {
-  serde_json::from_slice(&fs::read(folder.join(CARD)).ok()?).ok()
+fn read_summary(folder: &Path) -> Option<IndexSummary> {
+  serde_json::from_slice(&fs::read(folder.join(SUMMARY)).ok()?).ok()
 }
 
 fn storage(path: &Path, what: &str, error: &io::Error) -> VectorError {

@@ -10,9 +10,11 @@ use engine::Engine;
 use engine::vector_index::Hit;
 use engine::vector_index::Stored;
 use engine::vectordb::DocumentPage;
+use engine::vectordb::ListDocuments;
 use engine::vectordb::NewDocument;
 use engine::vectordb::QueryMode;
 use engine::vectordb::QueryRequest;
+use engine::vectordb::RemoveDocuments;
 use engine::vectordb::generate_documents;
 use serde::Deserialize;
 use serde::Serialize;
@@ -21,7 +23,7 @@ use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
 
-use crate::access::Visible;
+use crate::access::By;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
@@ -29,12 +31,9 @@ use crate::error::ErrorBody;
 use crate::path::Path;
 use crate::vectordb::parameters;
 
-/// Documents of a page, when a request does not say.
-const PAGE: u64 = 100;
-
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AddBody {
+pub struct AddDocumentsBody {
   #[serde(default)]
   documents: Vec<NewDocument>,
 }
@@ -58,18 +57,17 @@ pub struct Changed {
 /// Adds documents, in place of those of the same ids: all of them or none. What was answered with 200
 /// outlasts a crash.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
-  params(("id" = String, Path)), request_body = AddBody, responses(
+  params(("id" = String, Path)), request_body = AddDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 502, body = ErrorBody)))]
 pub async fn add(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-  JsonBody(AddBody { documents }): JsonBody<AddBody>,
+  JsonBody(AddDocumentsBody { documents }): JsonBody<AddDocumentsBody>,
 ) -> ApiResult<Json<Changed>> {
-  let (index, requester) = visible.index(&id);
   let count = documents.len();
-  let added = engine.vectors.add(&index, documents, &requester).await?;
+  let added = engine.vectors.add(&caller, &id, documents).await?;
   Ok(Json(Changed {
     success: true,
     message: format!("Added {count} documents"),
@@ -82,7 +80,7 @@ pub async fn add(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RemoveBody {
+pub struct RemoveDocumentsBody {
   #[serde(default)]
   document_ids: Vec<String>,
   /// Instead of ids: all documents whose metadata it takes.
@@ -91,39 +89,23 @@ pub struct RemoveBody {
 
 /// Removes documents by their ids or by a filter.
 #[utoipa::path(delete, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
-  params(("id" = String, Path)), request_body = RemoveBody, responses(
+  params(("id" = String, Path)), request_body = RemoveDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody)))]
 pub async fn remove(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-  JsonBody(body): JsonBody<RemoveBody>,
+  JsonBody(body): JsonBody<RemoveDocumentsBody>,
 ) -> ApiResult<Json<Changed>> {
-  let (index, requester) = visible.index(&id);
-  let RemoveBody {
-    document_ids,
-    filter,
-  } = body;
-  let removed = match filter {
-    Some(_) if !document_ids.is_empty() => {
-      return Err(ApiError::bad_request(
-        "documentIds and filter: give one of the two",
-      ));
-    }
-    Some(filter) => {
-      engine
-        .vectors
-        .delete_where(&index, &filter, &requester)
-        .await?
-    }
-    None => {
-      engine
-        .vectors
-        .delete_documents(&index, document_ids, &requester)
-        .await?
-    }
+  let request = RemoveDocuments {
+    ids: body.document_ids,
+    filter: body.filter,
   };
+  let removed = engine
+    .vectors
+    .remove_documents(&caller, &id, request)
+    .await?;
   Ok(Json(Changed {
     success: true,
     message: format!("Removed {} documents", removed.removed),
@@ -180,11 +162,10 @@ pub struct Found {
   (status = 404, body = ErrorBody), (status = 502, body = ErrorBody)))]
 pub async fn query(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<QueryBody>,
 ) -> ApiResult<Json<Found>> {
-  let (index, requester) = visible.index(&id);
   let (text, vector) = match body.query {
     None => (body.text, None),
     Some(Wanted::Text(_)) if body.text.is_some() => {
@@ -211,7 +192,7 @@ pub async fn query(
     include_metadata: body.include_metadata.unwrap_or(default.include_metadata),
     include_vectors: body.include_vectors.unwrap_or(default.include_vectors),
   };
-  let results = engine.vectors.query(&index, request, &requester).await?;
+  let results = engine.vectors.query(&caller, &id, request).await?;
   Ok(Json(Found {
     count: results.len(),
     results,
@@ -249,33 +230,25 @@ pub struct DocumentList {
   (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub async fn list(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   query: Result<Query<ListQuery>, QueryRejection>,
 ) -> ApiResult<Json<DocumentList>> {
-  let (index, requester) = visible.index(&id);
   let query = parameters(query)?;
   let filter: Option<Value> = query
     .filter
     .map(|text| serde_json::from_str(&text))
     .transpose()
     .map_err(|e| ApiError::bad_request(format!("filter: not JSON: {e}")))?;
-  let (offset, limit) = (
-    query.offset.unwrap_or_default(),
-    query.limit.unwrap_or(PAGE),
-  );
-  let list = engine
-    .vectors
-    .list_documents(&index, filter.as_ref(), offset, limit, &requester);
-  let DocumentPage {
-    mut documents,
-    total,
-  } = list.await?;
-  if !query.include_vectors {
-    for document in &mut documents {
-      document.vector = None;
-    }
-  }
+  let default = ListDocuments::default();
+  let request = ListDocuments {
+    filter,
+    offset: query.offset.unwrap_or(default.offset),
+    limit: query.limit.unwrap_or(default.limit),
+    include_vectors: query.include_vectors,
+  };
+  let DocumentPage { documents, total } =
+    engine.vectors.list_documents(&caller, &id, request).await?;
   Ok(Json(DocumentList {
     count: documents.len(),
     documents,
@@ -297,20 +270,16 @@ pub struct GetQuery {
   (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub async fn get(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path((id, document)): Path<(String, String)>,
   query: Result<Query<GetQuery>, QueryRejection>,
 ) -> ApiResult<Json<Stored>> {
-  let (index, requester) = visible.index(&id);
   let vectors = parameters(query)?.include_vectors.unwrap_or_default();
-  let ids = vec![document.clone()];
-  let get = engine
+  let found = engine
     .vectors
-    .get_documents(&index, ids, vectors, &requester);
-  let found = get.await?.pop();
-  found
-    .map(Json)
-    .ok_or_else(|| ApiError::not_found(format!("Document {document} not found")))
+    .get_document(&caller, &id, &document, vectors)
+    .await?;
+  Ok(Json(found))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -22,48 +22,42 @@ use engine::vectordb::InactivityTimeout;
 use engine::vectordb::IndexInfo;
 use engine::vectordb::OffloadedIndex;
 use engine::vectordb::Permission;
-use engine::vectordb::VectorError;
 use engine::vectordb::VectorEvent;
-use engine::vectordb::VectorEventKind;
 use futures::TryStreamExt;
+use futures::stream;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::json;
 use tokio_util::io::ReaderStream;
 use tokio_util::io::StreamReader;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
 
-use crate::access::Visible;
+use crate::access::By;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
-use crate::stream;
-use crate::vectordb::Done;
-use crate::vectordb::DoneAt;
-use crate::vectordb::NamespaceQuery;
+use crate::stream::sse_events;
+use crate::vectordb::IndicesQuery;
+use crate::vectordb::VectorDone;
+use crate::vectordb::VectorDoneAt;
 use crate::vectordb::done;
 use crate::vectordb::done_now;
 use crate::vectordb::parameters;
 
-/// Where indices are that name no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
-/// The name that stands for no provider in particular.
-const NO_PROVIDER: &str = "default";
-
 /// Lists the indices that are open.
-#[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(NamespaceQuery),
+#[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = [IndexInfo]), (status = 403, body = ErrorBody)))]
 pub async fn list(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
-  query: Result<Query<NamespaceQuery>, QueryRejection>,
+  By(caller): By,
+  query: Result<Query<IndicesQuery>, QueryRejection>,
 ) -> ApiResult<Json<Vec<IndexInfo>>> {
-  let namespace = visible.namespace(parameters(query)?.namespace)?;
-  Ok(Json(engine.vectors.list(namespace.as_deref()).await?))
+  let asked = parameters(query)?.namespace;
+  let list = engine.vectors.list(&caller, asked.as_deref()).await?;
+  Ok(Json(list))
 }
 
 /// Counts what is open.
@@ -71,15 +65,14 @@ pub async fn list(
   responses((status = 200, body = DatabaseStats)))]
 pub async fn stats(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
 ) -> ApiResult<Json<DatabaseStats>> {
-  let namespace = visible.namespace(None)?;
-  Ok(Json(engine.vectors.stats(namespace.as_deref()).await?))
+  Ok(Json(engine.vectors.stats(&caller).await?))
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CreateBody {
+pub struct CreateIndexBody {
   /// Without one the index gets a random one.
   id: Option<String>,
   #[schema(default = "default")]
@@ -131,38 +124,31 @@ pub struct Monitoring {
 }
 
 /// Makes an index, or opens a closed one.
-#[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateBody,
+#[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateIndexBody,
   responses((status = 200, body = CreatedIndex), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub async fn create(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
-  JsonBody(body): JsonBody<CreateBody>,
+  By(caller): By,
+  JsonBody(body): JsonBody<CreateIndexBody>,
 ) -> ApiResult<Json<CreatedIndex>> {
-  let namespace = visible.namespace(body.namespace.filter(|name| !name.is_empty()))?;
-  let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-  let provider = body
-    .embedding_provider
-    .filter(|name| !name.is_empty() && name != NO_PROVIDER);
-  let index = engine
-    .vectors
-    .create(CreateIndex {
-      id: body.id,
-      namespace: Some(namespace.clone()),
-      embedding_model: body.embedding_model,
-      embedding_provider_name: provider,
-      metric: body.metric,
-      dimension: body.dimension.unwrap_or_default(),
-      max_documents: body.max_documents,
-      inactivity_timeout: body.inactivity_timeout,
-      enable_activity_monitoring: body.enable_activity_monitoring,
-      permission: body.permission,
-      resume: body.resume.unwrap_or_default(),
-    })
-    .await?;
+  let request = CreateIndex {
+    id: body.id,
+    namespace: body.namespace,
+    embedding_model: body.embedding_model,
+    embedding_provider_name: body.embedding_provider,
+    metric: body.metric,
+    dimension: body.dimension.unwrap_or_default(),
+    max_documents: body.max_documents,
+    inactivity_timeout: body.inactivity_timeout,
+    enable_activity_monitoring: body.enable_activity_monitoring,
+    permission: body.permission,
+    resume: body.resume.unwrap_or_default(),
+  };
+  let index = engine.vectors.create(&caller, request).await?;
   Ok(Json(CreatedIndex {
     id: index.id.to_string(),
-    namespace,
+    namespace: index.id.namespace().unwrap_or_default().to_owned(),
     document_count: index.document_count,
     embedding_dimension: index.embedding_dimension,
     embedding_provider: index.embedding_provider,
@@ -192,12 +178,11 @@ pub struct IndexDetails {
   responses((status = 200, body = IndexDetails), (status = 404, body = ErrorBody)))]
 pub async fn info(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Json<IndexDetails>> {
-  let id = visible.own_index(&id, VectorError::not_open)?;
-  let index = engine.vectors.info(&id).await?;
-  let size = engine.vectors.index_stats(&id).await?;
+  let index = engine.vectors.info(&caller, &id).await?;
+  let size = engine.vectors.index_stats(&caller, &id).await?;
   Ok(Json(IndexDetails {
     index,
     bytes: size.bytes,
@@ -207,30 +192,25 @@ pub async fn info(
 
 /// Removes an index, open or closed, with its files.
 #[utoipa::path(delete, path = "/api/vectordb/indices/{id}", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
 pub async fn delete(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
-  engine
-    .vectors
-    .delete(&visible.own_index(&id, VectorError::no_index)?)
-    .await?;
+) -> ApiResult<Json<VectorDone>> {
+  engine.vectors.delete(&caller, &id).await?;
   Ok(done(format!("Index {id} deleted successfully")))
 }
 
 /// Counts as use of an open index.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/ping", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn ping(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
-  engine
-    .vectors
-    .ping(&visible.own_index(&id, VectorError::not_pinged)?)?;
+) -> ApiResult<Json<VectorDoneAt>> {
+  engine.vectors.ping(&caller, &id)?;
   Ok(done_now("Vector index activity timer reset"))
 }
 
@@ -245,7 +225,7 @@ pub struct TimeoutBody {
 #[derive(Serialize, ToSchema)]
 pub struct TimeoutSet {
   #[serde(flatten)]
-  done: DoneAt,
+  done: VectorDoneAt,
   timeout: u64,
 }
 
@@ -255,7 +235,7 @@ pub struct TimeoutSet {
   (status = 404, body = ErrorBody)))]
 pub async fn set_timeout(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(body): JsonBody<TimeoutBody>,
 ) -> ApiResult<Json<TimeoutSet>> {
@@ -263,8 +243,7 @@ pub async fn set_timeout(
     .timeout
     .and_then(|value| serde_json::from_value(value).ok())
     .ok_or_else(|| ApiError::bad_request("Invalid timeout value"))?;
-  let id = visible.own_index(&id, VectorError::not_open)?;
-  engine.vectors.set_timeout(&id, timeout).await?;
+  engine.vectors.set_timeout(&caller, &id, timeout).await?;
   let timeout = timeout.as_millis();
   let Json(done) = done_now(format!("Inactivity timeout set to {timeout}ms"));
   Ok(Json(TimeoutSet { done, timeout }))
@@ -272,46 +251,37 @@ pub async fn set_timeout(
 
 /// Closes an index; it is opened again when it is used.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/offload", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn offload(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
-  engine
-    .vectors
-    .offload(&visible.own_index(&id, VectorError::no_index)?)
-    .await?;
+) -> ApiResult<Json<VectorDoneAt>> {
+  engine.vectors.offload(&caller, &id).await?;
   Ok(done_now("Vector index offloaded successfully"))
 }
 
 /// Puts everything of an open index into its own file. Nothing acknowledged is lost without this.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/save", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn save(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
-  engine
-    .vectors
-    .save(&visible.own_index(&id, VectorError::not_open)?)
-    .await?;
+) -> ApiResult<Json<VectorDoneAt>> {
+  engine.vectors.save(&caller, &id).await?;
   Ok(done_now("Vector index saved successfully"))
 }
 
 /// Reads the whole file of an open index to see whether it is damaged.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/verify", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = DoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
+  responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn verify(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<DoneAt>> {
-  engine
-    .vectors
-    .verify(&visible.own_index(&id, VectorError::not_open)?)
-    .await?;
+) -> ApiResult<Json<VectorDoneAt>> {
+  engine.vectors.verify(&caller, &id).await?;
   Ok(done_now("Vector index is whole"))
 }
 
@@ -324,16 +294,18 @@ pub struct ProviderBody {
 
 /// Has another provider embed the texts of an open index.
 #[utoipa::path(put, path = "/api/vectordb/indices/{id}/provider", tag = "vector database", params(("id" = String, Path)),
-  request_body = ProviderBody, responses((status = 200, body = Done), (status = 404, body = ErrorBody),
+  request_body = ProviderBody, responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
 pub async fn change_provider(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
   JsonBody(ProviderBody { provider }): JsonBody<ProviderBody>,
-) -> ApiResult<Json<Done>> {
-  let index = visible.own_index(&id, VectorError::no_index)?;
-  engine.vectors.change_provider(&index, &provider).await?;
+) -> ApiResult<Json<VectorDone>> {
+  engine
+    .vectors
+    .change_provider(&caller, &id, &provider)
+    .await?;
   Ok(done(format!("Index {id} uses provider {provider} now")))
 }
 
@@ -344,15 +316,15 @@ pub struct OffloadedList {
 }
 
 /// Lists the indices that are closed, and those that were saved, last closed first.
-#[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(NamespaceQuery),
+#[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = OffloadedList), (status = 403, body = ErrorBody)))]
 pub async fn offloaded(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
-  query: Result<Query<NamespaceQuery>, QueryRejection>,
+  By(caller): By,
+  query: Result<Query<IndicesQuery>, QueryRejection>,
 ) -> ApiResult<Json<OffloadedList>> {
-  let namespace = visible.namespace(parameters(query)?.namespace)?;
-  let indices = engine.vectors.offloaded(namespace.as_deref()).await?;
+  let asked = parameters(query)?.namespace;
+  let indices = engine.vectors.offloaded(&caller, asked.as_deref()).await?;
   Ok(Json(OffloadedList {
     count: indices.len(),
     indices,
@@ -361,14 +333,13 @@ pub async fn offloaded(
 
 /// Removes a closed index.
 #[utoipa::path(delete, path = "/api/vectordb/offloaded/{id}", tag = "vector database", params(("id" = String, Path)),
-  responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+  responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
 pub async fn delete_offloaded(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
-) -> ApiResult<Json<Done>> {
-  let index = visible.own_index(&id, VectorError::not_offloaded)?;
-  engine.vectors.delete_offloaded(&index).await?;
+) -> ApiResult<Json<VectorDone>> {
+  engine.vectors.delete_offloaded(&caller, &id).await?;
   Ok(done(format!(
     "Offloaded vector index {id} deleted successfully"
   )))
@@ -379,11 +350,10 @@ pub async fn delete_offloaded(
   responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 404, body = ErrorBody)))]
 pub async fn export(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   Path(id): Path<String>,
 ) -> ApiResult<Response<Body>> {
-  let (index, requester) = visible.index(&id);
-  let export = engine.vectors.export(&index, &requester).await?;
+  let export = engine.vectors.export(&caller, &id).await?;
   let body = Body::from_stream(ReaderStream::new(export.file));
   let mut response = Response::new(body);
   let headers = response.headers_mut();
@@ -410,17 +380,16 @@ pub struct ImportQuery {
   (status = 413, body = ErrorBody)))]
 pub async fn import(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
   query: Result<Query<ImportQuery>, QueryRejection>,
   request: Request,
 ) -> ApiResult<Json<OffloadedIndex>> {
   let ImportQuery { id, namespace } = parameters(query)?;
-  let namespace = visible.namespace(namespace)?;
   // Not held in memory: its lines are what is bounded.
   let bytes = request.into_body().into_data_stream();
   let lines = StreamReader::new(bytes.map_err(io::Error::other));
-  let import = engine.vectors.import(lines, ImportIndex { id, namespace });
-  Ok(Json(import.await?))
+  let request = ImportIndex { id, namespace };
+  Ok(Json(engine.vectors.import(&caller, lines, request).await?))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -437,31 +406,29 @@ pub struct WireVectorEvent {
   data: Value,
 }
 
+impl From<VectorEvent> for WireVectorEvent {
+  fn from(event: VectorEvent) -> Self {
+    Self {
+      kind: event.kind.name(),
+      timestamp: timestamp(event.time),
+      instance_id: event.kind.index().map(ToString::to_string),
+      provider_id: event.kind.provider().map(str::to_owned),
+      data: event.kind.data(),
+    }
+  }
+}
+
 /// Streams what happens to indices from now on, as server-sent events.
 #[utoipa::path(get, path = "/api/vectordb/events", tag = "vector database",
   responses((status = 200, content_type = "text/event-stream", body = WireVectorEvent)))]
 pub async fn events(
   State(engine): State<Arc<Engine>>,
-  visible: Visible,
+  By(caller): By,
 ) -> ApiResult<Response<Body>> {
-  let namespace = visible.namespace(None)?;
-  let wire = move |event: VectorEvent| {
-    let index = event.kind.index();
-    // Providers concern all.
-    let seen = namespace.is_none() || index.is_none_or(|id| id.namespace() == namespace.as_deref());
-    seen.then(|| WireVectorEvent {
-      kind: event.kind.name(),
-      timestamp: timestamp(event.time),
-      instance_id: index.map(ToString::to_string),
-      provider_id: event.kind.provider().map(str::to_owned),
-      data: match &event.kind {
-        // It may name folders.
-        VectorEventKind::Error { .. } if namespace.is_some() => {
-          json!({ "message": ApiError::OUTSIDERS_STORAGE })
-        }
-        kind => kind.data(),
-      },
-    })
-  };
-  Ok(stream::sse_of(engine.vectors.watch(), wire))
+  let watch = engine.vectors.watch(&caller)?;
+  let events = stream::unfold(watch, async |mut watch| {
+    let event = watch.next().await?;
+    Some((WireVectorEvent::from(event), watch))
+  });
+  Ok(sse_events(events))
 }

@@ -17,14 +17,14 @@ use crate::error::ApiResult;
 
 /// Says that it was done.
 #[derive(Serialize, ToSchema)]
-pub struct Done {
+pub struct VectorDone {
   success: bool,
   message: String,
 }
 
 /// Says that it was done, and when.
 #[derive(Serialize, ToSchema)]
-pub struct DoneAt {
+pub struct VectorDoneAt {
   success: bool,
   message: String,
   timestamp: String,
@@ -33,20 +33,20 @@ pub struct DoneAt {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct NamespaceQuery {
+pub struct IndicesQuery {
   /// Only what is in this namespace.
   namespace: Option<String>,
 }
 
-fn done(message: impl Into<String>) -> Json<Done> {
-  Json(Done {
+fn done(message: impl Into<String>) -> Json<VectorDone> {
+  Json(VectorDone {
     success: true,
     message: message.into(),
   })
 }
 
-fn done_now(message: impl Into<String>) -> Json<DoneAt> {
-  Json(DoneAt {
+fn done_now(message: impl Into<String>) -> Json<VectorDoneAt> {
+  Json(VectorDoneAt {
     success: true,
     message: message.into(),
     timestamp: ::access::timestamp(chrono::Utc::now()),

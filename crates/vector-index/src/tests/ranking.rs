@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::nearest::Goal;
+use crate::nearest::NearestSearch;
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
 
@@ -68,14 +68,14 @@ fn check_all(index: &Index, stored: &BTreeMap<String, Vec<f32>>, metric: Metric,
           hit.id
         );
       }
-      let goal = Goal {
+      let search = NearestSearch {
         vector: &query,
         metric,
         k,
         filter: None,
       };
       let reader = index.shared.reader().expect("a reader");
-      let near = nearest::without_memory(&reader, &goal, None).expect("scans");
+      let near = nearest::without_memory(&reader, &search, None).expect("scans");
       let found: Vec<f32> = near.iter().map(|near| near.distance).collect();
       check(
         &found,

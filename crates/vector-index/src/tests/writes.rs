@@ -110,9 +110,12 @@ fn the_dimension_is_that_of_the_first_vector_or_of_the_options() {
     .expect("inserts");
   let fixture = fixture.reopened();
   assert_eq!(fixture.index.dimension(), Some(3));
-  assert_eq!(fixture.index.about(), json!({"namespace": "a"}));
-  fixture.index.set_about(&json!({"b": [1]})).expect("writes");
-  assert_eq!(fixture.reopened().index.about(), json!({"b": [1]}));
+  assert_eq!(fixture.index.record(), json!({"namespace": "a"}));
+  fixture
+    .index
+    .set_record(&json!({"b": [1]}))
+    .expect("writes");
+  assert_eq!(fixture.reopened().index.record(), json!({"b": [1]}));
   let fixed = IndexOptions {
     dimension: Some(2),
     ..IndexOptions::default()

@@ -1,7 +1,7 @@
 use super::*;
 
 async fn refusal(setup: &Setup, id: &IndexId, documents: Vec<NewDocument>) -> VectorError {
-  let outcome = setup.db.add(id, documents, &Requester::Trusted).await;
+  let outcome = setup.db.add(&operator(), id.as_str(), documents).await;
   outcome.expect_err("it cannot be added")
 }
 
@@ -34,7 +34,7 @@ async fn documents_are_found_replaced_counted_and_removed() {
   let ids = vec!["d1".into(), "nobody".into()];
   let removed = setup
     .db
-    .delete_documents(&id, ids, &Requester::Trusted)
+    .remove_documents(&operator(), id.as_str(), by_ids(ids))
     .await
     .expect("removes");
   assert_eq!((removed.removed, removed.document_count), (1, 2));
@@ -145,7 +145,7 @@ async fn an_unfit_query_is_refused_with_the_field() {
     ),
   ];
   for (request, expected) in cases {
-    let outcome = setup.db.query(&id, request, &Requester::Trusted).await;
+    let outcome = setup.db.query(&operator(), id.as_str(), request).await;
     let message = outcome.expect_err(expected).to_string();
     assert!(message.contains(expected), "{expected}: {message}");
   }
@@ -164,7 +164,7 @@ async fn a_query_gives_what_it_is_asked_for() {
   let query = async |request| {
     setup
       .db
-      .query(&id, request, &Requester::Trusted)
+      .query(&operator(), id.as_str(), request)
       .await
       .expect("finds")
   };
@@ -200,30 +200,44 @@ async fn a_query_gives_what_it_is_asked_for() {
     ..QueryRequest::text("word7")
   };
   assert_eq!(query(both).await[0].id, "d7");
-  let trusted = Requester::Trusted;
-  let filter = json!({"even": false});
-  let page = setup
-    .db
-    .list_documents(&id, Some(&filter), 8, 5, &trusted)
-    .await
-    .expect("lists");
+  let (db, id, all) = (&setup.db, id.as_str(), operator());
+  let odd = json!({"even": false});
+  let list = |request: ListDocuments| db.list_documents(&all, id, request);
+  let page = ListDocuments {
+    filter: Some(odd.clone()),
+    offset: 8,
+    limit: 5,
+    include_vectors: false,
+  };
+  let page = list(page).await.expect("lists");
   assert_eq!((page.documents.len(), page.total), (2, 10));
-  let got = setup
-    .db
-    .get_documents(&id, vec!["d3".into(), "no".into()], true, &trusted)
-    .await;
+  assert_eq!(page.documents[0].vector, None);
+  let whole = ListDocuments {
+    include_vectors: true,
+    ..ListDocuments::default()
+  };
+  let whole = list(whole).await.expect("lists");
+  assert_eq!((whole.documents.len(), whole.total), (20, 20));
+  assert!(whole.documents[0].vector.is_some());
+  let most = ListDocuments {
+    limit: u64::MAX,
+    ..ListDocuments::default()
+  };
+  list(most).await.expect_err("too many");
+  let wanted = vec!["d3".into(), "no".into()];
+  let got = db.get_documents(&all, id, wanted, true).await;
   assert_eq!(got.expect("gets").len(), 1);
-  let removed = setup
-    .db
-    .delete_where(&id, &filter, &trusted)
-    .await
-    .expect("removes");
+  let both = RemoveDocuments {
+    ids: vec!["d0".into()],
+    ..by_filter(odd.clone())
+  };
+  assert_eq!(
+    message(db.remove_documents(&all, id, both).await),
+    "documentIds and filter: give one of the two"
+  );
+  let removed = db.remove_documents(&all, id, by_filter(odd)).await;
+  let removed = removed.expect("removes");
   assert_eq!((removed.removed, removed.document_count), (10, 10));
-  setup
-    .db
-    .list_documents(&id, None, 0, u64::MAX, &trusted)
-    .await
-    .expect_err("too many");
 }
 
 #[tokio::test]
@@ -241,7 +255,11 @@ async fn texts_fit_an_index_of_the_built_in_model_whatever_its_dimension() {
   let hits = setup.search(&id, "a text of 384 numbers").await;
   assert!(hits[0].metadata.is_some());
   setup.add(&id, vec![text("b", "another")]).await;
-  let info = setup.db.info(&id).await.expect("is open");
+  let info = setup
+    .db
+    .info(&operator(), id.as_str())
+    .await
+    .expect("is open");
   assert_eq!(info.embedding_dimension, Some(128));
   let wrong = document(json!({"id": "c", "vector": vec![0.5; 256]}));
   let wrong = refusal(&setup, &id, vec![wrong]).await.to_string();
@@ -250,7 +268,7 @@ async fn texts_fit_an_index_of_the_built_in_model_whatever_its_dimension() {
     "{wrong}"
   );
   let request = QueryRequest::vector(vec![0.5; 256]);
-  let wrong = setup.db.query(&id, request, &Requester::Trusted).await;
+  let wrong = setup.db.query(&operator(), id.as_str(), request).await;
   assert!(message(wrong).contains("dimension 128"));
   // So short that nothing but zeros is left of most texts.
   let id = setup.create("short").await;
@@ -268,7 +286,12 @@ async fn texts_fit_an_index_of_the_built_in_model_whatever_its_dimension() {
   for rule in [DimensionRule::Strict, DimensionRule::Fixed(2)] {
     let mut request = named(&format!("{rule:?}"));
     request.dimension = rule;
-    let id = setup.db.create(request).await.expect("is made").id;
+    let id = setup
+      .db
+      .create(&operator(), request)
+      .await
+      .expect("is made")
+      .id;
     setup
       .add(&id, vec![document(json!({"id": "a", "vector": [1, 2]}))])
       .await;
@@ -288,7 +311,12 @@ async fn an_index_takes_no_more_documents_than_it_may_have() {
   let setup = Setup::new();
   let mut request = named("small");
   request.max_documents = Some(2);
-  let id = setup.db.create(request).await.expect("is made").id;
+  let id = setup
+    .db
+    .create(&operator(), request)
+    .await
+    .expect("is made")
+    .id;
   setup
     .add(&id, vec![text("a", "alpha"), text("b", "beta")])
     .await;

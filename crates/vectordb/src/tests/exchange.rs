@@ -5,7 +5,7 @@ use super::*;
 async fn exported(setup: &Setup, id: &IndexId) -> String {
   let mut export = setup
     .db
-    .export(id, &Requester::Trusted)
+    .export(&operator(), id.as_str())
     .await
     .expect("exports");
   let mut text = String::new();
@@ -19,7 +19,10 @@ async fn import(setup: &Setup, lines: &str, id: &str) -> Result<OffloadedIndex, 
     id: Some(id.into()),
     namespace: None,
   };
-  setup.db.import(lines.as_bytes(), request).await
+  setup
+    .db
+    .import(&operator(), lines.as_bytes(), request)
+    .await
 }
 
 #[tokio::test]
@@ -28,7 +31,12 @@ async fn what_is_exported_can_be_imported_under_another_name() {
   let mut request = named("a:b");
   request.permission = Some(Permission::PublicRead);
   request.metric = Some(Metric::Dot);
-  let id = setup.db.create(request).await.expect("is made").id;
+  let id = setup
+    .db
+    .create(&operator(), request)
+    .await
+    .expect("is made")
+    .id;
   let documents = (0..1201).map(|i| {
     document(json!({"id": format!("d{i}"), "text": format!("word{i}"), "metadata": {"i": i}}))
   });
@@ -38,7 +46,7 @@ async fn what_is_exported_can_be_imported_under_another_name() {
   assert_eq!(setup.folders(), 1);
   let taken = setup
     .db
-    .import(lines.as_bytes(), ImportIndex::default())
+    .import(&operator(), lines.as_bytes(), ImportIndex::default())
     .await;
   assert!(matches!(taken, Err(VectorError::Exists(_))));
   let request = ImportIndex {
@@ -47,7 +55,7 @@ async fn what_is_exported_can_be_imported_under_another_name() {
   };
   let copy = setup
     .db
-    .import(lines.as_bytes(), request)
+    .import(&operator(), lines.as_bytes(), request)
     .await
     .expect("imports");
   assert_eq!(
@@ -66,7 +74,11 @@ async fn what_is_exported_can_be_imported_under_another_name() {
     ),
     ("d77", Some(&json!(77)))
   );
-  let info = setup.db.info(&copy.id).await.expect("is open");
+  let info = setup
+    .db
+    .info(&operator(), copy.id.as_str())
+    .await
+    .expect("is open");
   assert_eq!(
     (info.permission, info.metric),
     (Permission::PublicRead, Metric::Dot)
@@ -134,5 +146,37 @@ async fn lines_that_cannot_be_used_are_named_and_leave_nothing() {
       .expect("imports")
       .document_count,
     1
+  );
+}
+
+#[tokio::test]
+async fn an_export_has_the_form_that_earlier_ones_had() {
+  let setup = Setup::new();
+  let id = setup.create("a").await;
+  setup
+    .add(&id, vec![document(json!({"id": "d", "vector": [1, 2]}))])
+    .await;
+  let lines = exported(&setup, &id).await;
+  let mut header: Value =
+    serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
+  let about = header["about"].as_object_mut().expect("an object");
+  for random in ["created", "incarnation"] {
+    assert!(about[random].is_string());
+    about[random] = json!("…");
+  }
+  assert_eq!(
+    header,
+    json!({
+      "format": "vector-index", "version": 1, "metric": "cosine", "flexible": false,
+      "dimension": 2, "documents": 1,
+      "about": {
+        "id": "w:a", "namespace": "w", "created": "…", "incarnation": "…",
+        "permission": "private"
+      }
+    })
+  );
+  assert_eq!(
+    lines.lines().nth(1),
+    Some(r#"{"id":"d","vector":[1.0,2.0]}"#)
   );
 }

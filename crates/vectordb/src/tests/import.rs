@@ -84,7 +84,11 @@ async fn indices_of_the_original_are_taken_over() {
   );
   let skipped: Vec<_> = imported.skipped.iter().map(|one| one.id.as_str()).collect();
   assert_eq!(skipped, ["gone", "zero"]);
-  let closed = setup.db.offloaded(Some("w")).await.expect("lists");
+  let closed = setup
+    .db
+    .offloaded(&operator(), Some("w"))
+    .await
+    .expect("lists");
   assert_eq!(
     closed[0].created.to_rfc3339(),
     "2025-01-02T03:04:05.678+00:00"
@@ -92,11 +96,15 @@ async fn indices_of_the_original_are_taken_over() {
   let request = QueryRequest::vector(vec![0.0, 1.0]);
   let hits = setup
     .db
-    .query(&imported.id, request, &Requester::Trusted)
+    .query(&operator(), imported.id.as_str(), request)
     .await
     .expect("finds");
   assert_eq!(hits[0].id, "ü:b");
-  let info = setup.db.info(&imported.id).await.expect("is open");
+  let info = setup
+    .db
+    .info(&operator(), imported.id.as_str())
+    .await
+    .expect("is open");
   assert_eq!(
     (info.permission, info.embedding_dimension),
     (Permission::PublicRead, Some(2))
@@ -125,7 +133,11 @@ async fn older_versions_had_vectors_in_the_documents() {
   assert_eq!(report.imported[0].document_count, 2, "{report:?}");
   let id = IndexId::full("plain");
   setup.search(&id, "alpha").await;
-  let info = setup.db.info(&id).await.expect("is open");
+  let info = setup
+    .db
+    .info(&operator(), id.as_str())
+    .await
+    .expect("is open");
   assert_eq!((info.namespace, info.embedding_dimension), (None, Some(3)));
 }
 

@@ -12,10 +12,12 @@ mod turns;
 
 use std::sync::Arc;
 
+use ::access::Caller;
+use ::access::Right;
+use ::access::Scope;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::broadcast::Receiver;
 
 use super::*;
 
@@ -42,23 +44,32 @@ impl Setup {
   }
 
   async fn create(&self, id: &str) -> IndexId {
-    let made = self.db.create(named(id)).await.expect("is made");
+    let made = self
+      .db
+      .create(&operator(), named(id))
+      .await
+      .expect("is made");
     made.id
   }
 
   async fn add(&self, id: &IndexId, documents: Vec<NewDocument>) -> Added {
-    let added = self.db.add(id, documents, &Requester::Trusted).await;
+    let added = self.db.add(&operator(), id.as_str(), documents).await;
     added.expect("is added")
   }
 
   async fn search(&self, id: &IndexId, text: &str) -> Vec<Hit> {
     let request = QueryRequest::text(text);
-    let hits = self.db.query(id, request, &Requester::Trusted).await;
+    let hits = self.db.query(&operator(), id.as_str(), request).await;
     hits.expect("is searched")
   }
 
   async fn count(&self, id: &IndexId) -> u64 {
-    self.db.info(id).await.expect("is open").document_count
+    self
+      .db
+      .info(&operator(), id.as_str())
+      .await
+      .expect("is open")
+      .document_count
   }
 
   /// Folders of indices and unfinished ones.
@@ -75,6 +86,25 @@ fn open(folder: &TempDir, change: impl FnOnce(&mut VectorDbOptions)) -> Arc<Vect
   let mut options = VectorDbOptions::new(folder.path());
   change(&mut options);
   VectorDb::open(options).expect("opens")
+}
+
+fn operator() -> Caller {
+  Caller::operator()
+}
+
+fn namespaced(namespace: &str) -> Caller {
+  Caller::of(Scope::Namespace(namespace.into()))
+}
+
+fn by_ids(ids: Vec<String>) -> RemoveDocuments {
+  RemoveDocuments { ids, filter: None }
+}
+
+fn by_filter(filter: Value) -> RemoveDocuments {
+  RemoveDocuments {
+    ids: Vec::new(),
+    filter: Some(filter),
+  }
 }
 
 fn message<T: std::fmt::Debug>(outcome: Result<T, VectorError>) -> String {
@@ -101,8 +131,8 @@ fn ids(hits: &[Hit]) -> Vec<&str> {
   hits.iter().map(|hit| hit.id.as_str()).collect()
 }
 
-fn heard(events: &mut Receiver<VectorEvent>) -> Vec<&'static str> {
-  std::iter::from_fn(|| events.try_recv().ok())
+fn heard(events: &mut EventWatch) -> Vec<&'static str> {
+  std::iter::from_fn(|| events.try_next())
     .map(|event| event.kind.name())
     .collect()
 }

@@ -44,18 +44,27 @@ async fn vectors_made_for_a_replaced_index_or_provider_are_not_added() {
     go: go.clone(),
   };
   setup.db.registry.insert("p", Arc::new(patient));
-  let id = setup.db.create(request()).await.expect("is made").id;
+  let id = setup
+    .db
+    .create(&operator(), request())
+    .await
+    .expect("is made")
+    .id;
   let add = |name: &'static str| {
     let (db, id) = (setup.db.clone(), id.clone());
     tokio::spawn(async move {
-      db.add(&id, vec![text(name, name)], &Requester::Trusted)
+      db.add(&operator(), id.as_str(), vec![text(name, name)])
         .await
     })
   };
   let adding = add("one");
   asked.notified().await;
   // Nobody waits for the provider to close the index.
-  setup.db.offload(&id).await.expect("closes");
+  setup
+    .db
+    .offload(&operator(), id.as_str())
+    .await
+    .expect("closes");
   go.notify_one();
   assert_eq!(
     adding
@@ -67,8 +76,16 @@ async fn vectors_made_for_a_replaced_index_or_provider_are_not_added() {
   );
   let adding = add("two");
   asked.notified().await;
-  setup.db.delete(&id).await.expect("deletes");
-  setup.db.create(request()).await.expect("is made");
+  setup
+    .db
+    .delete(&operator(), id.as_str())
+    .await
+    .expect("deletes");
+  setup
+    .db
+    .create(&operator(), request())
+    .await
+    .expect("is made");
   go.notify_one();
   let refused = adding.await.expect("ends").expect_err("another index");
   assert!(matches!(refused, VectorError::Conflict(_)), "{refused}");

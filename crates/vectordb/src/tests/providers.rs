@@ -5,9 +5,8 @@ use crate::embedding::tests::server::Act;
 use crate::embedding::tests::server::Server;
 use crate::embedding::tests::server::ollama;
 
-fn config(url: &str, dimension: usize) -> ProviderConfig {
-  let config = json!({"host": url, "model": "m", "dimension": dimension});
-  ProviderConfig::parse("ollama", &config).expect("good")
+fn config(url: &str, dimension: usize) -> Value {
+  json!({"host": url, "model": "m", "dimension": dimension})
 }
 
 fn using(id: &str, provider: &str) -> CreateIndex {
@@ -23,10 +22,14 @@ async fn an_index_embeds_with_its_provider_also_after_another_start() {
   let setup = Setup::new();
   setup
     .db
-    .add_provider("p", config(&server.url, 3))
+    .add_provider(&operator(), "p", "ollama", &config(&server.url, 3))
     .await
     .expect("adds");
-  let info = setup.db.create(using("a", "p")).await.expect("is made");
+  let info = setup
+    .db
+    .create(&operator(), using("a", "p"))
+    .await
+    .expect("is made");
   assert_eq!(info.embedding_provider, "p");
   setup
     .add(
@@ -37,7 +40,7 @@ async fn an_index_embeds_with_its_provider_also_after_another_start() {
   setup.db.shut_down().await;
   let again = setup.again();
   let hits = again
-    .query(&info.id, QueryRequest::text("alpha"), &Requester::Trusted)
+    .query(&operator(), info.id.as_str(), QueryRequest::text("alpha"))
     .await;
   assert_eq!(ids(&hits.expect("finds")), ["d", "e"]);
 }
@@ -48,17 +51,22 @@ async fn a_provider_that_fails_adds_nothing_and_is_named_with_the_document() {
   let setup = Setup::new();
   setup
     .db
-    .add_provider("p", config(&server.url, 3))
+    .add_provider(&operator(), "p", "ollama", &config(&server.url, 3))
     .await
     .expect("adds");
-  let id = setup.db.create(using("a", "p")).await.expect("is made").id;
+  let id = setup
+    .db
+    .create(&operator(), using("a", "p"))
+    .await
+    .expect("is made")
+    .id;
   let given = document(json!({"id": "v", "vector": [1, 2, 3]}));
   let outcome = setup
     .db
     .add(
-      &id,
+      &operator(),
+      id.as_str(),
       vec![given.clone(), text("t", "alpha")],
-      &Requester::Trusted,
     )
     .await;
   let message = outcome.expect_err("it fails").to_string();
@@ -68,7 +76,7 @@ async fn a_provider_that_fails_adds_nothing_and_is_named_with_the_document() {
   );
   assert_eq!(setup.count(&id).await, 0);
   let wrong = document(json!({"id": "w", "vector": [1, 2]}));
-  let outcome = setup.db.add(&id, vec![wrong], &Requester::Trusted).await;
+  let outcome = setup.db.add(&operator(), id.as_str(), vec![wrong]).await;
   assert!(
     outcome
       .expect_err("2 and not 3")
@@ -81,21 +89,26 @@ async fn a_provider_that_fails_adds_nothing_and_is_named_with_the_document() {
 #[tokio::test]
 async fn a_provider_in_use_is_neither_removed_nor_given_another_dimension() {
   let setup = Setup::new();
-  let mut events = setup.db.watch();
+  let mut events = setup.db.watch(&operator()).expect("watches");
   setup
     .db
-    .add_provider("p", config("http://a", 3))
+    .add_provider(&operator(), "p", "ollama", &config("http://a", 3))
     .await
     .expect("adds");
-  let id = setup.db.create(using("a", "p")).await.expect("is made").id;
-  let info = setup.db.provider_info("p").expect("is there");
+  let id = setup
+    .db
+    .create(&operator(), using("a", "p"))
+    .await
+    .expect("is made")
+    .id;
+  let info = setup.db.provider_info(&operator(), "p").expect("is there");
   assert_eq!(
     (info.instances_using, info.instance_ids),
     (1, vec![id.clone()])
   );
   let refused = setup
     .db
-    .remove_provider("p")
+    .remove_provider(&operator(), "p")
     .await
     .expect_err("in use")
     .to_string();
@@ -103,7 +116,10 @@ async fn a_provider_in_use_is_neither_removed_nor_given_another_dimension() {
     refused,
     "Cannot remove provider p: it is being used by 1 instance(s)"
   );
-  let refused = setup.db.update_provider("p", config("http://a", 4)).await;
+  let refused = setup
+    .db
+    .update_provider(&operator(), "p", "ollama", &config("http://a", 4))
+    .await;
   assert!(
     refused
       .expect_err("in use")
@@ -112,18 +128,30 @@ async fn a_provider_in_use_is_neither_removed_nor_given_another_dimension() {
   );
   let updated = setup
     .db
-    .update_provider("p", config("http://b", 3))
+    .update_provider(&operator(), "p", "ollama", &config("http://b", 3))
     .await
     .expect("updates");
   assert_eq!(updated.host.as_deref(), Some("http://b"));
-  setup.db.delete(&id).await.expect("deletes");
   setup
     .db
-    .update_provider("p", config("http://a", 4))
+    .delete(&operator(), id.as_str())
+    .await
+    .expect("deletes");
+  setup
+    .db
+    .update_provider(&operator(), "p", "ollama", &config("http://a", 4))
     .await
     .expect("is free");
-  setup.db.remove_provider("p").await.expect("is free");
-  let unknown = setup.db.remove_provider("p").await.expect_err("is gone");
+  setup
+    .db
+    .remove_provider(&operator(), "p")
+    .await
+    .expect("is free");
+  let unknown = setup
+    .db
+    .remove_provider(&operator(), "p")
+    .await
+    .expect_err("is gone");
   assert_eq!(unknown.to_string(), "Provider not found");
   let expected = [
     "provider_added",
@@ -141,28 +169,28 @@ async fn a_provider_is_changed_only_for_one_of_the_same_dimension() {
   let setup = Setup::new();
   setup
     .db
-    .add_provider("three", config("http://a", 3))
+    .add_provider(&operator(), "three", "ollama", &config("http://a", 3))
     .await
     .expect("adds");
   setup
     .db
-    .add_provider("four", config("http://a", 4))
+    .add_provider(&operator(), "four", "ollama", &config("http://a", 4))
     .await
     .expect("adds");
   let id = setup
     .db
-    .create(using("a", "three"))
+    .create(&operator(), using("a", "three"))
     .await
     .expect("is made")
     .id;
   setup
     .db
-    .change_provider(&id, "four")
+    .change_provider(&operator(), id.as_str(), "four")
     .await
     .expect("nothing is in it");
   setup
     .db
-    .change_provider(&id, "three")
+    .change_provider(&operator(), id.as_str(), "three")
     .await
     .expect("nothing is in it");
   setup
@@ -170,7 +198,7 @@ async fn a_provider_is_changed_only_for_one_of_the_same_dimension() {
     .await;
   let refused = setup
     .db
-    .change_provider(&id, "four")
+    .change_provider(&operator(), id.as_str(), "four")
     .await
     .expect_err("4 and not 3")
     .to_string();
@@ -180,19 +208,23 @@ async fn a_provider_is_changed_only_for_one_of_the_same_dimension() {
   );
   let refused = setup
     .db
-    .change_provider(&id, "no")
+    .change_provider(&operator(), id.as_str(), "no")
     .await
     .expect_err("unknown")
     .to_string();
   assert_eq!(refused, "Embedding provider no not found in registry");
-  setup.db.offload(&id).await.expect("closes");
+  setup
+    .db
+    .offload(&operator(), id.as_str())
+    .await
+    .expect("closes");
   let resume = CreateIndex {
     resume: true,
     ..using("a", "four")
   };
   let refused = setup
     .db
-    .create(resume)
+    .create(&operator(), resume)
     .await
     .expect_err("4 and not 3")
     .to_string();
@@ -201,7 +233,7 @@ async fn a_provider_is_changed_only_for_one_of_the_same_dimension() {
   assert_eq!(
     setup
       .db
-      .info(&id)
+      .info(&operator(), id.as_str())
       .await
       .expect("is open")
       .embedding_provider,
@@ -212,7 +244,7 @@ async fn a_provider_is_changed_only_for_one_of_the_same_dimension() {
 impl Setup {
   async fn search_vector(&self, id: &IndexId) {
     let request = QueryRequest::vector(vec![1.0, 2.0, 3.0]);
-    let hits = self.db.query(id, request, &Requester::Trusted).await;
+    let hits = self.db.query(&operator(), id.as_str(), request).await;
     assert_eq!(hits.expect("finds").len(), 1);
   }
 }
@@ -222,7 +254,8 @@ async fn defaults_embed_where_an_index_names_no_provider() {
   let server = Server::start(|_, body| ollama(body)).await;
   let url = server.url.clone();
   let setup = Setup::with(|options| {
-    options.providers = vec![("p".into(), config(&url, 3))];
+    let config = ProviderConfig::parse("ollama", &config(&url, 3)).expect("good");
+    options.providers = vec![("p".into(), config)];
     options.default_provider = Some("p".into());
   });
   let id = setup.create("a").await;
@@ -230,7 +263,7 @@ async fn defaults_embed_where_an_index_names_no_provider() {
   assert_eq!(
     setup
       .db
-      .info(&id)
+      .info(&operator(), id.as_str())
       .await
       .expect("is open")
       .embedding_dimension,
@@ -240,7 +273,7 @@ async fn defaults_embed_where_an_index_names_no_provider() {
   let id = none.create("a").await;
   let outcome = none
     .db
-    .add(&id, vec![text("d", "alpha")], &Requester::Trusted)
+    .add(&operator(), id.as_str(), vec![text("d", "alpha")])
     .await;
   assert!(
     outcome
@@ -252,7 +285,7 @@ async fn defaults_embed_where_an_index_names_no_provider() {
   let id = missing.create("a").await;
   let outcome = missing
     .db
-    .add(&id, vec![text("d", "alpha")], &Requester::Trusted)
+    .add(&operator(), id.as_str(), vec![text("d", "alpha")])
     .await;
   assert!(
     outcome
@@ -275,21 +308,33 @@ async fn a_trial_says_whether_a_provider_works_now() {
   let setup = Setup::new();
   setup
     .db
-    .add_provider("p", config(&server.url, 3))
+    .add_provider(&operator(), "p", "ollama", &config(&server.url, 3))
     .await
     .expect("adds");
-  let trial = setup.db.test_provider("p").await;
+  let trial = setup
+    .db
+    .test_provider(&operator(), "p")
+    .await
+    .expect("is tried");
   assert_eq!(
     (trial.available, trial.test_embedding_length),
     (true, Some(3))
   );
   assert_eq!(trial.message, "Provider is working correctly");
-  let trial = setup.db.test_provider("p").await;
+  let trial = setup
+    .db
+    .test_provider(&operator(), "p")
+    .await
+    .expect("is tried");
   assert!(
     !trial.available && trial.message.contains("model not found"),
     "{trial:?}"
   );
-  let trial = setup.db.test_provider("mock-model").await;
+  let trial = setup
+    .db
+    .test_provider(&operator(), "mock-model")
+    .await
+    .expect("is tried");
   assert_eq!(
     (trial.available, trial.message.as_str()),
     (false, "Provider not found in registry")
@@ -301,15 +346,22 @@ async fn listings_show_use_and_no_secret() {
   let setup = Setup::with(|options| options.providers = preconfigured("http://me:hunter2@host"));
   let openai =
     json!({"baseURL": "https://x/v1?k=hunter3", "model": "m", "dimension": 3, "apiKey": "hunter4"});
-  let openai = ProviderConfig::parse("openai", &openai).expect("good");
-  let added = setup.db.add_provider("mine", openai).await.expect("adds");
-  setup.db.create(using("a", "mine")).await.expect("is made");
+  let added = setup
+    .db
+    .add_provider(&operator(), "mine", "openai", &openai)
+    .await
+    .expect("adds");
   setup
     .db
-    .remove_provider("ollama-all-minilm")
+    .create(&operator(), using("a", "mine"))
+    .await
+    .expect("is made");
+  setup
+    .db
+    .remove_provider(&operator(), "ollama-all-minilm")
     .await
     .expect("removes");
-  let list = setup.db.providers();
+  let list = setup.db.providers(&operator()).expect("lists");
   let shown = format!(
     "{list:?} {added:?} {}",
     serde_json::to_string(&list).expect("JSON")
@@ -334,4 +386,118 @@ async fn listings_show_use_and_no_secret() {
   assert_eq!(json["stats"]["providersInUse"], 1);
   assert_eq!(json["stats"]["providerUsage"][0]["id"], "mine");
   assert_eq!(json["stats"]["providerUsage"][0]["instancesUsing"], 1);
+}
+
+#[tokio::test]
+async fn providers_are_the_operators_and_their_addresses_too() {
+  let setup = Setup::new();
+  let lab = namespaced("lab");
+  let config = config("http://internal:11434", 3);
+  let db = &setup.db;
+  let operators =
+    "This is the operator's to do: the token is for the namespace `lab` only".to_owned();
+  for refused in [
+    message(db.add_provider(&lab, "p", "ollama", &config).await),
+    // Whatever else is wrong with the request.
+    message(db.add_provider(&lab, "", "", &Value::Null).await),
+    message(db.update_provider(&lab, "p", "ollama", &config).await),
+    message(db.remove_provider(&lab, "p").await),
+    message(db.test_provider(&lab, "p").await),
+  ] {
+    assert_eq!(refused, operators);
+  }
+  let added = db.add_provider(&operator(), "p", "ollama", &config).await;
+  let added = added.expect("adds");
+  assert_eq!(added.host.as_deref(), Some("http://internal:11434"));
+  assert_eq!(db.provider_info(&lab, "p").expect("is there").host, None);
+  let told = db.provider_info(&operator(), "p").expect("is there");
+  assert_eq!(told.host, added.host);
+  let listed = serde_json::to_string(&db.providers(&lab).expect("lists")).expect("JSON");
+  assert!(
+    listed.contains(r#""name":"p""#) && !listed.contains("internal"),
+    "{listed}"
+  );
+}
+
+#[tokio::test]
+async fn a_caller_learns_only_of_its_own_indices_that_use_a_provider() {
+  let setup = Setup::new();
+  let (lab, db) = (namespaced("lab"), &setup.db);
+  db.add_provider(&operator(), "p", "ollama", &config("http://a", 3))
+    .await
+    .expect("adds");
+  let foreign = db.create(&operator(), using("a", "p")).await;
+  let foreign = foreign.expect("is made").id;
+  let used = |caller: &Caller| {
+    let info = db.provider_info(caller, "p").expect("is there");
+    let stats = db.providers(caller).expect("lists").stats;
+    assert_eq!(info.instances_using, info.instance_ids.len());
+    assert_eq!(
+      stats.provider_usage[0].instances_using,
+      info.instances_using
+    );
+    (info.instance_ids, stats.providers_in_use)
+  };
+  assert_eq!(used(&lab), (Vec::new(), 0));
+  assert_eq!(used(&operator()), (vec![foreign.clone()], 1));
+  let own = CreateIndex {
+    namespace: None,
+    ..using("a", "p")
+  };
+  let own = db.create(&lab, own).await.expect("is made").id;
+  assert_eq!(used(&lab), (vec![own.clone()], 1));
+  assert_eq!(used(&operator()), (vec![own, foreign], 1));
+  let refused = message(db.remove_provider(&operator(), "p").await);
+  assert!(refused.contains("used by 2 instance(s)"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_name_default_stands_for_no_provider_in_particular() {
+  let setup = Setup::new();
+  for name in ["default", ""] {
+    let request = CreateIndex {
+      id: None,
+      ..using("", name)
+    };
+    let made = setup.db.create(&operator(), request).await;
+    assert_eq!(made.expect("is made").embedding_provider, "Built-in");
+  }
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said_before_a_provider_is_looked_for() {
+  let setup = Setup::new();
+  let (db, config) = (&setup.db, config("http://a", 3));
+  let add = async |name, kind, config| {
+    message(
+      db.add_provider(&operator(), name, kind, config)
+        .await
+        .map(drop),
+    )
+  };
+  for (name, kind, config) in [
+    ("", "ollama", &config),
+    ("p", "", &config),
+    ("p", "ollama", &Value::Null),
+  ] {
+    assert_eq!(
+      add(name, kind, config).await,
+      "Name, type, and config are required"
+    );
+  }
+  let update = db
+    .update_provider(&operator(), "p", "", &config)
+    .await
+    .map(drop);
+  assert_eq!(message(update), "Type and config are required");
+  let update = db
+    .update_provider(&operator(), "p", "psychic", &config)
+    .await;
+  assert!(message(update).starts_with("Unsupported provider type: psychic"));
+  let update = db
+    .update_provider(&operator(), "p", "ollama", &config)
+    .await;
+  assert_eq!(message(update), "Provider not found");
+  let test = db.test_provider(&operator(), "").await;
+  assert_eq!(message(test), "Provider name is required");
 }

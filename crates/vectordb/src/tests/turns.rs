@@ -22,7 +22,7 @@ async fn readers_do_not_wait_for_a_writer_and_writers_do() {
   let waiting = tokio::spawn({
     let id = id.clone();
     async move {
-      db.add(&id, vec![text("b", "beta")], &Requester::Trusted)
+      db.add(&operator(), id.as_str(), vec![text("b", "beta")])
         .await
     }
   });
@@ -52,7 +52,7 @@ async fn concurrent_queries_get_each_their_own_answer() {
     let (db, id) = (setup.db.clone(), id.clone());
     tokio::spawn(async move {
       let request = QueryRequest::text(format!("text {i}"));
-      db.query(&id, request, &Requester::Trusted)
+      db.query(&operator(), id.as_str(), request)
         .await
         .expect("finds")
     })

@@ -1,0 +1,160 @@
+//! Hosts that are threads of the test: they speak the protocol and run no code.
+
+use std::io;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::Outcome;
+use kernel_protocol::Reply;
+use kernel_protocol::Request;
+use kernel_protocol::StreamName;
+use kernel_protocol::VERSION;
+use kernel_protocol::encode;
+use kernel_protocol::read_frame;
+
+use crate::launch::HostProcess;
+use crate::launch::Hosts;
+use crate::launch::LaunchSpec;
+
+/// A variable of a kernel's environment that makes its host refuse to be configured.
+pub const REFUSE: &str = "REFUSE";
+/// A cell that goes on until it is interrupted.
+pub const ENDLESS: &str = "endless";
+/// A cell that nothing stops but the end of its host.
+pub const STUBBORN: &str = "stubborn";
+
+/// Starts hosts on threads.
+pub struct FakeHosts {
+  version: u32,
+  pub started: AtomicUsize,
+}
+
+impl FakeHosts {
+  pub fn new() -> Arc<Self> {
+    Self::of_version(VERSION)
+  }
+
+  /// Hosts that say they are of another release.
+  pub fn of_version(version: u32) -> Arc<Self> {
+    Arc::new(Self {
+      version,
+      started: AtomicUsize::new(0),
+    })
+  }
+}
+
+#[async_trait]
+impl Hosts for FakeHosts {
+  async fn check(&self, _: &LaunchSpec) -> Result<(), String> {
+    Ok(())
+  }
+
+  async fn start(&self, _: &LaunchSpec, socket: UnixStream) -> io::Result<Box<dyn HostProcess>> {
+    self.started.fetch_add(1, Ordering::Relaxed);
+    let ended = Arc::new(AtomicBool::new(false));
+    let process = FakeProcess {
+      socket: socket.try_clone()?,
+      ended: ended.clone(),
+    };
+    let version = self.version;
+    std::thread::spawn(move || {
+      // The server has gone, or ended the host.
+      let _ = serve(&socket, version);
+      ended.store(true, Ordering::Relaxed);
+    });
+    Ok(Box::new(process))
+  }
+
+  async fn start_on_thread(&self, spec: &LaunchSpec, socket: UnixStream) -> io::Result<()> {
+    self.start(spec, socket).await.map(std::mem::forget)
+  }
+
+  fn close(&self) {}
+}
+
+fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
+  let send = |reply: &Reply| {
+    let mut out = socket;
+    out.write_all(&encode(reply))
+  };
+  send(&Reply::Ready { version })?;
+  let mut running = None;
+  let mut requests = socket;
+  while let Some(request) = read_frame::<Request>(&mut requests)? {
+    match request {
+      Request::Configure(config) => {
+        let error = config.env.contains_key(REFUSE).then(|| "refused".into());
+        send(&Reply::Configured { error })?;
+      }
+      Request::Execute { execution_id, code } => {
+        send(&Reply::Started { execution_id })?;
+        if code == ENDLESS || code == STUBBORN {
+          running = Some((execution_id, code));
+          continue;
+        }
+        send(&Reply::Event {
+          execution_id: Some(execution_id),
+          event: KernelEvent::Stream {
+            name: StreamName::Stdout,
+            text: code,
+          },
+        })?;
+        send(&Reply::Done {
+          execution_id,
+          outcome: Outcome::Ok,
+        })?;
+      }
+      Request::Interrupt { .. } => {
+        if let Some((execution_id, _)) = running.take_if(|(_, code)| code == ENDLESS) {
+          send(&Reply::Done {
+            execution_id,
+            outcome: Outcome::Interrupted,
+          })?;
+        }
+      }
+      Request::Ping => send(&Reply::Alive)?,
+      Request::Shutdown => return Ok(()),
+      Request::Run(_) | Request::Ask { .. } | Request::File { .. } | Request::InputReply { .. } => {
+      }
+    }
+  }
+  Ok(())
+}
+
+struct FakeProcess {
+  socket: UnixStream,
+  ended: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl HostProcess for FakeProcess {
+  fn id(&self) -> Option<u32> {
+    None
+  }
+
+  fn has_exited(&self) -> bool {
+    self.ended.load(Ordering::Relaxed)
+  }
+
+  fn kill_group(&mut self) {
+    let _ = self.socket.shutdown(Shutdown::Both);
+  }
+
+  async fn wait(&mut self) -> Option<ExitStatus> {
+    None
+  }
+}
+
+impl Drop for FakeProcess {
+  fn drop(&mut self) {
+    self.kill_group();
+  }
+}
