@@ -23,7 +23,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::Upstream;
+use crate::upstream::Upstream;
 
 /// How long an app may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

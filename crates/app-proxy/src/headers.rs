@@ -14,7 +14,6 @@ use axum::http::Version;
 use axum::http::header;
 use axum::http::uri::PathAndQuery;
 
-use crate::EngineToken;
 use crate::site;
 use crate::site::Site;
 
@@ -34,6 +33,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
   header::TRANSFER_ENCODING,
   header::UPGRADE,
 ];
+
+/// A request extension: the `Authorization` header was meant for the engine, so the app does not
+/// get it.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineToken;
 
 /// Rewrites a client's request to the one that the app gets. Returns whether it asks to switch
 /// protocols; `None` if the path cannot be sent.

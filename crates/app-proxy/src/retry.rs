@@ -11,9 +11,9 @@ use axum::http::header;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use crate::EngineToken;
-use crate::Proxy;
-use crate::ProxyError;
+use crate::error::ProxyError;
+use crate::headers::EngineToken;
+use crate::proxy::Proxy;
 use crate::route::Lease;
 use crate::site::Site;
 

@@ -7,9 +7,9 @@ use app_proxy::ProxyError;
 use app_proxy::retry::Destination;
 use app_proxy::route::Lease;
 
-use crate::AppError;
-use crate::AppId;
 use crate::app::App;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::manager::AppManager;
 
 /// Where requests to one app go, and nothing else of it. Using an app takes no [`access::Caller`]: a

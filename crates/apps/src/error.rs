@@ -5,15 +5,13 @@ use access::Denied;
 use access::ErrorKind;
 use kernels::KernelError;
 
-use crate::AppId;
-
 /// Error of a request about apps. Nothing has changed when one is returned, unless it says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
   #[error("App with ID {0} not found")]
   NotFound(String),
   #[error("App with ID {0} already exists")]
-  Exists(AppId),
+  Exists(String),
   #[error("{0}")]
   Invalid(String),
   #[error("{0}")]

@@ -6,11 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::manifest::WrittenManifest;
 use crate::script;
-use crate::spec;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
 use crate::spec::Source;
@@ -20,7 +19,7 @@ const MANIFESTS: [&str; 2] = ["app.json", "manifest.json"];
 /// Names of the program of a folder without a manifest; the first that exists is run.
 const ENTRIES: [&str; 2] = ["main", "index"];
 /// Far above the size of any manifest, even with a script in it.
-const MAX_MANIFEST_BYTES: u64 = spec::MAX_SCRIPT_BYTES * 2;
+const MAX_MANIFEST_BYTES: u64 = script::MAX_BYTES * 2;
 
 /// Something that was meant to be an app, and was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +123,7 @@ fn read_folder(path: &Path) -> Result<Option<AppSpec>, AppError> {
 
 fn read_file(path: &Path) -> Result<AppSpec, AppError> {
   let id = id_from_name(path)?;
-  spec::check_program_file(path)
+  script::check_file(path)
     .map_err(|what| AppError::Invalid(format!("`{}` {what}", path.display())))?;
   let written = WrittenManifest {
     entry: path

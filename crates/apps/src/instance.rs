@@ -1,4 +1,4 @@
-//! Instances and their launcher as a supervisor sees them; [`crate::process`] implements both.
+//! Instances and their launcher as a supervisor sees them; `process.rs` implements both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use kernels::Execution;
 use tokio::sync::mpsc;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::log::AppLog;
 use crate::manifest::Manifest;
 use crate::spec::AppSpec;

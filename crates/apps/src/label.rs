@@ -3,16 +3,23 @@
 use sha2::Digest;
 use sha2::Sha256;
 
-use crate::AppId;
+use crate::id::AppId;
 
 /// Longest label (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
 /// Hexadecimal digits of the digest in a label: too many to find a second id with the same ones.
 const DIGEST: usize = 24;
 
+impl AppId {
+  /// Label of the app in host names. No two apps share one.
+  pub fn label(&self) -> String {
+    of(self)
+  }
+}
+
 /// The label of an app, which no other app has. An id that is a label already is its own; the labels of
 /// others, such as those with dots or capitals, end in a digest of the id.
-pub fn of(id: &AppId) -> String {
+fn of(id: &AppId) -> String {
   if is_label(id.as_str()) && !has_digest(id.as_str()) {
     return id.as_str().to_owned();
   }

@@ -17,16 +17,16 @@ use access::Right;
 use hypha_client::Artifacts;
 use kernels::Execution;
 
-use crate::AppError;
-use crate::AppId;
 use crate::app::App;
+use crate::artifact;
+use crate::error::AppError;
 use crate::folder;
 use crate::folder::RefusedApp;
+use crate::id::AppId;
 use crate::instance::Launcher;
 use crate::label;
 use crate::manifest::Manifest;
 use crate::manifest::WrittenManifest;
-use crate::published;
 use crate::runner::STOP_GRACE;
 use crate::spec::AppSpec;
 use crate::spec::Source;
@@ -282,8 +282,8 @@ impl AppManager {
     let app = self.find(&id)?;
     let spec = match (&app.spec().source, &self.artifacts) {
       (Source::Folder(path) | Source::File(path), _) => Some(read_again(path.clone()).await?),
-      (Source::Artifact { id: artifact, .. }, Some(artifacts)) => {
-        Some(published::read_again(&id, artifact, artifacts).await?)
+      (Source::Artifact { id: published, .. }, Some(artifacts)) => {
+        Some(artifact::read_again(&id, published, artifacts).await?)
       }
       (Source::Artifact { .. }, None) | (Source::Posted, _) => None,
     };

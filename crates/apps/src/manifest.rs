@@ -12,11 +12,10 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::restart::RestartPolicy;
 use crate::script;
-use crate::spec;
 
 /// Members that a manifest may have. Others are ignored in published manifests.
 const FIELDS: [&str; 12] = [
@@ -130,17 +129,17 @@ impl WrittenManifest {
       return invalid("id: missing; give the app an id".into());
     };
     match (&self.startup_script, &self.entry) {
-      (None, None) => return Err(spec::no_program()),
+      (None, None) => return Err(no_program()),
       (Some(_), Some(_)) => {
         return invalid("entry: startup_script is given too; leave one of them out".into());
       }
       (Some(script), None) if script.trim().is_empty() => {
         return invalid("startup_script: is empty; write the program of the app into it".into());
       }
-      (Some(script), None) if script.len() as u64 > spec::MAX_SCRIPT_BYTES => {
+      (Some(script), None) if script.len() as u64 > script::MAX_BYTES => {
         return invalid(format!(
           "startup_script: is larger than {} MiB, the most a program may have",
-          spec::MAX_SCRIPT_BYTES >> 20
+          script::MAX_BYTES >> 20
         ));
       }
       _ => {}
@@ -184,6 +183,15 @@ impl WrittenManifest {
       port: self.port,
     })
   }
+}
+
+/// The error of a manifest without a program.
+pub fn no_program() -> AppError {
+  AppError::Invalid(
+    "startup_script: missing, and so is entry; give the program as startup_script or the name of \
+     its file as entry"
+      .into(),
+  )
 }
 
 fn named(error: serde_path_to_error::Error<serde_json::Error>) -> AppError {

@@ -29,8 +29,8 @@ use kernels::ProgramNotice;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::instance::End;
 use crate::instance::Instance;
 use crate::instance::InstanceEvent;

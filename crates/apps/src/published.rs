@@ -9,13 +9,12 @@ use access::Right;
 use hypha_client::Artifact;
 use hypha_client::Artifacts;
 
-use crate::AppError;
-use crate::AppId;
+use crate::artifact;
+use crate::error::AppError;
 use crate::folder::RefusedApp;
+use crate::id::AppId;
 use crate::manager::AppManager;
 use crate::manager::may;
-use crate::manifest::WrittenManifest;
-use crate::spec::AppSpec;
 use crate::spec::Source;
 
 /// What reading the collection has changed.
@@ -80,12 +79,11 @@ impl AppManager {
       }
     }
     for artifact in published {
-      let (artifact_id, alias) = (artifact.id.clone(), artifact.alias.clone());
-      if let Err(error) = self.take(artifact, &mut changes) {
+      if let Err(error) = self.take(&artifact, &mut changes) {
         // An alias that is another app's id must not be listed in that app's place.
         let taken = matches!(error, AppError::Exists(_));
         let refused = RefusedApp {
-          id_or_path: if taken { artifact_id } else { alias },
+          id_or_path: if taken { artifact.id } else { artifact.alias },
           reason: error.to_string(),
         };
         self.refuse(refused.clone());
@@ -95,23 +93,19 @@ impl AppManager {
     Ok(changes)
   }
 
-  fn take(&self, artifact: Artifact, changes: &mut Changes) -> Result<(), AppError> {
+  fn take(&self, artifact: &Artifact, changes: &mut Changes) -> Result<(), AppError> {
     let id = AppId::new(&artifact.alias)?;
-    let source = Source::Artifact {
-      id: artifact.id,
-      version: artifact.version,
-    };
     let Ok(app) = self.find(&id) else {
-      self.add(spec(&id, source, &artifact.manifest)?)?;
+      self.add(artifact::spec(&id, artifact)?)?;
       changes.added.push(id);
       return Ok(());
     };
-    match (&app.spec().source, &source) {
-      (known, new) if known == new => return Ok(()),
-      (Source::Artifact { id: known, .. }, Source::Artifact { id: new, .. }) if known == new => {}
-      _ => return Err(AppError::Exists(id)),
+    match (&app.spec().source, artifact::source(artifact)) {
+      (known, new) if *known == new => return Ok(()),
+      (Source::Artifact { id: known, .. }, Source::Artifact { id: new, .. }) if *known == new => {}
+      _ => return Err(AppError::Exists(id.to_string())),
     }
-    let spec = spec(&id, source, &artifact.manifest)?;
+    let spec = artifact::spec(&id, artifact)?;
     let manager = self.me.upgrade();
     tokio::spawn(async move {
       let Some(manager) = manager else { return };
@@ -122,29 +116,4 @@ impl AppManager {
     changes.reloaded.push(id);
     Ok(())
   }
-}
-
-/// Reads an app as it is published now.
-///
-/// # Errors
-/// When it cannot be read, or is no longer one.
-pub async fn read_again(
-  id: &AppId,
-  artifact: &str,
-  artifacts: &Artifacts,
-) -> Result<AppSpec, AppError> {
-  let artifact = artifacts
-    .read(artifact)
-    .await
-    .map_err(|e| AppError::Host(format!("app {id} was not reloaded: {e}")))?;
-  let source = Source::Artifact {
-    id: artifact.id,
-    version: artifact.version,
-  };
-  spec(id, source, &artifact.manifest)
-}
-
-fn spec(id: &AppId, source: Source, manifest: &serde_json::Value) -> Result<AppSpec, AppError> {
-  let written = WrittenManifest::of_artifact(manifest)?;
-  AppSpec::of_script(written.check(Some(id.clone()))?, source)
 }

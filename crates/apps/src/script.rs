@@ -1,5 +1,6 @@
-//! Files that hold a program, by the ends of their names.
+//! Files that hold a program.
 
+use std::fs;
 use std::path::Path;
 
 use kernels::Language;
@@ -16,6 +17,9 @@ pub const EXTENSIONS: [(&str, Language); 8] = [
   ("py", Language::Python),
 ];
 
+/// Longest program, in bytes.
+pub(crate) const MAX_BYTES: u64 = 16 << 20;
+
 /// The language of a program by the name of its file; `None` if the name does not tell.
 pub fn language_of(path: &Path) -> Option<Language> {
   let extension = path.extension()?.to_str()?;
@@ -31,12 +35,30 @@ pub fn extensions() -> String {
 }
 
 /// The extension that a program in this language is stored with.
-pub fn extension_of(language: Language) -> &'static str {
+pub(crate) fn extension_of(language: Language) -> &'static str {
   match language {
     Language::TypeScript => "ts",
     Language::JavaScript => "js",
     Language::Python | Language::CPython => "py",
   }
+}
+
+/// Checks that a file can be a program. `Err` says what is wrong with it.
+pub(crate) fn check_file(path: &Path) -> Result<(), String> {
+  let metadata = fs::metadata(path).map_err(|e| format!("cannot be used: {e}"))?;
+  if !metadata.is_file() {
+    return Err("is not a file; name the file that the app starts with".into());
+  }
+  if metadata.len() == 0 {
+    return Err("is empty; write the program of the app into it".into());
+  }
+  if metadata.len() > MAX_BYTES {
+    return Err(format!(
+      "is larger than {} MiB, the most a program may have; load data from other files",
+      MAX_BYTES >> 20
+    ));
+  }
+  Ok(())
 }
 
 #[cfg(test)]

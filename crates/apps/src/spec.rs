@@ -4,11 +4,10 @@ use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::AppError;
+use crate::error::AppError;
+use crate::manifest;
 use crate::manifest::Manifest;
-
-/// Longest program, in bytes.
-pub const MAX_SCRIPT_BYTES: u64 = 16 << 20;
+use crate::script;
 
 /// Everything an instance is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +65,7 @@ impl AppSpec {
     let entry = match (&manifest.startup_script, &manifest.entry) {
       (Some(script), _) => Entry::Script(script.clone()),
       (None, Some(entry)) => Entry::File(entry_file(&folder, entry)?),
-      (None, None) => return Err(no_program()),
+      (None, None) => return Err(manifest::no_program()),
     };
     Ok(Self {
       manifest,
@@ -75,15 +74,6 @@ impl AppSpec {
       folder: Some(folder),
     })
   }
-}
-
-/// The error of a manifest without a program.
-pub fn no_program() -> AppError {
-  AppError::Invalid(
-    "startup_script: missing, and so is entry; give the program as startup_script or the name of \
-     its file as entry"
-      .into(),
-  )
 }
 
 /// The file that `entry` names in `folder`. A path that leads out of the folder is refused.
@@ -108,25 +98,7 @@ fn entry_file(folder: &Path, entry: &str) -> Result<PathBuf, AppError> {
       "is a link that leads out of the app's folder; copy the file there".into(),
     ));
   }
-  check_program_file(&path).map_err(wrong)?;
+  script::check_file(&path).map_err(wrong)?;
   // The name as written: later messages name the file that the user knows.
   Ok(folder.join(entry))
-}
-
-/// Checks that a file can be a program. `Err` says what is wrong with it.
-pub fn check_program_file(path: &Path) -> Result<(), String> {
-  let metadata = std::fs::metadata(path).map_err(|e| format!("cannot be used: {e}"))?;
-  if !metadata.is_file() {
-    return Err("is not a file; name the file that the app starts with".into());
-  }
-  if metadata.len() == 0 {
-    return Err("is empty; write the program of the app into it".into());
-  }
-  if metadata.len() > MAX_SCRIPT_BYTES {
-    return Err(format!(
-      "is larger than {} MiB, the most a program may have; load data from other files",
-      MAX_SCRIPT_BYTES >> 20
-    ));
-  }
-  Ok(())
 }

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
 use crate::folder;
 use crate::folder::RefusedApp;
+use crate::id::AppId;
 use crate::manifest::Manifest;
+use crate::manifest::WrittenManifest;
 use crate::script::extension_of;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
@@ -77,7 +78,7 @@ impl Store {
     written.id = Some(id);
     let file = written.entry.take().unwrap_or_default();
     let program = AppSpec::of_folder(
-      super::WrittenManifest {
+      WrittenManifest {
         entry: Some(file),
         ..written.clone()
       }
@@ -182,7 +183,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
   use super::*;
-  use crate::manifest::WrittenManifest;
 
   fn manifest(json: &serde_json::Value) -> Manifest {
     let written = WrittenManifest::parse(&json.to_string()).expect("parses");

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::AppError;
-use crate::AppId;
 use crate::app::App;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::manifest::Manifest;
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl Apps {
       return Err(AppError::Conflict("the server is shutting down".into()));
     }
     if self.by_id.contains_key(&manifest.id) {
-      return Err(AppError::Exists(manifest.id.clone()));
+      return Err(AppError::Exists(manifest.id.to_string()));
     }
     if self.by_id.len() >= max_count {
       return Err(AppError::LimitReached(format!(

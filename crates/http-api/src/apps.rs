@@ -292,7 +292,7 @@ pub async fn stats(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-  /// Most lines to return; the last ones are.
+  /// Most lines to return, counted from the end of the log.
   #[param(default = 100, maximum = 10_000)]
   lines: Option<usize>,
   /// Return only entries after this number.

@@ -306,6 +306,26 @@ fn a_program_that_runs_out_of_memory_says_so() {
 }
 
 #[test]
+fn a_commonjs_program_can_be_run() {
+  let run = Run::of("");
+  let script = "const { basename } = require('node:path'); console.log(basename(__filename));";
+  std::fs::write(run.path().join("x.cjs"), script).expect("can be written");
+  let output = Command::new(binary())
+    .args(["run", "x.cjs"])
+    .current_dir(run.path())
+    .env_clear()
+    .env("ENGINE_DATA_DIR", run.path().join("data"))
+    .output()
+    .expect("the binary runs");
+  let errors = String::from_utf8_lossy(&output.stderr);
+  assert_eq!(
+    String::from_utf8_lossy(&output.stdout),
+    "x.cjs\n",
+    "{errors}"
+  );
+}
+
+#[test]
 fn what_cannot_be_run_is_named() {
   let run = Run::of("");
   for (script, words) in [("absent.ts", "absent.ts"), ("data.txt", "data.txt")] {

@@ -22,7 +22,7 @@ use http_body_util::BodyExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 
-use crate::CONTINUE_TIMEOUT;
+use crate::proxy::CONTINUE_TIMEOUT;
 use crate::tests::support;
 use crate::tests::support::Answer;
 use crate::tests::support::Front;

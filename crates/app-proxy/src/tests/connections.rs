@@ -9,10 +9,9 @@ use axum::http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
-use crate::MAX_UPSTREAMS;
-use crate::Proxy;
-use crate::ProxyError;
-use crate::Upstream;
+use crate::error::ProxyError;
+use crate::proxy::MAX_UPSTREAMS;
+use crate::proxy::Proxy;
 use crate::tests::support::ANY_PORT;
 use crate::tests::support::Answer;
 use crate::tests::support::Front;
@@ -24,6 +23,7 @@ use crate::tests::support::request;
 use crate::tests::support::route_to;
 use crate::tests::support::site;
 use crate::tests::support::soon;
+use crate::upstream::Upstream;
 
 async fn respond(app: &mut Wire, text: &str) {
   let length = text.len();

@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::http::Version;
 
-use crate::Proxy;
-use crate::ProxyError;
+use crate::error::ProxyError;
+use crate::proxy::Proxy;
 use crate::tests::support::Answer;
 use crate::tests::support::Front;
 use crate::tests::support::Listener;

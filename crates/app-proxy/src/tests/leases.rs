@@ -12,8 +12,8 @@ use futures::StreamExt;
 use futures::stream;
 use http_body_util::BodyExt;
 
-use crate::Proxy;
-use crate::ProxyError;
+use crate::error::ProxyError;
+use crate::proxy::Proxy;
 use crate::route::Route;
 use crate::tests::support::Answer;
 use crate::tests::support::Front;

@@ -16,8 +16,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::EngineToken;
 use crate::headers;
+use crate::headers::EngineToken;
 use crate::site;
 use crate::site::ENGINE_COOKIE;
 use crate::site::Site;

@@ -9,9 +9,8 @@ use http_body_util::BodyExt;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::Proxy;
-use crate::ProxyError;
-use crate::Upstream;
+use crate::error::ProxyError;
+use crate::proxy::Proxy;
 use crate::retry::Destination;
 use crate::route::Lease;
 use crate::tests::support::ANY_PORT;
@@ -22,6 +21,7 @@ use crate::tests::support::route_to;
 use crate::tests::support::serve;
 use crate::tests::support::site;
 use crate::tests::support::soon;
+use crate::upstream::Upstream;
 
 /// An app whose instances serve one after the other, the last one for good.
 struct Instances {

@@ -24,12 +24,12 @@ use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
-use crate::EngineToken;
-use crate::Proxy;
-use crate::Upstream;
+use crate::headers::EngineToken;
+use crate::proxy::Proxy;
 use crate::route::InFlight;
 use crate::route::Route;
 use crate::site::Site;
+use crate::upstream::Upstream;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);

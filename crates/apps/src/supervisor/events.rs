@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::time::Instant;
 
-use crate::AppError;
+use crate::error::AppError;
 use crate::instance::End;
 use crate::instance::InstanceEvent;
 use crate::log::Level;

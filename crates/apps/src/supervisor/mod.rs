@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::instance::InstanceEvent;
 use crate::instance::Launch;
 use crate::instance::Launcher;

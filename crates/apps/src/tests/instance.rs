@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::instance::End;
 use crate::instance::Instance;
 use crate::instance::InstanceEvent;

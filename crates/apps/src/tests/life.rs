@@ -5,7 +5,7 @@ use kernel_protocol::StreamName;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::AppError;
+use crate::error::AppError;
 use crate::status::AppState;
 use crate::tests::GRACE;
 use crate::tests::becomes;

@@ -12,8 +12,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::AppError;
-use crate::AppId;
+use crate::error::AppError;
+use crate::id::AppId;
 use crate::instance::InstanceEvent;
 use crate::manager::AppManager;
 use crate::spec::AppSpec;
@@ -94,7 +94,7 @@ async fn ids_ports_and_the_number_of_apps_are_kept() {
   let with_port = |name: &str| spec_of(&json!({"id": name, "startup_script": "1", "port": 9000}));
   manager.add(with_port("a")).expect("adds");
   let error = manager.add(spec_of(&script("a"))).err().expect("exists");
-  assert_eq!(error, AppError::Exists(id("a")));
+  assert_eq!(error, AppError::Exists("a".into()));
   let error = manager.add(with_port("b")).err().expect("port");
   assert!(matches!(&error, AppError::Conflict(text) if text.contains("9000 is the port of app a")));
   manager.add(spec_of(&script("b"))).expect("adds");
@@ -155,7 +155,7 @@ async fn posted_apps_outlive_the_server_until_they_are_deleted() {
     .await
     .err()
     .expect("exists");
-  assert_eq!(error, AppError::Exists(id("a")));
+  assert_eq!(error, AppError::Exists("a".into()));
   let error = manager
     .create(
       &operator(),

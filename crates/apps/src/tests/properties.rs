@@ -7,7 +7,7 @@ use proptest::sample::select;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::AppId;
+use crate::id::AppId;
 use crate::label;
 use crate::manifest::WrittenManifest;
 use crate::spec::AppSpec;

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
+use crate::id::AppId;
 use crate::manager::AppManager;
 use crate::spec::Entry;
 use crate::spec::Source;
@@ -124,7 +125,7 @@ async fn apps_come_change_and_go_with_the_collection() {
   collection.publish("shop", "1");
   let (manager, mut processes, _data) = collection.manager().await;
   let changes = manager.update_published(&operator()).await.expect("lists");
-  let names = |ids: &[crate::AppId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+  let names = |ids: &[AppId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
   assert_eq!(
     (changes.published, names(&changes.added)),
     (1, vec!["shop".to_owned()])

@@ -5,8 +5,8 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::AppError;
 use crate::app::App;
+use crate::error::AppError;
 use crate::spec::AppSpec;
 use crate::status::AppState;
 use crate::status::AppStatus;

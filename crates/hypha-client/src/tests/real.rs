@@ -1,8 +1,15 @@
 //! The client against a real Hypha server.
 
+use std::time::Duration;
+
+use outbound::Secret;
 use testing::hypha::Hypha;
 
-use super::*;
+use crate::artifact::Artifact;
+use crate::client::Artifacts;
+use crate::client::HyphaConfig;
+use crate::client::Limits;
+use crate::error::ArtifactsError;
 
 const APPS: [&str; 8] = [
   "hello-app",

@@ -4,14 +4,24 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use outbound::Patience;
+use outbound::Secret;
+use reqwest::Url;
+use serde_json::Value;
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::*;
+use crate::artifact::Artifact;
+use crate::client::Artifacts;
+use crate::client::HyphaConfig;
+use crate::client::Limits;
+use crate::error::ArtifactsError;
 
 const TOKEN: &str = "s3cret-token";
 

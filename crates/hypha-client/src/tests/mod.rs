@@ -1,0 +1,2 @@
+mod misbehaving;
+mod real;
