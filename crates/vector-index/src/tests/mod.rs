@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod durability;
+mod filter_properties;
 mod filters;
 mod queries;
 mod ranking;
