@@ -50,11 +50,12 @@ enum AppsCommand {
   List,
   /// Show what an app printed and what happened to it.
   Logs {
+    /// Id of the app.
     id: String,
-    /// Go on as it comes.
+    /// Go on with what the app prints from now on.
     #[arg(short, long)]
     follow: bool,
-    /// The last lines only.
+    /// How many of the last lines to show.
     #[arg(short = 'n', long, default_value_t = 100)]
     lines: usize,
     /// Pass on what would control the terminal, such as colours, instead of showing it.
@@ -62,11 +63,20 @@ enum AppsCommand {
     raw: bool,
   },
   /// Start an app that does not run.
-  Start { id: String },
+  Start {
+    /// Id of the app.
+    id: String,
+  },
   /// Stop an app.
-  Stop { id: String },
+  Stop {
+    /// Id of the app.
+    id: String,
+  },
   /// Start an app anew, as it is in its folder now.
-  Reload { id: String },
+  Reload {
+    /// Id of the app.
+    id: String,
+  },
 }
 
 #[derive(Debug, thiserror::Error)]
