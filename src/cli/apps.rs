@@ -51,11 +51,12 @@ enum AppsCommand {
   List,
   /// Show what an app printed and what happened to it.
   Logs {
+    /// Id of the app.
     id: String,
     /// Follow the log as it grows.
     #[arg(short, long)]
     follow: bool,
-    /// The last lines only.
+    /// How many of the last lines to show.
     #[arg(short = 'n', long, default_value_t = 100)]
     lines: usize,
     /// Print control characters, such as those of colours, as they are instead of escaping them.
@@ -63,11 +64,20 @@ enum AppsCommand {
     raw: bool,
   },
   /// Start an app that does not run.
-  Start { id: String },
+  Start {
+    /// Id of the app.
+    id: String,
+  },
   /// Stop an app.
-  Stop { id: String },
+  Stop {
+    /// Id of the app.
+    id: String,
+  },
   /// Read an app again and replace its running instance.
-  Reload { id: String },
+  Reload {
+    /// Id of the app.
+    id: String,
+  },
 }
 
 #[derive(Debug, thiserror::Error)]

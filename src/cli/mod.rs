@@ -140,7 +140,14 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 
 /// Shows clap's message; when the wrong value came from the environment, it says from which variable.
 fn usage_error(error: &clap::Error) -> ExitCode {
-  let _ = error.print();
+  match without_secret(error) {
+    Some(message) => {
+      let _ = io::stderr().write_all(message.as_bytes());
+    }
+    None => {
+      let _ = error.print();
+    }
+  }
   if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) {
     let flag = argument.split_whitespace().next().unwrap_or(argument);
     let on_command_line = std::env::args()
@@ -163,6 +170,21 @@ fn usage_error(error: &clap::Error) -> ExitCode {
     }
   }
   ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The message in place of clap's, which would show a secret.
+fn without_secret(error: &clap::Error) -> Option<String> {
+  let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+    return None;
+  };
+  let flag = argument.split_whitespace().next()?;
+  error.get(ContextKind::InvalidValue)?;
+  let source = std::error::Error::source(error)?;
+  startup::is_secret(flag).then(|| {
+    format!(
+      "error: invalid value for '{argument}': {source}\n\nFor more information, try '--help'.\n"
+    )
+  })
 }
 
 /// Logs go to stderr; `LOG` takes a filter like "debug" or "deno_app_engine=trace".

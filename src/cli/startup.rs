@@ -26,6 +26,11 @@ const SECRETS: [(&str, &str); 3] = [
   ("--hypha-token", "HYPHA_TOKEN"),
   ("--token", "ENGINE_TOKEN"),
 ];
+/// Whether the value of `flag` may be shown to nobody.
+pub fn is_secret(flag: &str) -> bool {
+  SECRETS.iter().any(|(secret, _)| *secret == flag)
+}
+
 /// Names the descriptor that secrets are handed over with.
 const HANDED_OVER: &str = "DENO_APP_ENGINE_SECRETS";
 

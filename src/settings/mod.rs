@@ -43,7 +43,7 @@ pub struct ServeArgs {
   pub port: u16,
 
   /// The port again, as the original took it.
-  #[arg(value_name = "PORT", conflicts_with = "port", hide = true)]
+  #[arg(value_name = "PORT", conflicts_with = "port", hide = true, value_parser = bare_port)]
   pub positional_port: Option<u16>,
 
   /// Folder for everything the engine keeps on disk [default: deno-app-engine in XDG_DATA_HOME, which is
@@ -124,6 +124,12 @@ pub struct ServeArgs {
 
   #[command(flatten)]
   pub kernels: KernelArgs,
+}
+
+/// Whatever is no command is taken for a port.
+fn bare_port(text: &str) -> Result<u16, &'static str> {
+  let wrong = "it is neither a command nor a port";
+  text.parse().map_err(|_| wrong)
 }
 
 /// The settings of a running server, checked.

@@ -16,33 +16,90 @@ fn stderr(output: &Output) -> String {
   String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-#[test]
-fn help_teaches() {
-  let output = run(&["--help"], &[]);
-  assert!(output.status.success());
-  let text = String::from_utf8_lossy(&output.stdout);
-  for word in [
-    "serve",
-    "--port",
-    "ENGINE_PORT",
-    "KERNEL_POOL_SIZE",
-    "Examples:",
-  ] {
-    assert!(text.contains(word), "{word}");
-  }
-  assert!(!text.contains("kernel-host"));
-  assert!(run(&["--version"], &[]).status.success());
+/// What a command printed, and how it ended.
+fn transcript(args: &[&str], env: &[(&str, &str)]) -> String {
+  let output = run(args, env);
+  let variables = env.iter().map(|(name, value)| format!("{name}={value} "));
+  format!(
+    "$ {}deno-app-engine {}\n{}{}[{}]\n",
+    variables.collect::<String>(),
+    args.join(" "),
+    String::from_utf8_lossy(&output.stdout),
+    stderr(&output),
+    output.status,
+  )
 }
 
 #[test]
-fn a_wrong_flag_is_named() {
-  let output = run(&["serve", "--prot", "1"], &[]);
-  assert_eq!(output.status.code(), Some(2));
-  assert!(stderr(&output).contains("--prot") && stderr(&output).contains("--port"));
+fn the_help_of_every_command_is_as_reviewed() {
+  for (name, args) in [
+    ("help", &["--help"][..]),
+    ("help_serve", &["serve", "--help"]),
+    ("help_serve_short", &["serve", "-h"]),
+    ("help_run", &["run", "--help"]),
+    ("help_apps", &["apps", "--help"]),
+    ("help_apps_list", &["apps", "list", "--help"]),
+    ("help_apps_logs", &["apps", "logs", "--help"]),
+    ("help_apps_start", &["apps", "start", "--help"]),
+    ("help_apps_stop", &["apps", "stop", "--help"]),
+    ("help_apps_reload", &["apps", "reload", "--help"]),
+    ("help_packages", &["packages", "--help"]),
+    ("help_packages_fetch", &["packages", "fetch", "--help"]),
+    ("help_tokens", &["tokens", "--help"]),
+    ("help_tokens_add", &["tokens", "add", "--help"]),
+  ] {
+    let text = transcript(args, &[]);
+    assert!(text.ends_with("[exit status: 0]\n"), "{text}");
+    assert!(!text.contains("kernel-host"), "{text}");
+    insta::assert_snapshot!(name, text);
+  }
+}
+
+#[test]
+fn the_version_is_told() {
+  let output = run(&["--version"], &[]);
+  let version = format!("deno-app-engine {}\n", env!("CARGO_PKG_VERSION"));
+  assert!(output.status.success());
+  assert_eq!(String::from_utf8_lossy(&output.stdout), version);
+}
+
+#[test]
+fn a_wrong_command_line_is_explained() {
+  let mut text = String::new();
+  for args in [
+    &["serve", "--prot", "1"][..],
+    &["--tokens", "s3cret"],
+    &["serve", "--tokens=s3cret"],
+    &["apps", "list", "--token"],
+    &["serve", "--port", "70000"],
+    &["serve", "--host", "localhost"],
+    &["serve", "1000", "--port", "1"],
+    &["serv"],
+    &["run"],
+    &["run", "nowhere.ts"],
+    &["apps"],
+    &["apps", "logs"],
+    &["apps", "list", "--server", "here"],
+    &["packages", "fetch"],
+    &["tokens", "add"],
+    &["serve", "--apps-port", "0"],
+    &["serve", "--apps-domain", "a b"],
+    &["serve", "--kernel-user", "nobody-of-that-name"],
+    &["serve", "--cert", "/no/such/file"],
+    &["serve", "--apps-dir", "/no/such/folder"],
+    &["serve", "--tokens-file", "/no/such/file"],
+    &["serve", "--host", "0.0.0.0"],
+    &["serve", "--port", "9000", "--apps-port", "9000"],
+  ] {
+    text.push_str(&transcript(args, &[("HOME", "/home/of-nobody")]));
+    text.push('\n');
+  }
+  insta::assert_snapshot!("a_wrong_command_line_is_explained", text);
 }
 
 #[test]
 fn a_wrong_variable_is_named_with_its_value() {
+  let mut text = String::new();
   for (name, value) in [
     ("ENGINE_PORT", "abc"),
     ("KERNEL_POOL_SIZE", "many"),
@@ -50,24 +107,31 @@ fn a_wrong_variable_is_named_with_its_value() {
     ("ALLOWED_KERNEL_TYPES", "worker-cobol"),
     ("KERNEL_PERMISSIONS_MAX", "{"),
     ("KERNEL_MAX_HEAP_MB", "1"),
+    ("ENGINE_HOSTS", "a b"),
+    ("ENGINE_ORIGINS", "example.com"),
+    ("ENGINE_MAX_CONNECTIONS", "0"),
+    ("DENO_TLS_CA_STORE", "windows"),
+    ("HYPHA_SERVER_URL", "hypha"),
+    ("LOGS_MEMORY_BYTES", "1"),
+    ("VECTORDB_MEMORY_BYTES", "-1"),
   ] {
-    let output = run(&["serve"], &[(name, value)]);
-    assert_eq!(output.status.code(), Some(2), "{name}");
-    let text = stderr(&output);
-    assert!(
-      text.contains(name) && text.contains(value),
-      "{name}: {text}"
-    );
+    let told = transcript(&["serve"], &[(name, value)]);
+    assert!(told.contains("[exit status: 2]"), "{told}");
+    let (_, message) = told.split_once('\n').expect("a message");
+    assert!(message.contains(name) && message.contains(value), "{told}");
+    text.push_str(&told);
+    text.push('\n');
   }
+  insta::assert_snapshot!("a_wrong_variable_is_named_with_its_value", text);
 }
 
 #[test]
 fn a_wrong_token_list_is_named_without_its_value() {
   let output = run(&["serve"], &[("ENGINE_TOKENS", "s3cret")]);
   assert_eq!(output.status.code(), Some(2));
-  assert!(
-    stderr(&output).contains("ENGINE_TOKENS"),
-    "{}",
+  assert!(!stderr(&output).contains("s3cret"), "{}", stderr(&output));
+  insta::assert_snapshot!(
+    "a_wrong_token_list_is_named_without_its_value",
     stderr(&output)
   );
 }

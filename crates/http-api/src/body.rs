@@ -164,7 +164,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         format!("{path}: {inner}")
       } else if inner.is_data() {
         inner.to_string()
-      } else if path != "." {
+      } else if path != "." && path != "?" {
         format!("Invalid JSON at {path}: {inner}")
       } else {
         format!("Invalid JSON: {inner}")
