@@ -1,10 +1,10 @@
-//! Memory for the copies of all indices together.
+//! Memory budget of the snapshots of all indices.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-/// Bytes that may be lent.
+/// Bytes that snapshots may take together.
 #[derive(Debug)]
 pub struct Memory {
   limit: usize,
@@ -19,7 +19,7 @@ impl Memory {
     })
   }
 
-  /// Nothing when so much is not left.
+  /// Lends memory; `None` if fewer than `bytes` remain.
   pub(crate) fn lend(self: &Arc<Self>, bytes: usize) -> Option<Loan> {
     let mut loan = Loan {
       memory: self.clone(),
@@ -34,7 +34,7 @@ impl Memory {
   }
 }
 
-/// Bytes of one copy; given back when dropped.
+/// Bytes of one snapshot, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Loan {
   memory: Arc<Memory>,
@@ -42,7 +42,7 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
-  /// Whether it is of that size now; it stays as it was when so much is not left.
+  /// Resizes the loan. `false` if fewer bytes remain; the loan is then unchanged.
   pub fn resize(&mut self, bytes: usize) -> bool {
     let (limit, old) = (self.memory.limit, self.bytes);
     let change = |lent: usize| Some(lent - old + bytes).filter(|all| bytes <= old || *all <= limit);

@@ -1,4 +1,4 @@
-//! What documents and queries must be before anything is done with them.
+//! Checks documents and queries before anything is done with them.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ pub(crate) const MAX_DIMENSION: usize = 8192;
 /// Lengths between which products of single-precision numbers neither vanish nor overflow.
 const LENGTHS: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
-/// Checks a batch as a whole and brings its vectors to the index's dimension, which is given back.
+/// Checks a batch as a whole and brings its vectors to the index's dimension, which it returns.
 pub(crate) fn batch(
   documents: &mut [Document],
   options: &IndexOptions,

@@ -1,13 +1,13 @@
-//! What can go wrong with one index.
+//! Errors of one index.
 
 use access::Classified;
 use access::ErrorKind;
 
-/// Each names the document, the field or the file that it is about. Nothing has changed when one is
-/// returned.
+/// An error of one index. It names the document, the field or the file that it is about. Nothing has
+/// changed when it is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
-  /// The request cannot be meant.
+  /// The request is invalid.
   #[error("{0}")]
   Invalid(String),
   /// There is no such file.
@@ -16,15 +16,15 @@ pub enum IndexError {
   /// The file is there already.
   #[error("{0}")]
   Exists(String),
-  /// The index is not in a state for it.
+  /// The state of the index does not allow it.
   #[error("{0}")]
   Conflict(String),
   #[error("{0}")]
   TooLarge(String),
-  /// The file is not what it should be.
+  /// The file is damaged.
   #[error("{0}")]
   Corrupt(String),
-  /// The disk does not do what it should.
+  /// The disk fails.
   #[error("{0}")]
   Storage(String),
 }

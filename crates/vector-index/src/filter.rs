@@ -16,7 +16,8 @@ const CONNECTIVES: &str = "$and, $or, $nor or $not";
 ///
 /// `{"a": 1, "b.c": {"$gte": 2}}` takes documents whose `a` is 1 and whose `c` inside `b` is at least
 /// 2. Values of different types are never equal, and an array has every value that one of its
-/// elements has. `null` is also what is missing. A NUL character ends a key, for SQLite compares keys so.
+/// elements has. `null` is also what is missing. Keys are compared up to a
+/// NUL character, as SQLite does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter(pub(crate) Condition);
 

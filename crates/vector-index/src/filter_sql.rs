@@ -31,7 +31,7 @@ impl Filter {
     sql
   }
 
-  /// The rowids of all documents that it takes, in order.
+  /// The rowids of all matching documents, in order.
   pub(crate) fn rowids(&self, connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     let sql = self.sql(1);
     let text = format!(
@@ -43,7 +43,7 @@ impl Filter {
     rows.collect()
   }
 
-  /// Those of `rowids` that it takes.
+  /// The matching ones among `rowids`.
   pub(crate) fn taken(
     &self,
     connection: &Connection,
@@ -68,7 +68,7 @@ struct Writer<'a> {
   first: usize,
 }
 
-/// What SQLite calls the types that one comparison is about.
+/// Types of values that a comparison applies to, as SQLite names them.
 #[derive(Clone, Copy)]
 enum Class {
   Text,

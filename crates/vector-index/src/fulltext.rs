@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 
 use crate::filter::Filter;
 
-/// Different words of a query that count; what comes after them does not.
+/// Maximum of different words of a query; further ones do not count.
 const MAX_WORDS: usize = 200;
 
 /// The usual constant of reciprocal rank fusion: how little first places stand out.
@@ -50,7 +50,7 @@ pub(crate) fn score(rank: f64) -> f32 {
   (relevance / (1.0 + relevance)) as f32
 }
 
-/// Any of the words. Each is quoted, so nothing in it is an operator.
+/// An expression for any of the words. Each is quoted, so that none is an operator.
 fn expression(text: &str) -> Option<String> {
   let mut seen = HashSet::new();
   let words = text
@@ -63,7 +63,7 @@ fn expression(text: &str) -> Option<String> {
   (!quoted.is_empty()).then(|| quoted.join(" OR "))
 }
 
-/// Fuses lists by the ranks of what is in them, best first. What is first in all of them gets 1.
+/// Fuses lists by rank, best first. A document that is first in all lists gets 1.
 pub(crate) fn fuse(lists: &[Vec<i64>]) -> Vec<(i64, f32)> {
   let mut sums = HashMap::<i64, f64>::new();
   for list in lists {

@@ -55,14 +55,13 @@ pub use self::types::Query;
 pub use self::types::Stored;
 pub use self::types::Upserted;
 
-/// An open index. Dropped, it is closed and its memory given back; what was acknowledged is in the
-/// file at any time.
+/// An open index. Drop closes it and gives its memory back. Acknowledged writes are always in its files.
 pub struct Index {
   shared: Arc<Shared>,
   loader: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the thread that fills the memory uses too.
+/// State that the loading thread uses, too.
 struct Shared {
   path: PathBuf,
   // Closed before the writer, which then empties the log into the file.
@@ -78,7 +77,7 @@ impl Index {
   /// Creates an index. `record` is the caller's: the index keeps it and does not read it.
   ///
   /// # Errors
-  /// When the file exists or cannot be made; nothing is left behind then.
+  /// When the file exists or cannot be made; no file is left behind then.
   pub fn create(
     path: &Path,
     options: &IndexOptions,
@@ -97,7 +96,7 @@ impl Index {
     Ok(schema::open(path)?.1.record)
   }
 
-  /// The copy of its vectors that is searched first takes its bytes from `memory`.
+  /// Opens an index. Its snapshot takes its bytes from `memory`.
   ///
   /// # Errors
   /// [`IndexError::NotFound`] when there is no such file, [`IndexError::Corrupt`] when it is no
@@ -140,7 +139,7 @@ impl Index {
     self.shared.settings().options
   }
 
-  /// Nothing before the first vector, unless the options say it.
+  /// `None` before the first vector, unless the options have one.
   pub fn dimension(&self) -> Option<usize> {
     self.options().dimension
   }
@@ -149,23 +148,23 @@ impl Index {
     self.shared.count.load(Ordering::Acquire)
   }
 
-  /// Moves everything from the log into the file, and gives unused space back.
+  /// Writes the log into the file, and gives unused space back.
   ///
   /// # Errors
-  /// When the disk does not take it; nothing is lost then.
+  /// When the disk fails; no data is lost then.
   pub fn checkpoint(&self) -> Result<(), IndexError> {
     let writer = self.shared.writer();
     let run = || -> rusqlite::Result<()> {
       let mut vacuum = writer.prepare("PRAGMA incremental_vacuum")?;
       let mut rows = vacuum.query(())?;
       while rows.next()?.is_some() {}
-      // A reader that still looks at an older state is no error: the rest follows later.
+      // A reader of an older state is no error: the next checkpoint writes the rest.
       writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     };
     run().map_err(|e| self.shared.failed(e))
   }
 
-  /// Reads the whole file.
+  /// Checks the whole file for damage.
   ///
   /// # Errors
   /// [`IndexError::Corrupt`] names what is damaged.

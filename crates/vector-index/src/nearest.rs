@@ -1,4 +1,4 @@
-//! The nearest vectors, exactly.
+//! Finds the nearest vectors, exactly.
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -19,14 +19,13 @@ use crate::snapshot::Snapshot;
 use crate::types::Metric;
 use crate::vectors;
 
-/// Most results that sqlite-vec gives.
+/// Maximum of results of sqlite-vec.
 const SQLITE_VEC_MOST: usize = 4096;
 
-/// How many times longer it takes to fetch one vector than to pass over one in a scan of all.
+/// Time to fetch one vector, measured in vectors passed over in a scan.
 const FETCH_COST: u64 = 12;
 
-/// How many of the nearest of all are looked at for each that is wanted and that a filter must take,
-/// and least.
+/// How many of the nearest of all are shown to a filter for each wanted one, and the least of them.
 const AMONG: usize = 32;
 const AMONG_LEAST: usize = 256;
 
@@ -74,7 +73,7 @@ pub(crate) fn of(
   Ok(neighbours)
 }
 
-/// Scans the bytes in memory, and compares exactly what can be among the nearest.
+/// Scans the bytes in memory, and compares exactly the vectors that can be among the nearest.
 pub(crate) fn with_memory(
   connection: &Connection,
   search: &NearestSearch<'_>,
@@ -84,7 +83,7 @@ pub(crate) fn with_memory(
 ) -> rusqlite::Result<Vec<Neighbour>> {
   let scale = Scan::new(search.vector, search.metric, search.k);
   let candidates = snapshot.scan(Scan::new(search.vector, search.metric, search.k), allowed);
-  // The best estimates first: what they really are rules most of the others out.
+  // The best estimates first: their exact distances rule most others out.
   let first = candidates.len().min(search.k + 16);
   let (first, rest) = candidates.split_at(first);
   let mut neighbours = of(
@@ -100,7 +99,7 @@ pub(crate) fn with_memory(
     .map(|candidate| candidate.rowid)
     .collect();
   if rest.len() > 200 && rest.len() as u64 * FETCH_COST > count {
-    // So many are nearly as near that bytes cannot tell them apart.
+    // Too many are nearly as near for bytes to separate them.
     return without_memory(connection, search, allowed);
   }
   neighbours.extend(of(connection, search, rest)?);
@@ -109,8 +108,8 @@ pub(crate) fn with_memory(
   Ok(neighbours)
 }
 
-/// The k nearest that the filter takes, if they are among the nearest of all: then no other document
-/// need be shown to the filter, which takes longer for all of them than the scan.
+/// The k nearest that match the filter, or `None` if fewer than k of the nearest of all match. Filtering
+/// only those is faster than filtering every document.
 pub(crate) fn passing(
   connection: &Connection,
   search: &NearestSearch<'_>,
@@ -163,7 +162,7 @@ pub(crate) fn without_memory(
   Ok(neighbours.collect())
 }
 
-/// What sqlite-vec finds.
+/// The rowids that sqlite-vec finds.
 fn sqlite_vec(connection: &Connection, search: &NearestSearch<'_>) -> rusqlite::Result<Vec<i64>> {
   let mut sql = "SELECT rowid FROM vector WHERE embedding MATCH ?1 AND k = ?2".to_owned();
   let mut bytes = Vec::new();
@@ -223,7 +222,7 @@ impl Shared {
     loaded.map(|snapshot| snapshot.map(Arc::new))
   }
 
-  /// Nothing when the index is being closed.
+  /// `None` if the index is being closed.
   fn read_segments(&self, connection: &Connection) -> rusqlite::Result<Option<Snapshot>> {
     let options = self.settings().options;
     let state = schema::state(connection)?;

@@ -17,9 +17,9 @@ const ROUNDING: f32 = 4e-6;
 pub(crate) struct Segment {
   rowids: Vec<i64>,
   codes: Vec<i8>,
-  /// What one step of a code stands for.
+  /// Value of one step of a code.
   steps: Vec<f32>,
-  /// The length of what the codes miss.
+  /// Length of the error of the codes.
   errors: Vec<f32>,
   /// Length of the vector, 1 under cosine.
   lengths: Vec<f32>,
@@ -140,11 +140,11 @@ impl DeletedSlots {
 pub(crate) struct Candidate {
   pub rowid: i64,
   pub estimate: f32,
-  /// What it is at most.
+  /// Upper bound of the similarity.
   pub upper: f32,
 }
 
-/// A number that can be ordered; there is no NaN among vectors that were checked.
+/// An ordered number; checked vectors have no NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ordered(pub f32);
 
@@ -269,7 +269,7 @@ impl Scan {
     let dot = segment.steps[slot] * self.step * product as f32;
     match self.metric {
       Metric::Cosine | Metric::Dot => (dot, error),
-      // What is left of the negative square of the distance without the query's own part.
+      // The negative square of the distance without the query's own part.
       Metric::L2 => (
         2.0 * dot - length * length,
         2.0 * error + ROUNDING * (length * length + self.length * self.length),

@@ -22,7 +22,7 @@ const PAGE: usize = 1000;
 const COLUMNS: &str = "rowid, id, text, json(metadata)";
 
 impl Index {
-  /// Those of the documents that exist, in the order of `ids`.
+  /// Returns the documents that exist among `ids`, in their order.
   ///
   /// # Errors
   /// When the file cannot be read.
@@ -39,7 +39,7 @@ impl Index {
     })
   }
 
-  /// A page of the documents that the filter takes, with their vectors, in the order in which they
+  /// Lists a page of the documents that match the filter, with their vectors, in the order in which they
   /// were added.
   ///
   /// # Errors
@@ -68,7 +68,7 @@ impl Index {
   }
 
   /// Gives every document with its vector to `take`, in the order in which they were added and as
-  /// they are at one moment; writers go on meanwhile. `begin` is told first how many there are. Both
+  /// they are at one moment; writers go on meanwhile. `begin` gets their number first. Both
   /// get `out`.
   ///
   /// # Errors
@@ -103,7 +103,7 @@ impl Index {
     }
   }
 
-  /// How many documents the filter takes.
+  /// Counts the documents that match the filter.
   ///
   /// # Errors
   /// When the file cannot be read.

@@ -28,21 +28,21 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Bytes of vectors in one chunk, about: few enough to waste little in a small index.
 const CHUNK_BYTES: usize = 384 << 10;
 
-/// What is rarely changed, as it is in the file.
+/// The settings in the file, which rarely change.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
   pub options: IndexOptions,
   pub record: Value,
 }
 
-/// How many documents there are, and how many times they were changed.
+/// The number of documents, and of changes to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
   pub generation: i64,
   pub count: u64,
 }
 
-/// Makes the file whole or not at all.
+/// Creates the file as a whole or not at all.
 pub(crate) fn create(
   path: &Path,
   options: &IndexOptions,
@@ -166,7 +166,7 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
   sqlite_vec_fast::register(&connection)?;
   connection.busy_timeout(BUSY)?;
   connection.set_prepared_statement_cache_capacity(64);
-  // FULL: what was acknowledged survives even the loss of power.
+  // FULL: acknowledged writes survive even the loss of power.
   connection.execute_batch(
     "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
      PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 2000;
@@ -218,7 +218,7 @@ pub(crate) fn options_text(options: &IndexOptions) -> String {
   serde_json::json!(options).to_string()
 }
 
-/// What SQLite says, as it is told to others.
+/// Turns an error of SQLite into one for callers.
 pub(crate) fn failed(path: &Path, error: rusqlite::Error) -> IndexError {
   let name = name(path);
   let code = error.sqlite_error_code();
@@ -241,7 +241,7 @@ pub(crate) fn failed(path: &Path, error: rusqlite::Error) -> IndexError {
     Some(ErrorCode::TooBig) => IndexError::TooLarge(format!(
       "index file {name}: a text or metadata is too large for SQLite"
     )),
-    // A shadow table of the vectors that lacks what it must have.
+    // A shadow table of sqlite-vec is incomplete.
     Some(_) if error.to_string().contains("Internal sqlite-vec error") => {
       IndexError::Corrupt(format!(
         "index file {name}: is damaged ({error}); restore it from a copy or delete the index"
@@ -283,7 +283,7 @@ fn remove_all(path: &Path) -> std::io::Result<()> {
   Ok(())
 }
 
-/// The file and its folder, which tells of which index it is.
+/// Name of the file with that of its folder, which names the index.
 pub(crate) fn name(path: &Path) -> String {
   let folder = path.parent().and_then(Path::file_name);
   let name: PathBuf = folder.into_iter().chain(path.file_name()).collect();

@@ -22,8 +22,8 @@ macro_rules! per_cpu {
 }
 
 per_cpu! {
-  /// Writes the codes of `vector * scale`, and gives back the squares of the length of the vector
-  /// and of what the codes miss of it.
+  /// Appends the codes of `vector * scale`. Returns the squares of the length of the vector and of the
+  /// error of the codes.
   fn encode / encode_avx2 / encode_generic
     (vector: &[f32], scale: f32, codes: &mut Vec<i8>) -> (f32, f32);
   fn dot / dot_avx2 / dot_generic (a: &[f32], b: &[f32]) -> f32;
@@ -90,7 +90,7 @@ fn encode_generic(vector: &[f32], scale: f32, codes: &mut Vec<i8>) -> (f32, f32)
   let step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
   let start = codes.len();
   codes.extend(vector.iter().map(|number| {
-    // To the nearest: the codes are at most 127 by the choice of the scale.
+    // Rounded to the nearest; the scale keeps codes within 127.
     (number * scale).round_ties_even() as i8
   }));
   let mut missed = [0.0; LANES];

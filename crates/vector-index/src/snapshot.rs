@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
   parts: Vec<Part>,
 }
 
-/// What one write changed.
+/// The changes of one write.
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
   pub removed: Vec<i64>,
@@ -80,7 +80,7 @@ impl Snapshot {
     next
   }
 
-  /// Merges the newest segments, so that there are few, and rewrites what is mostly dead.
+  /// Merges the newest segments, so that there are few, and rewrites those with many deleted vectors.
   fn tidy(&mut self) {
     let dimension = self.dimension;
     while let [.., a, b] = self.parts.as_slice()
@@ -126,7 +126,7 @@ impl Snapshot {
 enum Phase {
   #[default]
   Empty,
-  /// Somebody reads the file; what is written meanwhile is added when it is done.
+  /// A thread reads the file; changes written meanwhile are applied after it.
   Loading {
     ticket: u64,
     deltas: Vec<(i64, Delta)>,
@@ -135,7 +135,7 @@ enum Phase {
   Ready {
     current: Arc<Snapshot>,
     loan: Loan,
-    /// That of a write which commits at this moment.
+    /// The snapshot of the write that is committing.
     next: Option<Arc<Snapshot>>,
   },
 }
@@ -156,14 +156,14 @@ struct Inner {
   tickets: u64,
 }
 
-/// What a reader gets.
+/// The snapshot for a reader.
 pub(crate) enum Lookup {
   Ready(Arc<Snapshot>),
-  /// The reader's transaction is older than every copy: it should begin again.
+  /// The reader's transaction is older than every snapshot: it must begin again.
   Behind,
-  /// The caller is asked to read the file, and to hand in what it read with this ticket.
+  /// The caller must read the file and pass the snapshot to [`Cache::loaded`] with this ticket.
   Load(u64),
-  /// There is none for now.
+  /// There is no snapshot now.
   Absent,
 }
 
@@ -217,7 +217,7 @@ impl Cache {
     Lookup::Load(ticket)
   }
 
-  /// Hands in what was read, or nothing when that failed.
+  /// Takes the snapshot that was read, or `None` if that failed.
   pub fn loaded(&self, ticket: u64, snapshot: Option<Snapshot>) {
     let mut snapshot = snapshot;
     loop {
@@ -263,12 +263,12 @@ impl Cache {
     }
   }
 
-  /// Whether writes have to tell what they change.
+  /// Whether writers must supply a delta.
   pub fn is_in_use(&self) -> bool {
     !matches!(self.lock().phase, Phase::Empty)
   }
 
-  /// Makes a write ready to be published, before it is committed.
+  /// Prepares the snapshot of a write before the write is committed.
   pub fn prepare(&self, generation: i64, delta: Option<Delta>) -> Prepared<'_> {
     let current = match &self.lock().phase {
       Phase::Ready { current, .. } if current.generation + 1 == generation => Some(current.clone()),
@@ -307,7 +307,7 @@ impl Cache {
   }
 }
 
-/// A write that is about to be committed; dropped, it did not happen.
+/// The snapshot of a write that is about to be committed; drop discards it.
 pub(crate) struct Prepared<'a> {
   cache: &'a Cache,
   generation: i64,

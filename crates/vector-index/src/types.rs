@@ -1,4 +1,4 @@
-//! What an index takes and gives.
+//! Documents, queries, hits and options.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct Document {
   pub metadata: Option<Map<String, Value>>,
 }
 
-/// How near two vectors are.
+/// Measure of how near two vectors are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
@@ -42,14 +42,14 @@ impl Metric {
   }
 }
 
-/// What becomes of a vector of another dimension than the index has.
+/// Treatment of vectors whose dimension is not that of the index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dimensions {
-  /// It is an error.
+  /// They are refused.
   #[default]
   Strict,
-  /// It is padded with zeros or cut.
+  /// They are padded with zeros or cut.
   Flexible,
 }
 
@@ -57,7 +57,7 @@ pub enum Dimensions {
 pub struct IndexOptions {
   pub metric: Metric,
   pub dimensions: Dimensions,
-  /// Else that of the first vector.
+  /// `None` until the first vector sets it.
   pub dimension: Option<usize>,
 }
 
@@ -88,7 +88,7 @@ pub struct Hit {
   pub id: String,
   /// 0 to 1, best first. A fused list has 1 for what both lists have first.
   pub score: f32,
-  /// By the metric of the index; nothing where no vector was compared.
+  /// By the metric of the index; absent if no vector was compared.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub distance: Option<f32>,
   #[serde(skip_serializing_if = "Option::is_none")]

@@ -84,7 +84,7 @@ pub(crate) fn read(
   Ok(())
 }
 
-/// Gives every stored vector to `take`, chunk by chunk, until it says false.
+/// Gives every stored vector to `take`, chunk by chunk, until it returns `false`.
 pub(crate) fn read_all(
   connection: &Connection,
   dimension: usize,
@@ -126,7 +126,7 @@ pub(crate) fn read_all(
 }
 
 /// Moves vectors out of chunks that deletions left nearly empty, so that the file does not keep
-/// space for what is gone: sqlite-vec fills only its last chunk.
+/// space for deleted ones: sqlite-vec fills only its last chunk.
 pub(crate) fn compact(
   connection: &Connection,
   dimension: usize,

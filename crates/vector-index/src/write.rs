@@ -19,7 +19,7 @@ use crate::vectors;
 use crate::vectors::VectorWriter;
 
 impl Index {
-  /// Adds the documents, or puts them in place of those with the same ids.
+  /// Adds the documents; a document replaces that of the same id.
   ///
   /// # Errors
   /// Names the first document that is wrong; nothing has changed then.
@@ -70,7 +70,7 @@ impl Index {
     Ok(done)
   }
 
-  /// Deletes documents; how many there were is given back.
+  /// Deletes documents and returns how many there were.
   ///
   /// # Errors
   /// When it cannot be written; nothing has changed then.
@@ -91,7 +91,7 @@ impl Index {
     })
   }
 
-  /// Deletes every document that the filter takes; how many there were is given back.
+  /// Deletes the documents that match the filter and returns how many there were.
   ///
   /// # Errors
   /// When it cannot be written; nothing has changed then.
@@ -161,7 +161,7 @@ fn begin(writer: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
   writer.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// Writes all of a document but its vector; gives back its rowid, and whether it is new.
+/// Writes a document without its vector. Returns its rowid, and whether it is new.
 fn put(connection: &Connection, document: &Document) -> rusqlite::Result<(i64, bool)> {
   let metadata = document
     .metadata

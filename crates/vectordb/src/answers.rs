@@ -1,4 +1,4 @@
-//! What is answered; members are named as the original named them.
+//! Answers. Their members have the names that the original gave them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub struct IndexInfo {
   pub document_count: u64,
   #[serde(skip_serializing_if = "Option::is_none")]
   pub embedding_dimension: Option<usize>,
-  /// Whether it was off-loaded before.
+  /// Whether the index was off-loaded before.
   pub is_from_offload: bool,
   /// Name of its provider, or `Built-in`.
   pub embedding_provider: String,
@@ -61,37 +61,37 @@ pub struct IndexInfo {
 pub struct ActivityInfo {
   #[serde(serialize_with = "timestamp")]
   pub last_activity: DateTime<Utc>,
-  /// In milliseconds; nothing when it is not off-loaded by itself.
+  /// In milliseconds; absent if the index is not off-loaded by itself.
   #[serde(skip_serializing_if = "Option::is_none")]
   pub time_until_offload: Option<u64>,
   pub inactivity_timeout: InactivityTimeout,
   pub enabled: bool,
 }
 
-/// Some of an index's documents.
+/// A page of the documents of an index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DocumentPage {
   pub documents: Vec<Stored>,
-  /// How many there are on all pages.
+  /// Documents on all pages.
   pub total: u64,
 }
 
-/// What adding documents did.
+/// Result of adding documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Added {
   pub added: usize,
   pub replaced: usize,
-  /// How many the index has now.
+  /// Documents in the index after the change.
   pub document_count: u64,
 }
 
-/// What removing documents did.
+/// Result of removing documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Removed {
   pub removed: usize,
-  /// How many the index has now.
+  /// Documents in the index after the change.
   pub document_count: u64,
 }
 
@@ -114,7 +114,7 @@ pub struct OffloadedIndex {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseStats {
-  /// Open indices, as are all that count here.
+  /// Open indices; closed ones do not count.
   pub total_instances: usize,
   pub total_documents: u64,
   pub embedding_model: String,
@@ -128,9 +128,9 @@ pub struct DatabaseStats {
 pub struct MonitoringStats {
   pub enabled: bool,
   pub default_timeout: InactivityTimeout,
-  /// Indices that will be off-loaded when nobody uses them.
+  /// Indices that are off-loaded after a time without use.
   pub active_timers: usize,
-  /// Told the operator only.
+  /// Shown to the operator only.
   #[serde(skip_serializing_if = "Option::is_none")]
   #[schema(value_type = Option<String>)]
   pub offload_directory: Option<PathBuf>,
@@ -157,7 +157,7 @@ pub struct ProviderInfo {
     serialize_with = "optional_timestamp"
   )]
   pub last_used: Option<DateTime<Utc>>,
-  /// Open indices that the caller sees, as all that count here.
+  /// Open indices that the caller sees and that use the provider.
   pub instances_using: usize,
   pub instance_ids: Vec<IndexId>,
   pub usage: UsageReport,
@@ -212,14 +212,14 @@ pub struct RegisteredProvider {
   pub last_used: Option<DateTime<Utc>>,
 }
 
-/// A provider that the server knows by itself.
+/// A provider that the server was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConfigProvider {
   pub name: String,
   #[serde(rename = "type")]
   pub kind: ProviderKind,
   pub description: String,
-  /// Whether the registry has it.
+  /// Whether it is in the registry.
   pub available: bool,
 }
 
@@ -251,7 +251,7 @@ pub struct ProviderUsage {
   pub created: DateTime<Utc>,
 }
 
-/// Whether a provider works.
+/// Result of testing a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderTrial {
@@ -264,7 +264,7 @@ pub struct ProviderTrial {
   pub test_embedding_length: Option<usize>,
 }
 
-/// What an import of a folder of the original did.
+/// Result of importing a folder of the original.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FolderImport {
@@ -277,7 +277,7 @@ pub struct FolderImport {
 pub struct ImportedIndex {
   pub id: IndexId,
   pub document_count: u64,
-  /// Documents that were left out, and why.
+  /// Documents that were not imported, and why.
   pub skipped: Vec<SkippedDocument>,
 }
 

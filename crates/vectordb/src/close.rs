@@ -1,5 +1,5 @@
-//! How open indices rest and go. Closing and removing pass the gate of the index, and go on when their
-//! caller stops waiting.
+//! Save, close and delete indices. Closing and deleting hold the gate of the index, and run to completion
+//! when their caller stops waiting.
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -27,9 +27,9 @@ use crate::tasks::run_to_completion;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
   Asked,
-  /// Nobody used it.
+  /// It was not used for too long.
   Idle,
-  /// The server ends.
+  /// The server shuts down.
   Shutdown,
 }
 
@@ -65,7 +65,7 @@ impl VectorDb {
       .await
   }
 
-  /// Reads the whole file of an open index to see whether it is damaged.
+  /// Checks the whole file of an open index for damage.
   ///
   /// # Errors
   /// When it is not open, or damaged; the message says how.
@@ -75,7 +75,7 @@ impl VectorDb {
     lease.read(&self.readers, |index| Ok(index.verify()?)).await
   }
 
-  /// Puts everything into the index's own file; it stays open.
+  /// Writes an index from the log into its own file; it stays open.
   ///
   /// # Errors
   /// When it is not open, or the disk fails.
@@ -93,9 +93,9 @@ impl VectorDb {
     tokio::spawn(watch_for_inactivity(db, index, open_index.changed.clone()));
   }
 
-  // ------------------------------------------------------------ going
+  // ------------------------------------------------------------ closing
 
-  /// Closes an index. It is opened again when it is used.
+  /// Closes an index. The next use opens it again.
   ///
   /// # Errors
   /// When it is not open, or its file cannot take everything; it stays open then.
@@ -116,7 +116,7 @@ impl VectorDb {
             Some(deadline) if deadline <= Instant::now() => file,
             _ => return Ok(()),
           },
-          // Somebody uses it after all.
+          // A caller uses it after all.
           Err(_) => {
             open_index.touch();
             return Ok(());
@@ -134,7 +134,7 @@ impl VectorDb {
           *file = Some(index);
           return Err(error);
         }
-        // Nothing acknowledged is lost: it is beside the file.
+        // No acknowledged write is lost: the log is beside the file.
         Ok(Err(failed)) => tracing::warn!(index = %id, "{}", failed.1),
         Ok(Ok(())) => {}
         Err(error) => {
@@ -149,10 +149,10 @@ impl VectorDb {
     .await
   }
 
-  /// Removes an index, open or closed, and its files.
+  /// Deletes an index, open or closed, and its files.
   ///
   /// # Errors
-  /// When there is none, or its files cannot be removed; it is then still there, closed.
+  /// When there is none, or its files cannot be deleted; it is then closed and still there.
   pub async fn delete(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<(), VectorError> {
     let id = own(caller, id, Right::Manage, VectorError::no_index)?;
     let db = self.clone();
@@ -212,7 +212,7 @@ impl VectorDb {
     Ok(())
   }
 
-  /// Who waits for the file sees that it is closed and that the index is not listed.
+  /// Unlists the index before unlocking its file, so that a waiting caller finds it closed and absent.
   fn unlist(&self, open_index: &Arc<OpenIndex>, file: RwLockWriteGuard<'_, Option<Index>>) {
     self.forget(&open_index.id);
     drop(file);
@@ -224,7 +224,7 @@ impl VectorDb {
     self.shutting_down.store(true, Ordering::SeqCst);
     for id in self.taken() {
       match self.close(&id, Reason::Shutdown).await {
-        // It did not come to be, or was closed meanwhile.
+        // It was not created after all, or was closed meanwhile.
         Ok(()) | Err(VectorError::NotFound(_)) => {}
         Err(error) => tracing::warn!(index = %id, "not closed: {error}"),
       }
@@ -232,7 +232,7 @@ impl VectorDb {
   }
 }
 
-/// Off-loads an index when its time has come; ends when it is closed.
+/// Off-loads an index after its time without use; ends once it is closed.
 async fn watch_for_inactivity(db: Weak<VectorDb>, index: Weak<OpenIndex>, changed: Arc<Notify>) {
   loop {
     let deadline = {
@@ -261,7 +261,7 @@ async fn watch_for_inactivity(db: Weak<VectorDb>, index: Weak<OpenIndex>, change
         index: open_index.id.clone(),
         message: error.to_string(),
       });
-      // Tried again after another whole time without use.
+      // The next attempt is after another whole time without use.
       open_index.touch();
     }
   }

@@ -45,9 +45,9 @@ use crate::tasks::run_to_completion;
 const EVENT_BUFFER: usize = 1024;
 /// Where added providers are kept.
 const PROVIDERS: &str = "providers.json";
-/// Where indices are made when no namespace is named, and where those without one are counted.
+/// Namespace of new indices when none is named; those without one are counted here.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
-/// Gates kept before those that nobody holds are forgotten.
+/// Number of gates above which unheld ones are dropped.
 const MANY_GATES: usize = 1024;
 
 pub struct VectorDb {
@@ -55,29 +55,29 @@ pub struct VectorDb {
   pub(crate) store: Arc<Store>,
   pub(crate) registry: Arc<Registry>,
   pub(crate) readers: Arc<Semaphore>,
-  /// Places for copies that are read.
+  /// Permits for exports.
   pub(crate) exports: Arc<Semaphore>,
   pub(crate) shutting_down: AtomicBool,
   indices: RwLock<HashMap<IndexId, Slot>>,
-  /// By folder: who opens, closes or removes an index passes alone.
+  /// By folder; one task at a time opens, closes or deletes an index.
   gates: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
   events: broadcast::Sender<VectorEvent>,
 }
 
 enum Slot {
-  /// Being made or opened; not listed.
+  /// Being created or opened; not listed.
   Reserved,
   Open(Arc<OpenIndex>),
 }
 
-/// A place among the open indices; given back unless it is filled.
+/// A place among the open indices, given back on drop unless it is filled.
 pub(crate) struct Reservation {
   db: Arc<VectorDb>,
   id: Option<IndexId>,
 }
 
 impl VectorDb {
-  /// Blocking. Indices of an earlier server are there, closed.
+  /// Opens the database; indices of an earlier server are closed. Blocking.
   ///
   /// # Errors
   /// When the folder cannot be used, or a setting cannot work.
@@ -103,7 +103,7 @@ impl VectorDb {
     }))
   }
 
-  /// Follows what happens from now on to what `caller` sees.
+  /// Follows the events that `caller` sees.
   ///
   /// # Errors
   /// When the caller may not look.
@@ -117,7 +117,7 @@ impl VectorDb {
     let _ = self.events.send(VectorEvent { time, kind });
   }
 
-  // ------------------------------------------------------------ looking
+  // ------------------------------------------------------------ listing
 
   /// The open indices that `caller` has, or those of them in the namespace `asked`, oldest first.
   ///
@@ -142,7 +142,7 @@ impl VectorDb {
     .await
   }
 
-  /// What an open index is. This is not use of it.
+  /// Describes an open index. This does not count as use.
   ///
   /// # Errors
   /// When it is not open.
@@ -153,7 +153,7 @@ impl VectorDb {
     blocking(move || Ok(lease.info(&options))).await
   }
 
-  /// What an open index takes. This is not use of it.
+  /// Measures an open index. This does not count as use.
   ///
   /// # Errors
   /// When it is not open.
@@ -191,7 +191,7 @@ impl VectorDb {
     })
   }
 
-  /// Where everything is kept.
+  /// The folder of the database.
   pub(crate) fn folder(&self) -> &Path {
     self.store.root()
   }
@@ -232,7 +232,7 @@ impl VectorDb {
     Ok(list)
   }
 
-  /// Of an index that was open when a server ended.
+  /// Summarises an index that was open when a server ended.
   async fn missing_summary(self: &Arc<Self>, folder: String) -> Option<IndexSummary> {
     let db = self.clone();
     let found = run_to_completion(async move {
@@ -275,7 +275,7 @@ impl VectorDb {
     self.read().keys().cloned().collect()
   }
 
-  /// Nothing is opened for it.
+  /// Leases an index only if it is open.
   pub(crate) async fn open_lease(&self, id: &IndexId) -> Result<Lease, VectorError> {
     let lease = match self.find(id) {
       Some(open_index) => open_index.lease().await,
@@ -308,7 +308,7 @@ impl VectorDb {
     self.write().remove(id);
   }
 
-  /// Waits until nobody else opens, closes or removes this folder.
+  /// Waits for its turn to open, close or delete the index of a folder.
   pub(crate) async fn gate(&self, folder: &str) -> OwnedMutexGuard<()> {
     let gate = {
       let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -354,7 +354,7 @@ impl Drop for Reservation {
 ///
 /// # Errors
 /// When the caller does not have the right. An index of others is `missing`, as one that does not exist,
-/// so that nobody learns what does.
+/// so that callers do not learn what others have.
 pub(crate) fn own(
   caller: &Caller,
   id: &str,
@@ -369,7 +369,7 @@ pub(crate) fn own(
   }
 }
 
-/// Of an open index, if it was saved.
+/// Summarises an open index; `None` if it was not saved.
 fn saved_summary(open_index: &Arc<OpenIndex>) -> Option<IndexSummary> {
   let saved = open_index.saved()?;
   let lease = open_index.try_lease()?;

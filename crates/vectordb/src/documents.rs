@@ -1,4 +1,4 @@
-//! What is in indices.
+//! Add, find, list and remove documents.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use crate::requests::check_documents;
 use crate::tasks::blocking;
 
 impl VectorDb {
-  /// Adds documents, in place of those of the same ids; all of them or none.
+  /// Adds all documents or none; a document replaces that of the same id.
   ///
   /// # Errors
   /// When one of them cannot be added; the message names it.
@@ -53,7 +53,7 @@ impl VectorDb {
     let before = lease.open_index.record();
     self.check_vectors(lease.index(), &before, &documents)?;
     let target = TargetDimension::of(&lease.index().options());
-    // A slow provider must not keep the index open.
+    // A slow provider must not keep the index from being closed.
     drop(lease);
     let documents = self.embed_documents(&before, target, documents).await?;
     let lease = self
@@ -127,7 +127,7 @@ impl VectorDb {
     Ok(hits)
   }
 
-  /// One document.
+  /// Returns one document.
   ///
   /// # Errors
   /// When the index cannot be used, or has no such document.
@@ -144,7 +144,7 @@ impl VectorDb {
     found.ok_or_else(|| VectorError::NotFound(format!("Document {document} not found")))
   }
 
-  /// Documents by their ids; those that are not there are left out.
+  /// Returns the documents that exist among `ids`.
   ///
   /// # Errors
   /// When the index cannot be used, or too many are asked for.
@@ -166,7 +166,7 @@ impl VectorDb {
       .await
   }
 
-  /// A page of the documents that a filter takes, or of all.
+  /// Lists a page of the documents that match a filter, or of all.
   ///
   /// # Errors
   /// When the index or the filter cannot be used, or too many are asked for.
@@ -249,7 +249,8 @@ impl VectorDb {
     Ok(removed)
   }
 
-  /// A lease after embedding: for the index and the provider that the vectors were made for.
+  /// Leases an index again after embedding, if it is still the one that the vectors were made for, with
+  /// the same provider.
   async fn lease_again(
     self: &Arc<Self>,
     caller: &Caller,
@@ -278,7 +279,7 @@ impl VectorDb {
   }
 }
 
-/// Whether the documents may go in: nobody else writes meanwhile.
+/// Checks whether the index may take the documents. Called in the turn of the writer.
 fn check_room(
   index: &Index,
   record: &IndexRecord,

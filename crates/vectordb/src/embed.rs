@@ -1,4 +1,4 @@
-//! Texts become vectors that fit their index.
+//! Embeds texts, as vectors of the dimension of their index.
 
 use vector_index::Dimensions;
 use vector_index::Document;
@@ -14,7 +14,7 @@ use crate::error::VectorError;
 use crate::record::IndexRecord;
 use crate::requests::NewDocument;
 
-/// The dimension that vectors made of texts are brought to.
+/// The dimension to which vectors of texts are brought.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TargetDimension {
   flexible: bool,
@@ -45,8 +45,8 @@ impl TargetDimension {
   }
 
   /// Pads or cuts what the built-in model made: its clients have texts in indices of any dimension.
-  /// Its vectors are mostly zeros; where nothing else would be left of one it gets some direction, as
-  /// the original found something for every text.
+  /// Its vectors are mostly zeros; one that is cut to nothing but zeros gets some direction, for the
+  /// original found documents for every text.
   fn fit(self, provider: &Provider, mut vector: Vec<f32>) -> Vec<f32> {
     if let Some(dimension) = self.dimension
       && dimension != vector.len()
@@ -66,7 +66,7 @@ fn is_builtin(provider: &Provider) -> bool {
 }
 
 impl VectorDb {
-  /// Vectors of another dimension than the provider's would make the index useless for texts.
+  /// Refuses a first vector whose dimension is not the provider's: texts could not be compared with it.
   pub(crate) fn check_vectors(
     &self,
     index: &Index,
@@ -107,12 +107,12 @@ impl VectorDb {
     let label = Label::Query;
     let provider = self.provider_of(record)?;
     let vectors = provider.embed(&[Text { label, text }]).await?;
-    // One for one was checked.
+    // The provider returns one vector a text, which was checked.
     let vector = vectors.into_iter().next().unwrap_or_default();
     Ok(target.fit(&provider, vector))
   }
 
-  /// Documents with a vector for each.
+  /// Embeds the texts of the documents that have no vector.
   pub(crate) async fn embed_documents(
     &self,
     record: &IndexRecord,
@@ -148,7 +148,7 @@ impl VectorDb {
   }
 }
 
-/// A document with its own vector or the one that was made for it.
+/// Completes a document with the vector that was made for it, unless it has its own.
 fn with_vector(document: NewDocument, made: Option<Vec<f32>>) -> Document {
   Document {
     vector: document.vector.or(made).unwrap_or_default(),

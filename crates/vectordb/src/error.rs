@@ -1,4 +1,4 @@
-//! What can go wrong with vectors.
+//! Errors of the vector database.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use vector_index::IndexError;
 
 use crate::id::IndexId;
 
-/// Nothing has changed when one is returned, unless it says so. Each names the document, the field,
-/// the index or the provider that it is about.
+/// An error of the vector database. It names the document, the field, the index or the provider that it
+/// is about. Nothing has changed when it is returned, unless it says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VectorError {
-  /// The request cannot be meant.
+  /// The request is invalid.
   #[error("{0}")]
   Invalid(String),
   /// There is no such index, document or provider.
@@ -25,20 +25,20 @@ pub enum VectorError {
   /// The permission of the index, or the operator, does not let the caller do this.
   #[error("{0}")]
   Forbidden(String),
-  /// It cannot be done in the present state.
+  /// The present state does not allow it.
   #[error("{0}")]
   Conflict(String),
   #[error("{0}")]
   LimitReached(String),
   #[error("{0}")]
   TooLarge(String),
-  /// A file is not what it should be.
+  /// A file is damaged.
   #[error("{0}")]
   Corrupt(String),
-  /// An embedding provider is down, slow, or answered what is no embedding.
+  /// An embedding provider is down, slow, or answers without embeddings.
   #[error("{0}")]
   Provider(ProviderFailure),
-  /// The disk does not do what it should.
+  /// The disk fails.
   #[error("{0}")]
   Storage(String),
 }
@@ -63,7 +63,7 @@ impl From<Denied> for VectorError {
   }
 }
 
-/// What callers of a namespace are told when files cannot be used.
+/// Message for callers of a namespace when files cannot be used.
 pub(crate) const FILES_UNUSABLE: &str = "The files of the vector database cannot be used as they should: the server's log tells its operator why";
 
 impl Classified for VectorError {
@@ -97,7 +97,8 @@ pub struct ProviderFailure {
 }
 
 impl ProviderFailure {
-  /// One whose message has addresses and answers of the operator's network; others are told `public`.
+  /// A failure whose message has addresses and answers of the operator's network. Other callers get
+  /// `public`.
   pub fn internal(message: String, public: String) -> Self {
     Self {
       message,
@@ -105,7 +106,7 @@ impl ProviderFailure {
     }
   }
 
-  /// What those are told who do not run the server, when that is something else.
+  /// Message for callers of a namespace, if it differs.
   pub fn public(&self) -> Option<&str> {
     self.public.as_deref()
   }
@@ -126,7 +127,7 @@ impl fmt::Display for ProviderFailure {
   }
 }
 
-/// How each operation says that there is no such index. What others may not know of is told so too.
+/// What each operation answers when there is no such index, or none that the caller may know of.
 impl VectorError {
   pub fn no_index(id: &IndexId) -> Self {
     Self::NotFound(format!("Vector database instance {id} not found"))

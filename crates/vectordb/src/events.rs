@@ -1,4 +1,4 @@
-//! What happens to indices and providers.
+//! Events of indices and providers.
 
 use access::Caller;
 use chrono::DateTime;
@@ -20,7 +20,7 @@ pub struct VectorEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VectorEventKind {
   IndexCreated(IndexId),
-  /// Its files are gone.
+  /// Its files are deleted.
   IndexDestroyed(IndexId),
   IndexOffloaded(IndexId),
   IndexResumed(IndexId),
@@ -37,7 +37,7 @@ pub enum VectorEventKind {
     index: IndexId,
     results: usize,
   },
-  /// Something nobody waits for did not work.
+  /// A background task failed.
   Error {
     index: IndexId,
     message: String,
@@ -47,7 +47,7 @@ pub enum VectorEventKind {
   ProviderRemoved(String),
 }
 
-/// What happens to the indices that a caller sees, and to providers, from now on.
+/// The events of the indices that a caller sees, and of providers.
 pub struct EventWatch {
   events: broadcast::Receiver<VectorEvent>,
   caller: Caller,
@@ -126,7 +126,7 @@ impl VectorEventKind {
     }
   }
 
-  /// What else there is to tell.
+  /// Details, as JSON.
   pub fn data(&self) -> Value {
     match self {
       Self::DocumentsAdded {
@@ -139,7 +139,7 @@ impl VectorEventKind {
     }
   }
 
-  /// As the original named it.
+  /// The name that the original gave it.
   pub fn name(&self) -> &'static str {
     match self {
       Self::IndexCreated(_) => "index_created",

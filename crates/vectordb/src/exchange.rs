@@ -1,5 +1,5 @@
-//! Indices as JSON Lines: the first line says what the index is, each other one is a document with its
-//! vector.
+//! Exports and imports indices as JSON Lines: a line that describes the index, then one document a line
+//! with its vector.
 
 use std::fs;
 use std::io;
@@ -60,14 +60,14 @@ struct Header {
   record: IndexRecord,
 }
 
-/// An index as JSON Lines. The file has no name any more: it is gone when this is dropped.
+/// An index as JSON Lines. The file has no name; the system deletes it once this is dropped.
 #[derive(Debug)]
 pub struct Export {
   pub file: ExportFile,
   pub bytes: u64,
 }
 
-/// What an export is read from. Each takes the disk space of a copy, for as long as its reader takes.
+/// The file of an export. It takes the disk space of a copy until its reader is done.
 #[derive(Debug)]
 pub struct ExportFile {
   file: tokio::fs::File,
@@ -84,7 +84,7 @@ impl AsyncRead for ExportFile {
   }
 }
 
-/// What to call the index that is imported, when not as it was called.
+/// New names for an index that is imported; without one it keeps its own.
 #[derive(Debug, Clone, Default)]
 pub struct ImportIndex {
   pub id: Option<String>,
@@ -92,7 +92,7 @@ pub struct ImportIndex {
 }
 
 impl VectorDb {
-  /// Writes an index out, as it is at one moment. Nobody waits for that.
+  /// Exports an index as it is at one moment. Writers go on meanwhile.
   ///
   /// # Errors
   /// When the index cannot be used, or the disk is full.
@@ -115,7 +115,7 @@ impl VectorDb {
         write_lines(index, open_index.record(), &mut out, failed)?;
         out.flush().map_err(failed)?;
         drop(out);
-        // The draft is removed; who has the file open keeps it.
+        // Dropping the draft deletes its name; the open file stays readable.
         fs::File::open(&path).map_err(failed)
       })
       .await?;
@@ -129,9 +129,9 @@ impl VectorDb {
     })
   }
 
-  /// Makes an index of what [`Self::export`] wrote; it is closed then. Documents may lack a vector if
-  /// they have a text. It is in the caller's namespace, or, for the operator, in the one that the
-  /// request names, otherwise in the one that it had.
+  /// Creates a closed index from what [`Self::export`] wrote. Documents may lack a vector if they have a
+  /// text. The index is in the caller's namespace, or, for the operator, in the one that the request
+  /// names, otherwise in the one that it had.
   ///
   /// # Errors
   /// When a line cannot be used, or the id is taken; the message names the line, and nothing is left
@@ -241,7 +241,7 @@ struct Batch {
 struct Lines<R> {
   reader: R,
   limit: usize,
-  /// That of the line that came last.
+  /// Number of the line read last.
   number: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What indices are called.
+//! Ids of indices.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl IndexId {
   }
 
   /// # Errors
-  /// When the namespace has a colon, or it all is too long or has characters that are not shown.
+  /// When the namespace has a colon, or it all is too long or has control characters.
   pub fn new(namespace: Option<&str>, id: &str) -> Result<Self, VectorError> {
     let full = match namespace {
       Some(namespace) if namespace.contains(':') => {
@@ -61,13 +61,13 @@ impl IndexId {
     &self.0
   }
 
-  /// What comes before the first colon.
+  /// The part before the first colon.
   pub fn namespace(&self) -> Option<&str> {
     self.0.split_once(':').map(|(namespace, _)| namespace)
   }
 
-  /// The name of its folder: of this id only, on every file system, also where capitals are small
-  /// letters.
+  /// The name of its folder: of this id only, on every file system, even where case does
+  /// not count.
   pub(crate) fn folder(&self) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let mut name: String = self.0.chars().take(READABLE).map(plain).collect();

@@ -1,4 +1,4 @@
-//! Taking over the indices of the original.
+//! Takes over indices of the original.
 
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -26,7 +26,7 @@ use crate::store::write_privately;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
 
-/// What names the files that were taken over.
+/// Name of the list of files that were taken over.
 const TAKEN_OVER: &str = "taken-over.json";
 /// Documents of one transaction.
 const BATCH: usize = 1000;
@@ -74,8 +74,8 @@ impl VectorDb {
     }
   }
 
-  /// Makes indices of what the original off-loaded, given by their metadata files; they are closed
-  /// then. Those whose id is taken stay out. The files are not changed.
+  /// Creates closed indices from what the original off-loaded, given by their metadata files. Those whose
+  /// id is taken are refused. The files are not changed.
   pub(crate) async fn import_files(self: &Arc<Self>, files: Vec<PathBuf>) -> FolderImport {
     let mut report = FolderImport::default();
     for file in files {
@@ -114,7 +114,7 @@ impl VectorDb {
     };
     let target = TargetDimension::of(&options);
     let mut documents = self.embed_documents(&record, target, with_vector).await?;
-    // Its provider may not be here yet.
+    // The provider may be missing.
     let ids: Vec<String> = texts.iter().map(|document| document.id.clone()).collect();
     match self.embed_documents(&record, target, texts).await {
       Ok(mut made) => documents.append(&mut made),

@@ -25,7 +25,7 @@ const BINARY: &str = "binary_v1";
 /// More numbers than any embedding has.
 const MAX_DIMENSION: usize = 65_536;
 
-/// What begins each index of a folder.
+/// The metadata file of an index.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {

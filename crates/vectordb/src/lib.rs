@@ -1,5 +1,7 @@
-//! The vector database: indices of documents, found by meaning, by words and by metadata. What a face
-//! offers is a method of [`VectorDb`].
+//! The vector database: indices of documents, found by meaning, by words and by metadata.
+//!
+//! Every feature is a method of [`VectorDb`] that takes its [`Caller`](access::Caller) first: a face maps
+//! requests to them and decides nothing.
 
 mod answers;
 mod close;

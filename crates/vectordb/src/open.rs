@@ -1,5 +1,5 @@
-//! How indices come. Each of these passes a gate of its index, so that no file is ever opened twice,
-//! and goes on when its caller stops waiting.
+//! Create and open indices. Each of these holds the gate of its index, so that no file is opened twice,
+//! and runs to completion when its caller stops waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ use crate::tasks::run_to_completion;
 const NO_PROVIDER: &str = "default";
 
 impl VectorDb {
-  /// Makes an index, or opens a closed one when the request says `resume`. It is in the caller's
+  /// Creates an index, or opens a closed one when the request says `resume`. It is in the caller's
   /// namespace, or, for the operator, in the one that the request names, otherwise in `default`.
   ///
   /// # Errors
@@ -95,7 +95,7 @@ impl VectorDb {
   ) -> Result<Arc<OpenIndex>, VectorError> {
     let mut record = IndexRecord::new(id, Some(namespace));
     record.apply(request);
-    // A default that does not work yet is told of when it is needed.
+    // A default provider that does not work yet is reported when it is needed.
     if record.provider.is_some() {
       self.provider_of(&record)?;
     }
@@ -139,7 +139,7 @@ impl VectorDb {
       match outcome {
         Ok(()) => Ok(Arc::new(OpenIndex::new(index, record, true))),
         Err(error) => {
-          // Closed as it was; should that fail too, the first error tells more.
+          // If closing fails as well, the first error says more.
           let _ = store.close(index, &before);
           Err(error)
         }
@@ -153,7 +153,7 @@ impl VectorDb {
     blocking(move || store.load(&id)).await
   }
 
-  /// The right to use an index, which is opened first if it is closed.
+  /// Leases an index to `caller`, and opens it first if it is closed.
   pub(crate) async fn lease(
     self: &Arc<Self>,
     caller: &Caller,
@@ -176,7 +176,8 @@ impl VectorDb {
     }
   }
 
-  /// Nobody gets an index opened that they may not use, nor learns of it.
+  /// Checks access to a closed index before it is opened, so that a caller neither opens an index of
+  /// others nor learns of it.
   async fn check_closed(
     &self,
     caller: &Caller,
@@ -189,7 +190,7 @@ impl VectorDb {
     let (store, known) = (self.store.clone(), id.clone());
     match blocking(move || store.owner(&known)).await {
       Ok(Some(owner)) => owner.check(caller, id, operation),
-      // Its file tells its owner what is wrong with it, once it is opened.
+      // Opening it tells its owner what is wrong with the file.
       Err(_) if id.namespace() != Some(asking) => Err(VectorError::no_index(id)),
       Ok(None) | Err(_) => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! An open index, and the turns of those who use it.
+//! An open index, and who reads and writes it when.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -24,25 +24,25 @@ use crate::permission::Ownership;
 use crate::record::IndexRecord;
 use crate::tasks::blocking;
 
-/// What listings call the model that is part of the server.
+/// Name of the built-in model in listings.
 const BUILT_IN: &str = "Built-in";
 
 pub(crate) struct OpenIndex {
   pub id: IndexId,
   /// Whether it was off-loaded before.
   pub from_offload: bool,
-  /// Nothing once it is closed. Who uses it reads, who closes it writes.
+  /// `None` once closed. Users hold the read lock, closing takes the write lock.
   pub file: Arc<RwLock<Option<Index>>>,
   record: Mutex<IndexRecord>,
-  /// Writers wait for each other here and not on threads.
+  /// Writers wait for each other here, not on threads.
   writing: Arc<tokio::sync::Mutex<()>>,
   last_use: Mutex<(Instant, DateTime<Utc>)>,
   saved: Mutex<Option<DateTime<Utc>>>,
-  /// Wakes who watches for inactivity.
+  /// Wakes the task that watches for inactivity.
   pub changed: Arc<Notify>,
 }
 
-/// The right to use an index; it stays open meanwhile.
+/// The hold of a user on an index, which stays open meanwhile.
 pub(crate) struct Lease {
   pub open_index: Arc<OpenIndex>,
   index: OwnedRwLockReadGuard<Option<Index>, Index>,
@@ -62,13 +62,13 @@ impl OpenIndex {
     }
   }
 
-  /// Nothing when it was closed meanwhile.
+  /// `None` if it was closed meanwhile.
   pub async fn lease(self: &Arc<Self>) -> Option<Lease> {
     let guard = self.file.clone().read_owned().await;
     Lease::of(self, guard)
   }
 
-  /// As [`Self::lease`], but nothing also when it is about to be closed.
+  /// As [`Self::lease`], but `None` even when it is only about to be closed.
   pub fn try_lease(self: &Arc<Self>) -> Option<Lease> {
     Lease::of(self, self.file.clone().try_read_owned().ok()?)
   }
@@ -93,12 +93,12 @@ impl OpenIndex {
     lock(&self.record).ownership()
   }
 
-  /// When it is off-loaded if nobody uses it until then.
+  /// When it is off-loaded unless it is used before.
   pub fn deadline(&self, options: &VectorDbOptions) -> Option<Instant> {
     let record = lock(&self.record);
     let limit = record.timeout(options).limit();
     let limit = limit.filter(|_| record.is_monitored(options))?;
-    // So long that it cannot be told is for ever.
+    // A deadline too far to represent means none.
     lock(&self.last_use).0.checked_add(limit)
   }
 
@@ -130,7 +130,7 @@ impl Lease {
     &self.index
   }
 
-  /// Runs what only reads.
+  /// Runs `work`, which only reads, when it is its turn.
   pub async fn read<T: Send + 'static>(
     self,
     readers: &Arc<Semaphore>,
@@ -141,7 +141,7 @@ impl Lease {
     self.work(turn, work).await
   }
 
-  /// Runs what changes the index, after what others change.
+  /// Runs `work`, which changes the index, after the writers before it.
   pub async fn write<T: Send + 'static>(
     self,
     work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
@@ -150,7 +150,7 @@ impl Lease {
     self.work(turn, work).await
   }
 
-  /// Works while it is the caller's turn, also when the caller stops waiting.
+  /// Runs `work` and gives the turn back after it, even when the caller stops waiting.
   async fn work<T: Send + 'static>(
     self,
     turn: impl Send + 'static,
@@ -165,7 +165,7 @@ impl Lease {
     .await
   }
 
-  /// Changes what the index is, in its file and here.
+  /// Changes the record of the index, in its file and here.
   pub async fn describe(
     self,
     change: impl FnOnce(&mut IndexRecord, &Index) -> Result<(), VectorError> + Send + 'static,

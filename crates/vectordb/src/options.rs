@@ -1,4 +1,4 @@
-//! What the database and its indices can be told.
+//! Options of the database and of indices.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::permission::Permission;
 /// Settings of the whole database.
 #[derive(Debug, Clone)]
 pub struct VectorDbOptions {
-  /// Folder of everything it keeps.
+  /// Folder for everything that the database keeps.
   pub folder: PathBuf,
-  /// Most indices open at one time.
+  /// Maximum of open indices.
   pub max_instances: usize,
   pub default_timeout: InactivityTimeout,
-  /// Most bytes of vectors that are held in memory, of all indices together.
+  /// Maximum of bytes for vectors in memory, for all indices together.
   pub memory: usize,
-  /// Off-loads indices that nobody uses.
+  /// Whether indices are off-loaded after a time without use.
   pub activity_monitoring: bool,
   /// The model of indices that name no provider; only `mock-model` is part of the server.
   pub default_model: String,
@@ -54,7 +54,7 @@ impl VectorDbOptions {
   }
 }
 
-/// The most of what one request may ask for.
+/// Limits of one request.
 #[derive(Debug, Clone)]
 pub struct VectorLimits {
   pub batch_documents: usize,
@@ -81,7 +81,7 @@ impl Default for VectorLimits {
   }
 }
 
-/// How long an index may be unused before it is off-loaded; in JSON milliseconds, 0 for ever.
+/// How long an index may be unused before it is off-loaded; in JSON milliseconds, 0 for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = u64)]
 pub struct InactivityTimeout(Option<Duration>);
@@ -96,7 +96,7 @@ impl InactivityTimeout {
     u64::try_from(millis).unwrap_or(u64::MAX)
   }
 
-  /// Nothing when there is no limit.
+  /// The limit; `None` if there is none.
   pub fn limit(self) -> Option<Duration> {
     self.0
   }
@@ -127,7 +127,7 @@ pub enum DimensionRule {
   Strict,
   /// Those of this dimension.
   Fixed(usize),
-  /// All: they are padded with zeros or cut to the dimension of the first.
+  /// All: they are padded with zeros or cut to the dimension of the first vector.
   Flexible,
 }
 
@@ -156,9 +156,9 @@ impl<'de> Deserialize<'de> for DimensionRule {
 pub struct CreateIndex {
   /// Without one the index gets a random one.
   pub id: Option<String>,
-  /// For the operator, who has no namespace: `default` without it.
+  /// Only the operator chooses it freely; their default is `default`.
   pub namespace: Option<String>,
-  /// Kept and shown; nothing else.
+  /// Kept and shown; it has no other effect.
   pub embedding_model: Option<String>,
   /// Name of a provider of the registry; `mock-model` for the one that is part of the server;
   /// `default` for the server's default, as without it.
@@ -169,6 +169,6 @@ pub struct CreateIndex {
   pub inactivity_timeout: Option<InactivityTimeout>,
   pub enable_activity_monitoring: Option<bool>,
   pub permission: Option<Permission>,
-  /// Opens the index of this id, which must be off-loaded, and gives it what else is said here.
+  /// Opens the index of this id, which must be closed, and applies the other members to it.
   pub resume: bool,
 }

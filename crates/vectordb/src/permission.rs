@@ -1,4 +1,4 @@
-//! Who may use an index of another namespace.
+//! Access to indices of other namespaces.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::error::VectorError;
 use crate::id::IndexId;
 
-/// What other namespaces may do with an index.
+/// Access that an index gives to other namespaces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
@@ -22,7 +22,7 @@ pub enum Permission {
   PublicReadWrite,
 }
 
-/// What is to be done.
+/// An operation on documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
   Read,
@@ -30,7 +30,7 @@ pub enum Operation {
   Remove,
 }
 
-/// Whose an index is, and what others may do with it.
+/// The owner of an index, and what it permits others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ownership {
   pub namespace: Option<String>,

@@ -1,4 +1,4 @@
-//! Providers as faces see them, and which index uses which.
+//! List, add, change and test providers, and the indices that use them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -32,11 +32,11 @@ use crate::id::IndexId;
 use crate::record::IndexRecord;
 use crate::tasks::blocking;
 
-/// What a provider is tried with.
+/// Text for testing a provider.
 const TRIAL: &str = "test";
 
 impl VectorDb {
-  /// The registry, and how the open indices that `caller` sees use it.
+  /// Lists the providers of the registry, and their use by the open indices that `caller` sees.
   ///
   /// # Errors
   /// When the caller may not look.
@@ -82,8 +82,8 @@ impl VectorDb {
     })
   }
 
-  /// What `caller` may know of a provider: only the operator learns its address, and whose indices use
-  /// it.
+  /// Describes a provider. Only the operator sees its address; a caller of a namespace sees which of its
+  /// own indices use it.
   ///
   /// # Errors
   /// When there is no such provider.
@@ -111,7 +111,7 @@ impl VectorDb {
   /// Adds a provider of the type `kind`. Whether it runs is not asked.
   ///
   /// # Errors
-  /// When the caller is not the operator, something is missing or cannot be meant, the name is taken or
+  /// When the caller is not the operator, something is missing or invalid, the name is taken or
   /// no name, or the provider cannot be kept.
   pub async fn add_provider(
     &self,
@@ -136,7 +136,7 @@ impl VectorDb {
   /// Changes a provider, for the indices that use it too.
   ///
   /// # Errors
-  /// When the caller is not the operator, something is missing or cannot be meant, there is no such
+  /// When the caller is not the operator, something is missing or invalid, there is no such
   /// provider, another dimension would not fit the open indices that use it, or it cannot be kept.
   pub async fn update_provider(
     &self,
@@ -183,8 +183,8 @@ impl VectorDb {
     Ok(())
   }
 
-  /// Tries whether a provider of the registry embeds a text now. Only for the operator: what the
-  /// provider answers may tell of their network.
+  /// Tests whether a provider of the registry embeds a text now. Only for the operator: its answers may
+  /// describe their network.
   ///
   /// # Errors
   /// When the caller is not the operator, or the name is empty.
@@ -219,7 +219,7 @@ impl VectorDb {
     Ok(trial)
   }
 
-  /// Has another provider embed the texts of an open index from now on.
+  /// Changes the provider that embeds the texts of an open index.
   ///
   /// # Errors
   /// When it is not open, or there is no such provider or one of another dimension.
@@ -245,7 +245,7 @@ impl VectorDb {
       .await
   }
 
-  /// Who embeds the texts of an index.
+  /// The provider that embeds the texts of an index.
   pub(crate) fn provider_of(&self, record: &IndexRecord) -> Result<Arc<Provider>, VectorError> {
     let name = record
       .provider
@@ -294,7 +294,7 @@ impl VectorDb {
 }
 
 impl Provider {
-  /// Embeds a text that the cache must not answer. The length of its vector.
+  /// Embeds a text without the cache, and returns the length of its vector.
   async fn try_out(&self, text: &str) -> Result<usize, VectorError> {
     let label = Label::Trial;
     let vectors = self.embed_anew(&[Text { label, text }]).await?;

@@ -1,4 +1,4 @@
-//! What an index is besides its documents; kept in its file.
+//! The record of an index, kept in its file: what it is besides its documents.
 
 use chrono::DateTime;
 use chrono::Utc;
@@ -22,18 +22,18 @@ pub(crate) struct IndexRecord {
   #[serde(default, skip_serializing_if = "Option::is_none")]
   pub namespace: Option<String>,
   pub created: DateTime<Utc>,
-  /// Another one for each index that ever had this id.
+  /// Differs between all indices that ever had this id.
   pub incarnation: Uuid,
   #[serde(default, skip_serializing_if = "Option::is_none")]
   pub embedding_model: Option<String>,
-  /// The name of its provider; none means the default of the server.
+  /// The name of its provider; `None` means the default of the server.
   #[serde(default, skip_serializing_if = "Option::is_none")]
   pub provider: Option<String>,
   #[serde(default)]
   pub permission: Permission,
   #[serde(default, skip_serializing_if = "Option::is_none")]
   pub max_documents: Option<u64>,
-  /// None means the default of the server.
+  /// `None` means the default of the server.
   #[serde(default, skip_serializing_if = "Option::is_none")]
   pub inactivity_timeout: Option<InactivityTimeout>,
   #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ impl IndexRecord {
     }
   }
 
-  /// Takes over what a request says.
+  /// Applies the members that a request has.
   pub fn apply(&mut self, request: &CreateIndex) {
     fn take<T: Clone>(place: &mut Option<T>, said: &Option<T>) {
       if said.is_some() {
@@ -84,7 +84,7 @@ impl IndexRecord {
   }
 
   pub fn to_value(&self) -> Value {
-    // Strings, numbers and names: nothing that JSON cannot have.
+    // Strings, numbers and names only, which JSON has.
     serde_json::to_value(self).unwrap_or_default()
   }
 
@@ -109,7 +109,7 @@ impl IndexRecord {
     self.inactivity_timeout.unwrap_or(options.default_timeout)
   }
 
-  /// Whether it is off-loaded when nobody uses it.
+  /// Whether it is off-loaded after a time without use.
   pub fn is_monitored(&self, options: &VectorDbOptions) -> bool {
     options.activity_monitoring && self.activity_monitoring != Some(false)
   }

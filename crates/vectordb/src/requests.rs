@@ -1,4 +1,4 @@
-//! What is asked of an index.
+//! Requests about documents.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 use crate::error::VectorError;
 use crate::options::VectorLimits;
 
-/// As in the original, where 0 means it too.
+/// The original's default, which it also used for 0.
 const DEFAULT_K: usize = 10;
 /// Documents of a page.
 const DEFAULT_PAGE: u64 = 100;
 
-/// A document to be added. A vector wins over the text, which is embedded without one.
+/// A document to add. The text is embedded unless there is a vector.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewDocument {
@@ -29,16 +29,16 @@ pub struct NewDocument {
   pub metadata: Option<Map<String, Value>>,
 }
 
-/// How documents are found.
+/// How a query finds documents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum QueryMode {
-  /// By their vectors.
+  /// By vector.
   #[default]
   Semantic,
-  /// By the words of their texts.
+  /// By the words of the text.
   FullText,
-  /// By both.
+  /// By vector and by words.
   Hybrid,
 }
 
@@ -46,13 +46,13 @@ pub enum QueryMode {
 pub struct QueryRequest {
   pub mode: QueryMode,
   pub text: Option<String>,
-  /// Without one the text is embedded, where a vector is needed.
+  /// Without it the text is embedded, if the mode needs a vector.
   pub vector: Option<Vec<f32>>,
   /// 0 means 10.
   pub k: usize,
-  /// Results to pass over.
+  /// Results to skip.
   pub offset: usize,
-  /// Least score, 0 to 1.
+  /// Lowest score of a result, 0 to 1.
   pub threshold: f32,
   /// As users of MongoDB write it.
   pub filter: Option<Value>,
@@ -94,7 +94,7 @@ impl QueryRequest {
   }
 
   /// # Errors
-  /// When something is missing or cannot be meant; the message names it.
+  /// When something is missing or invalid; the message names it.
   pub(crate) fn check(&mut self, limits: &VectorLimits) -> Result<(), VectorError> {
     let invalid = |message: String| Err(VectorError::Invalid(message));
     self.text.take_if(|text| text.is_empty());
@@ -126,12 +126,12 @@ impl QueryRequest {
   }
 }
 
-/// Which of its documents an index lists.
+/// A page of documents to list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListDocuments {
-  /// As users of MongoDB write it; all without one.
+  /// As users of MongoDB write it; without it, all documents.
   pub filter: Option<Value>,
-  /// Documents to pass over.
+  /// Documents to skip.
   pub offset: u64,
   /// Most documents of the page.
   pub limit: u64,
@@ -149,7 +149,7 @@ impl Default for ListDocuments {
   }
 }
 
-/// Which of its documents an index loses: those of the ids, or those that the filter takes.
+/// Documents to remove: those of the ids, or those that match the filter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RemoveDocuments {
   pub ids: Vec<String>,
@@ -157,10 +157,10 @@ pub struct RemoveDocuments {
   pub filter: Option<Value>,
 }
 
-/// What is wrong with a batch before anything is done with it.
+/// Checks a batch before anything is done with it.
 ///
 /// # Errors
-/// The message names the document.
+/// When a document is wrong or the batch too large; the message names the document.
 pub(crate) fn check_documents(
   documents: &[NewDocument],
   limits: &VectorLimits,
@@ -216,7 +216,7 @@ fn check_vector(vector: &[f32]) -> Result<(), String> {
 }
 
 impl NewDocument {
-  /// Roughly what it takes.
+  /// Approximate size in memory.
   pub(crate) fn bytes(&self) -> usize {
     let text = self.text.as_ref().map_or(0, String::len);
     let vector = self

@@ -1,4 +1,4 @@
-//! Documents to try an index with.
+//! Generated documents to try an index with.
 
 use chrono::Utc;
 use serde_json::Map;

@@ -1,5 +1,5 @@
-//! The folder with one folder for each index. Blocking. What appears there is whole: an index is made
-//! under another name first, and goes under another name before its files are removed.
+//! The folder with one folder for each index. Blocking. Every folder of an index is whole: an index is
+//! made under another name and renamed, and renamed before its files are deleted.
 
 use std::fs;
 use std::fs::File;
@@ -25,7 +25,7 @@ use crate::permission::Ownership;
 use crate::permission::Permission;
 use crate::record::IndexRecord;
 
-/// A file that every server which is there has locked.
+/// A file that every running server has locked.
 const PRESENCE: &str = "lock";
 const FILE: &str = "index.db";
 const SUMMARY: &str = "card.json";
@@ -35,13 +35,13 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Debug)]
 pub(crate) struct Store {
   root: PathBuf,
-  /// Locked as long as the server runs; the system lets it go however the server ends.
+  /// Locked while the server runs; the system releases the lock however the server ends.
   presence: File,
   memory: Arc<Memory>,
 }
 
-/// What is told of a closed index without opening it. There is none while it is open, nor after a
-/// crash.
+/// What is known of a closed index without opening it, in a file beside it. The file is absent while the
+/// index is open and after a crash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IndexSummary {
@@ -81,7 +81,7 @@ impl From<IndexSummary> for OffloadedIndex {
   }
 }
 
-/// A folder that nobody sees; removed unless it is published.
+/// An unlisted folder, deleted on drop unless it is published.
 pub(crate) struct Draft {
   folder: PathBuf,
 }
@@ -98,13 +98,13 @@ impl Draft {
 
 impl Drop for Draft {
   fn drop(&mut self) {
-    // Nothing is there after it was published.
+    // Publishing renamed the folder.
     let _ = fs::remove_dir_all(&self.folder);
   }
 }
 
 impl Store {
-  /// Makes the folder, and removes what ended servers left unfinished, unless another one is there.
+  /// Makes the folder, and deletes what ended servers left unfinished unless another server runs.
   ///
   /// # Errors
   /// When it cannot be used.
@@ -135,7 +135,7 @@ impl Store {
     Ok(store)
   }
 
-  /// As if the server had ended.
+  /// Releases the lock, as the end of the server does.
   #[cfg(test)]
   pub fn let_go(&self) {
     self.presence.unlock().expect("is held");
@@ -208,7 +208,7 @@ impl Store {
   /// Closes an index.
   ///
   /// # Errors
-  /// When not everything can be put into its file; the index comes back, still open.
+  /// When the log cannot be written into the file; returns the index, still open.
   pub fn close(&self, index: Index, record: &IndexRecord) -> Result<(), Box<(Index, VectorError)>> {
     if let Err(error) = index.checkpoint() {
       return Err(Box::new((index, error.into())));
@@ -219,10 +219,10 @@ impl Store {
     Ok(())
   }
 
-  /// Whose an index is. It need not be opened for that; `None` when there is none.
+  /// The owner of an index, which is not opened for it. `None` if there is no such index.
   ///
   /// # Errors
-  /// When it has no card, and its file cannot be read.
+  /// When it has no summary, and its file cannot be read.
   pub fn owner(&self, id: &IndexId) -> Result<Option<Ownership>, VectorError> {
     if let Some(summary) = read_summary(&self.folder(id)).filter(|summary| summary.id == *id) {
       return Ok(Some(Ownership {
@@ -242,7 +242,7 @@ impl Store {
     }))
   }
 
-  /// Removes a closed index.
+  /// Deletes a closed index.
   pub fn remove(&self, id: &IndexId) -> Result<(), VectorError> {
     let folder = self.folder(id);
     let failed = |e: io::Error| storage(&folder, "cannot be removed", &e);
@@ -250,13 +250,13 @@ impl Store {
     fs::rename(&folder, &gone).map_err(failed)?;
     sync_folder(&self.root).map_err(failed)?;
     if let Err(error) = fs::remove_dir_all(&gone) {
-      // Gone already for everybody; what stays is removed at the next start.
+      // Nobody finds it under this name; the next start deletes the rest.
       tracing::warn!("{}: {error}", gone.display());
     }
     Ok(())
   }
 
-  /// Every folder of an index, and its card if it has one.
+  /// Every folder of an index, and its summary if it has one.
   pub fn folders(&self) -> Vec<(String, Option<IndexSummary>)> {
     let names = self.names().unwrap_or_else(|error| {
       tracing::warn!("{}: {error}", self.root.display());
@@ -275,7 +275,7 @@ impl Store {
       .collect()
   }
 
-  /// Opens an index that has no card, to write one.
+  /// Opens an index that has no summary, to write one.
   pub fn make_summary(&self, folder: &str) -> Result<IndexSummary, VectorError> {
     let path = self.root.join(folder).join(FILE);
     let index = Index::open(&path, &self.memory)?;
@@ -303,13 +303,13 @@ impl Store {
     let path = self.folder(&summary.id).join(SUMMARY);
     let bytes = serde_json::to_vec(summary).unwrap_or_default();
     if let Err(error) = write_privately(&path, &bytes) {
-      // Only listings need it, and they can make another.
+      // Only listings need it, and they can write another.
       tracing::warn!("{}: {error}", path.display());
     }
   }
 
   fn remove_summary(&self, id: &IndexId) {
-    // One that stays would be out of date, but is not looked at while the index is open.
+    // One that stays is out of date, but is not read while the index is open.
     let _ = fs::remove_file(self.folder(id).join(SUMMARY));
   }
 
@@ -358,7 +358,7 @@ pub(crate) fn write_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
   written
 }
 
-/// Makes a new name in it outlast a power cut.
+/// Makes a new name in a folder outlast a power cut.
 fn sync_folder(path: &Path) -> io::Result<()> {
   if cfg!(unix) {
     File::open(path)?.sync_all()?;

@@ -1,4 +1,4 @@
-//! Work beside the caller's.
+//! Runs work on other tasks and threads.
 
 use crate::error::VectorError;
 

@@ -1,4 +1,4 @@
-//! What is in an index.
+//! Add, find, list and remove the documents of an index.
 
 use std::sync::Arc;
 
@@ -38,13 +38,13 @@ pub struct AddDocumentsBody {
   documents: Vec<NewDocument>,
 }
 
-/// What changed.
+/// Result of adding or removing documents.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Changed {
   success: bool,
   message: String,
-  /// How many the index has now.
+  /// Documents in the index after the change.
   document_count: u64,
   #[serde(skip_serializing_if = "Option::is_none")]
   added: Option<usize>,
@@ -54,8 +54,8 @@ pub struct Changed {
   removed: Option<usize>,
 }
 
-/// Adds documents, in place of those of the same ids: all of them or none. What was answered with 200
-/// outlasts a crash.
+/// Adds all documents or none; a document replaces that of the same id. Once this answers 200, the
+/// documents outlast a crash.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
   params(("id" = String, Path)), request_body = AddDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
@@ -83,7 +83,7 @@ pub async fn add(
 pub struct RemoveDocumentsBody {
   #[serde(default)]
   document_ids: Vec<String>,
-  /// Instead of ids: all documents whose metadata it takes.
+  /// Removes all documents whose metadata match, instead of ids.
   filter: Option<Value>,
 }
 
@@ -135,11 +135,11 @@ pub struct QueryBody {
   mode: QueryMode,
   #[schema(default = 10)]
   k: Option<usize>,
-  /// Results to pass over.
+  /// Results to skip.
   offset: Option<usize>,
-  /// Least score, 0 to 1.
+  /// Lowest score of a result, 0 to 1.
   threshold: Option<f32>,
-  /// Which documents, by their metadata, e.g. `{"year": {"$gte": 2020}, "topic": {"$in": ["a", "b"]}}`.
+  /// Condition on the metadata of documents, e.g. `{"year": {"$gte": 2020}, "topic": {"$in": ["a", "b"]}}`.
   filter: Option<Value>,
   #[schema(default = true)]
   include_metadata: Option<bool>,
@@ -204,12 +204,12 @@ pub async fn query(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-  /// Documents to pass over.
+  /// Documents to skip.
   offset: Option<u64>,
   /// Most documents of the answer.
   #[param(default = 100, maximum = 10_000)]
   limit: Option<u64>,
-  /// Which documents, by their metadata: JSON as in a query.
+  /// Condition on the metadata of documents: JSON as in a query.
   filter: Option<String>,
   #[serde(default, rename = "includeVectors")]
   #[param(default = false)]
@@ -220,11 +220,11 @@ pub struct ListQuery {
 pub struct DocumentList {
   documents: Vec<Stored>,
   count: usize,
-  /// How many there are on all pages.
+  /// Documents on all pages.
   total: u64,
 }
 
-/// Lists documents in the order in which they came.
+/// Lists documents in the order in which they were added.
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
   params(("id" = String, Path), ListQuery), responses((status = 200, body = DocumentList),
   (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -264,7 +264,7 @@ pub struct GetQuery {
   include_vectors: Option<bool>,
 }
 
-/// One document by its id.
+/// Returns one document.
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/documents/{document}", tag = "vector database",
   params(("id" = String, Path), ("document" = String, Path), GetQuery), responses((status = 200, body = Stored),
   (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -304,7 +304,7 @@ pub struct GeneratedDocument {
   metadata: Option<Map<String, Value>>,
 }
 
-/// Makes up documents to try an index with; they are added to none.
+/// Generates documents to try an index with. They are added to no index.
 #[utoipa::path(post, path = "/api/vectordb/generate-documents", tag = "vector database", request_body = GenerateBody,
   responses((status = 200, body = Generated), (status = 400, body = ErrorBody)))]
 pub async fn generate(JsonBody(body): JsonBody<GenerateBody>) -> Json<Generated> {

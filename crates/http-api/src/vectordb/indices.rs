@@ -1,4 +1,4 @@
-//! Indices and their lives.
+//! Create, open, close and delete indices; export and import them.
 
 use std::io;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub async fn list(
   Ok(Json(list))
 }
 
-/// Counts what is open.
+/// Counts open indices and their documents.
 #[utoipa::path(get, path = "/api/vectordb/stats", tag = "vector database",
   responses((status = 200, body = DatabaseStats)))]
 pub async fn stats(
@@ -77,7 +77,7 @@ pub struct CreateIndexBody {
   id: Option<String>,
   #[schema(default = "default")]
   namespace: Option<String>,
-  /// Kept and shown, nothing else.
+  /// Kept and shown; it has no other effect.
   embedding_model: Option<String>,
   /// A provider of the registry; `default` or none for the server's default, `mock-model` for the
   /// built-in one.
@@ -94,7 +94,7 @@ pub struct CreateIndexBody {
   #[schema(value_type = Option<u64>)]
   inactivity_timeout: Option<InactivityTimeout>,
   enable_activity_monitoring: Option<bool>,
-  /// What other namespaces may do.
+  /// Access of other namespaces.
   #[schema(default = "private")]
   permission: Option<Permission>,
   /// Opens the index of this id, which must be there and closed.
@@ -123,7 +123,7 @@ pub struct Monitoring {
   timeout: u64,
 }
 
-/// Makes an index, or opens a closed one.
+/// Creates an index, or opens a closed one.
 #[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateIndexBody,
   responses((status = 200, body = CreatedIndex), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
@@ -167,13 +167,13 @@ pub async fn create(
 pub struct IndexDetails {
   #[serde(flatten)]
   index: IndexInfo,
-  /// On disk.
+  /// Size on disk.
   bytes: u64,
-  /// In memory, beside what SQLite itself keeps there.
+  /// Size in memory, without the caches of SQLite itself.
   memory_bytes: u64,
 }
 
-/// Tells about an open index.
+/// Describes an open index.
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/info", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = IndexDetails), (status = 404, body = ErrorBody)))]
 pub async fn info(
@@ -190,7 +190,7 @@ pub async fn info(
   }))
 }
 
-/// Removes an index, open or closed, with its files.
+/// Deletes an index, open or closed, with its files.
 #[utoipa::path(delete, path = "/api/vectordb/indices/{id}", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
 pub async fn delete(
@@ -229,7 +229,7 @@ pub struct TimeoutSet {
   timeout: u64,
 }
 
-/// Sets how long an open index may be unused.
+/// Sets how long an open index may be unused before it is closed.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/timeout", tag = "vector database", params(("id" = String, Path)),
   request_body = TimeoutBody, responses((status = 200, body = TimeoutSet), (status = 400, body = ErrorBody),
   (status = 404, body = ErrorBody)))]
@@ -249,7 +249,7 @@ pub async fn set_timeout(
   Ok(Json(TimeoutSet { done, timeout }))
 }
 
-/// Closes an index; it is opened again when it is used.
+/// Closes an index. The next use opens it again.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/offload", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn offload(
@@ -261,7 +261,7 @@ pub async fn offload(
   Ok(done_now("Vector index offloaded successfully"))
 }
 
-/// Puts everything of an open index into its own file. Nothing acknowledged is lost without this.
+/// Writes an open index from the log into its own file. Answered writes outlast a crash without this, too.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/save", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
 pub async fn save(
@@ -273,7 +273,7 @@ pub async fn save(
   Ok(done_now("Vector index saved successfully"))
 }
 
-/// Reads the whole file of an open index to see whether it is damaged.
+/// Checks the whole file of an open index for damage.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/verify", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub async fn verify(
@@ -292,7 +292,7 @@ pub struct ProviderBody {
   provider: String,
 }
 
-/// Has another provider embed the texts of an open index.
+/// Changes the provider that embeds the texts of an open index.
 #[utoipa::path(put, path = "/api/vectordb/indices/{id}/provider", tag = "vector database", params(("id" = String, Path)),
   request_body = ProviderBody, responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
@@ -315,7 +315,7 @@ pub struct OffloadedList {
   count: usize,
 }
 
-/// Lists the indices that are closed, and those that were saved, last closed first.
+/// Lists closed and saved indices, last closed first.
 #[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = OffloadedList), (status = 403, body = ErrorBody)))]
 pub async fn offloaded(
@@ -331,7 +331,7 @@ pub async fn offloaded(
   }))
 }
 
-/// Removes a closed index.
+/// Deletes a closed index.
 #[utoipa::path(delete, path = "/api/vectordb/offloaded/{id}", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
 pub async fn delete_offloaded(
@@ -345,7 +345,7 @@ pub async fn delete_offloaded(
   )))
 }
 
-/// Writes an index out as JSON Lines: what it is, then one document a line with its vector.
+/// Exports an index as JSON Lines: a line that describes it, then one document a line with its vector.
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/export", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 404, body = ErrorBody)))]
 pub async fn export(
@@ -367,13 +367,13 @@ pub async fn export(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ImportQuery {
-  /// Instead of the id that it had.
+  /// New id; without one the index keeps its own.
   id: Option<String>,
-  /// Instead of the namespace that it had.
+  /// New namespace; without one the index keeps its own.
   namespace: Option<String>,
 }
 
-/// Makes an index of what was exported. It is closed then, and opened when it is used.
+/// Creates a closed index from an export. The first use opens it.
 #[utoipa::path(post, path = "/api/vectordb/import", tag = "vector database", params(ImportQuery),
   request_body(content = String, content_type = "application/x-ndjson"), responses(
   (status = 200, body = OffloadedIndex), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
@@ -385,7 +385,7 @@ pub async fn import(
   request: Request,
 ) -> ApiResult<Json<OffloadedIndex>> {
   let ImportQuery { id, namespace } = parameters(query)?;
-  // Not held in memory: its lines are what is bounded.
+  // The body is streamed, not held in memory; the length of each line is bounded.
   let bytes = request.into_body().into_data_stream();
   let lines = StreamReader::new(bytes.map_err(io::Error::other));
   let request = ImportIndex { id, namespace };
@@ -418,7 +418,7 @@ impl From<VectorEvent> for WireVectorEvent {
   }
 }
 
-/// Streams what happens to indices from now on, as server-sent events.
+/// Streams events of indices and providers from now on, as server-sent events.
 #[utoipa::path(get, path = "/api/vectordb/events", tag = "vector database",
   responses((status = 200, content_type = "text/event-stream", body = WireVectorEvent)))]
 pub async fn events(

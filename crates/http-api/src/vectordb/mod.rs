@@ -15,14 +15,14 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 
-/// Says that it was done.
+/// Confirms a change.
 #[derive(Serialize, ToSchema)]
 pub struct VectorDone {
   success: bool,
   message: String,
 }
 
-/// Says that it was done, and when.
+/// Confirms a change, with its time.
 #[derive(Serialize, ToSchema)]
 pub struct VectorDoneAt {
   success: bool,
@@ -34,7 +34,7 @@ pub struct VectorDoneAt {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct IndicesQuery {
-  /// Only what is in this namespace.
+  /// Lists the indices of this namespace only.
   namespace: Option<String>,
 }
 

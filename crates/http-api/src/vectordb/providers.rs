@@ -1,5 +1,5 @@
-//! The providers that embed texts. All may see and use them; they are the operator's to change, for
-//! the server itself connects to them.
+//! List, add, change and test the providers that embed texts. Every caller sees and uses them. Only the
+//! operator changes them: the server itself connects to them.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::path::Path;
 use crate::vectordb::VectorDone;
 use crate::vectordb::done;
 
-/// Lists the providers there are.
+/// Lists embedding providers.
 #[utoipa::path(get, path = "/api/vectordb/providers", tag = "vector database",
   responses((status = 200, body = ProviderList)))]
 pub async fn list(
@@ -39,7 +39,7 @@ pub struct TestProviderBody {
   provider: Option<String>,
 }
 
-/// Tries whether a provider embeds a text now. For the operator: what it answers may tell of their
+/// Tests whether a provider embeds a text now. Only for the operator: its answers may describe their
 /// network.
 #[utoipa::path(post, path = "/api/vectordb/providers/test", tag = "vector database", request_body = TestProviderBody,
   responses((status = 200, body = ProviderTrial), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
@@ -86,7 +86,7 @@ fn set(provider: ProviderSummary, what: &str) -> Json<ProviderSet> {
   })
 }
 
-/// Adds a provider. It is kept when the server restarts; whether it runs is not asked.
+/// Adds a provider, which outlasts a restart of the server. The server does not connect to it yet.
 #[utoipa::path(post, path = "/api/vectordb/providers", tag = "vector database", request_body = AddProviderBody,
   responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
@@ -107,7 +107,7 @@ pub async fn add(
   Ok(set(provider, "added"))
 }
 
-/// Changes a provider, also for the indices that use it.
+/// Changes a provider, for the indices that use it, too.
 #[utoipa::path(put, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
   request_body = UpdateProviderBody, responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody),
   (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
@@ -141,7 +141,7 @@ pub async fn remove(
   Ok(done(format!("Provider {name} removed successfully")))
 }
 
-/// Tells about a provider. Its address is told the operator only.
+/// Describes a provider. Only the operator sees its address.
 #[utoipa::path(get, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
   responses((status = 200, body = ProviderInfo), (status = 404, body = ErrorBody)))]
 pub async fn info(

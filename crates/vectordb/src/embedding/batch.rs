@@ -1,5 +1,4 @@
-//! Many texts: what the cache has is not asked for again, the rest goes out in batches, and what comes
-//! back is checked before anybody sees it.
+//! Embeds many texts: looks them up in the cache, sends the others in batches, and checks the answers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +17,7 @@ use crate::embedding::usage::Usage;
 use crate::error::ProviderFailure;
 use crate::error::VectorError;
 
-/// How texts are put together.
+/// Limits of batches.
 #[derive(Debug, Clone)]
 pub struct BatchLimits {
   /// Texts of one request.
@@ -42,7 +41,7 @@ impl Default for BatchLimits {
   }
 }
 
-/// A text, and what messages call it.
+/// A text, and its name in messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a> {
   pub label: Label<'a>,
@@ -78,7 +77,7 @@ pub(crate) struct Batcher<'a> {
   pub limits: &'a BatchLimits,
 }
 
-/// A text that must be asked for, and the places its vector goes to.
+/// A text to embed, and the places of its vector.
 struct Wanted<'a> {
   text: Text<'a>,
   key: Key,
@@ -103,7 +102,7 @@ impl Batcher<'_> {
   }
 
   async fn embed_all(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, VectorError> {
-    // Making its vectors costs no more than finding them.
+    // The built-in model is as fast as the cache.
     let cached = self.embedder.kind() != ProviderKind::Builtin;
     let mut found: Vec<Option<Arc<[f32]>>> = vec![None; texts.len()];
     let mut wanted: Vec<Wanted> = Vec::new();

@@ -1,4 +1,4 @@
-//! Embeddings that were made already, by what they were made of.
+//! Cache of embeddings, by provider and text.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -9,13 +9,13 @@ use std::sync::PoisonError;
 use sha2::Digest;
 use sha2::Sha256;
 
-/// What an entry takes besides its numbers, in bytes, roughly.
+/// Approximate bytes of an entry besides its numbers.
 const OVERHEAD: usize = 160;
 
 /// A digest of a provider's identity and a text.
 pub(crate) type Key = [u8; 32];
 
-/// Forgets what was not used for longest.
+/// Evicts the least recently used.
 pub struct EmbeddingCache {
   limit: usize,
   entries: Mutex<Entries>,
@@ -31,7 +31,7 @@ struct Entries {
 }
 
 impl EmbeddingCache {
-  /// `limit` is in bytes; 0 keeps nothing.
+  /// `limit` is in bytes; 0 turns the cache off.
   pub fn new(limit: usize) -> Self {
     Self {
       limit,

@@ -1,4 +1,4 @@
-//! How a provider is reached, as requests say it.
+//! Configuration of providers, as requests have it.
 
 use outbound::Secret;
 use outbound::exposed;
@@ -34,7 +34,7 @@ pub struct OllamaConfig {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenAiConfig {
-  /// What `/embeddings` is appended to.
+  /// `/embeddings` is appended to it.
   #[serde(rename = "baseURL", serialize_with = "exposed")]
   pub base_url: Secret,
   pub model: String,
@@ -52,7 +52,7 @@ impl ProviderConfig {
   /// Reads the members `type` and `config` of a request.
   ///
   /// # Errors
-  /// When the type is unknown, or a member is missing or cannot be meant.
+  /// When the type is unknown, or a member is missing or invalid.
   pub fn parse(kind: &str, config: &Value) -> Result<Self, VectorError> {
     let (title, address) = match kind {
       "ollama" => ("Ollama", "host"),
@@ -147,7 +147,7 @@ impl ProviderConfig {
     })
   }
 
-  /// What tells its embeddings from those of others.
+  /// Key of its embeddings in the cache.
   pub(crate) fn identity(&self) -> String {
     let url = self.url().map_or_else(|_| String::new(), String::from);
     format!(

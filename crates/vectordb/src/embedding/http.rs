@@ -19,7 +19,7 @@ use reqwest::header;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How long and how often a provider is asked.
+/// Time limits and retries of requests to a provider.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
   pub patience: Patience,
@@ -46,7 +46,7 @@ impl Default for HttpLimits {
   }
 }
 
-/// One address that is asked with POST.
+/// A URL for POST requests.
 pub(crate) struct Endpoint {
   http: Client,
   url: Url,
@@ -54,12 +54,12 @@ pub(crate) struct Endpoint {
   limits: HttpLimits,
 }
 
-/// Why an attempt brought nothing.
+/// Why an attempt failed.
 struct Failure {
   reason: String,
   /// Whether asking again may help.
   may_pass: bool,
-  /// What the provider asks us to wait.
+  /// The pause that the provider asks for.
   wait: Option<Duration>,
 }
 
@@ -75,7 +75,7 @@ impl Failure {
 
 impl Endpoint {
   /// # Errors
-  /// When no connection could ever be made; the reason.
+  /// When no connection can be made; the reason.
   pub fn new(
     base: &Url,
     segments: &[&str],
@@ -185,7 +185,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
   seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// What an error answer says: `error`, `error.message` or `detail`.
+/// The message of an error answer: `error`, `error.message` or `detail`.
 async fn detail(response: Response) -> String {
   let said = outbound::error_body(response).await;
   let text = [&said["error"]["message"], &said["error"], &said["detail"]]

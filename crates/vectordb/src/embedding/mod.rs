@@ -1,4 +1,4 @@
-//! Embedding providers: what turns texts into vectors.
+//! Embedding providers, which turn texts into vectors.
 
 mod batch;
 mod cache;
@@ -38,10 +38,10 @@ pub use self::registry::RegistryOptions;
 pub use self::registry::preconfigured;
 pub use self::usage::UsageReport;
 
-/// Makes vectors of texts.
+/// Turns texts into vectors.
 #[async_trait]
 pub trait Embedder: Send + Sync {
-  /// Length of every vector it makes.
+  /// Dimension of every vector that it makes.
   fn dimension(&self) -> usize;
 
   fn kind(&self) -> ProviderKind;
@@ -50,13 +50,13 @@ pub trait Embedder: Send + Sync {
   async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, VectorError>;
 }
 
-/// What a provider is.
+/// Type of a provider.
 #[derive(
   Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderKind {
-  /// Part of the server: needs nothing else.
+  /// Part of the server.
   Builtin,
   Ollama,
   /// Anything that speaks the embeddings API of OpenAI.

@@ -16,10 +16,10 @@ use crate::embedding::usage::Usage;
 use crate::embedding::usage::UsageReport;
 use crate::error::VectorError;
 
-/// One provider. Who holds it keeps it as it was when it is updated.
+/// One provider. It does not change: an update makes another.
 pub struct Provider {
   pub name: String,
-  /// Nothing for what is part of the server.
+  /// `None` for the built-in model.
   pub config: Option<ProviderConfig>,
   pub created: DateTime<Utc>,
   /// Whether the registry's file has it.
@@ -53,12 +53,12 @@ impl Provider {
   /// One vector for each text, in their order, all of [`Self::dimension`] and finite.
   ///
   /// # Errors
-  /// When one of them cannot be had; the message names the provider and the document.
+  /// When a text cannot be embedded; the message names the provider and the document.
   pub async fn embed(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, VectorError> {
     self.embed_with(&self.shared.cache, texts).await
   }
 
-  /// As [`Self::embed`], but the cache is not looked into.
+  /// As [`Self::embed`], but without the cache.
   ///
   /// # Errors
   /// As for [`Self::embed`].

@@ -1,4 +1,4 @@
-//! The providers there are. Those that were added stay when the server ends.
+//! The registry of providers. Added ones outlast the server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +33,7 @@ use crate::store::write_privately;
 
 const MAX_NAME: usize = 128;
 
-/// What holds for all providers.
+/// Options of all providers.
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
   pub http: HttpLimits,
@@ -94,7 +94,7 @@ pub fn preconfigured(ollama_host: &str) -> Vec<(String, ProviderConfig)> {
 }
 
 impl Registry {
-  /// Blocking. What was added earlier wins over what is configured.
+  /// Opens the registry. Added providers win over configured ones. Blocking.
   ///
   /// # Errors
   /// When a configured provider cannot work, or the file cannot be read.
@@ -147,7 +147,7 @@ impl Registry {
     self.read().get(name).cloned()
   }
 
-  /// The model that is part of the server; not listed.
+  /// The built-in model, which is not listed.
   pub fn builtin(&self) -> Arc<Provider> {
     self.builtin.clone()
   }
@@ -173,7 +173,7 @@ impl Registry {
     self.put(self.make(name, config, Utc::now(), true)?)
   }
 
-  /// Blocking. Who holds the earlier one keeps it.
+  /// Replaces a provider; callers that hold the earlier one keep it. Blocking.
   ///
   /// # Errors
   /// When there is no such provider, or it cannot be kept.
@@ -198,7 +198,7 @@ impl Registry {
     Ok(())
   }
 
-  /// Takes a provider that code made; it is not kept.
+  /// Inserts a provider that a test made; it is not kept.
   #[cfg(test)]
   pub fn insert(&self, name: &str, embedder: Arc<dyn Embedder>) {
     let provider = Provider {

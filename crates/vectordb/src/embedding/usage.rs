@@ -1,4 +1,4 @@
-//! What a provider was used for.
+//! Counters of the use of a provider.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -8,17 +8,17 @@ use chrono::Utc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Since the server started, or the provider was added.
+/// Use of a provider since the server started or the provider was added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageReport {
   /// Batches that were sent to it.
   pub requests: u64,
-  /// Texts it made vectors of.
+  /// Texts that it embedded.
   pub texts: u64,
-  /// Texts whose vector the cache had.
+  /// Texts whose vector was in the cache.
   pub cached: u64,
-  /// Batches that brought no embeddings.
+  /// Batches that failed.
   pub failures: u64,
   #[serde(
     skip_serializing_if = "Option::is_none",
