@@ -105,12 +105,14 @@ fn insert(criterion: &mut Criterion) {
   let mut group = criterion.benchmark_group("insert into 10,000 x 384");
   group.throughput(Throughput::Elements(BATCH as u64));
   group.sample_size(20);
-  let mut next = DOCUMENTS;
+  let new = documents(DOCUMENTS, BATCH);
+  let ids: Vec<String> = new.iter().map(|document| document.id.clone()).collect();
   group.bench_function("a batch of 100", |bencher| {
     bencher.iter_batched(
       || {
-        next += BATCH;
-        documents(next, BATCH)
+        // Those of the iteration before: the index does not grow.
+        index.delete(&ids).expect("deletes");
+        new.clone()
       },
       |batch| index.upsert(batch).expect("inserts"),
       BatchSize::PerIteration,
