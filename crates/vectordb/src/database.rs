@@ -235,7 +235,7 @@ impl VectorDb {
   /// Summarises an index that was open when a server ended.
   async fn missing_summary(self: &Arc<Self>, folder: String) -> Option<IndexSummary> {
     let db = self.clone();
-    let found = run_to_completion(async move {
+    let summary = run_to_completion(async move {
       let _gate = db.gate(&folder).await;
       if db
         .open_indices()
@@ -246,8 +246,9 @@ impl VectorDb {
       }
       let store = db.store.clone();
       blocking(move || store.make_summary(&folder).map(Some)).await
-    });
-    found.await.unwrap_or_else(|error| {
+    })
+    .await;
+    summary.unwrap_or_else(|error| {
       tracing::warn!("a vector index is not listed: {error}");
       None
     })
