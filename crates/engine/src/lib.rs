@@ -218,7 +218,7 @@ pub fn start_kernels(
     lasting_files: Some(lasting_files::folders(data_dir, confinement)?),
     ..kernel_options.clone()
   };
-  Ok(KernelManager::new(
+  Ok(kernels::start(
     kernel_options,
     hosts,
     folder,

@@ -1,5 +1,6 @@
 //! Errors as HTTP shows them: the fitting status and `{"error": …}`.
 
+use crate::protection;
 use std::any::Any;
 
 use access::Classified;
@@ -11,8 +12,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
-
-use crate::origin;
 
 /// What every failed request answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,7 +71,7 @@ impl IntoResponse for ApiError {
     if let Some(public) = self.public {
       response.extensions_mut().insert(ForOutsiders(public));
     }
-    origin::protect(response.headers_mut());
+    protection::protect(response.headers_mut());
     response
   }
 }

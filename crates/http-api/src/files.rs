@@ -35,6 +35,7 @@ use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
+use crate::protection;
 
 /// What is in a directory.
 #[derive(Serialize, ToSchema)]
@@ -318,7 +319,7 @@ async fn get(
     answered.insert(header::CONTENT_RANGE, text(value));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
   }
-  crate::origin::protect(response.headers_mut());
+  protection::protect(response.headers_mut());
   Ok(response)
 }
 

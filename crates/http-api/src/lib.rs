@@ -17,6 +17,7 @@ mod openapi;
 mod origin;
 mod path;
 mod patience;
+mod protection;
 mod stream;
 mod vectordb;
 

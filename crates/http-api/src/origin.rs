@@ -30,6 +30,7 @@ use crate::authority::Hosts;
 use crate::authority::Origin;
 use crate::authority::Origins;
 use crate::error::ApiError;
+use crate::protection;
 use crate::stream;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
@@ -211,24 +212,9 @@ pub async fn guard(
   let mut response = next.run(request).await;
   // What apps answer is theirs.
   if !of_apps {
-    protect(response.headers_mut());
+    protection::protect(response.headers_mut());
   }
   response
-}
-
-/// Has browsers show an answer to nobody but the engine's own pages.
-pub fn protect(headers: &mut HeaderMap) {
-  let own = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (
-      HeaderName::from_static("cross-origin-resource-policy"),
-      "same-origin",
-    ),
-  ];
-  for (name, value) in own {
-    headers.insert(name, HeaderValue::from_static(value));
-  }
 }
 
 /// Refuses bodies that a page can send without asking first, such as forms. Programs may go on to call

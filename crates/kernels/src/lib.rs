@@ -21,6 +21,7 @@ mod process;
 mod questions;
 mod recovery;
 pub mod spawner;
+mod start;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -53,4 +54,5 @@ pub use self::options::PermissionRequest;
 pub use self::options::PoolOptions;
 pub use self::process::LocalProcess;
 pub use self::recovery::Interrupted;
+pub use self::start::start;
 pub use self::watchdog::resident_bytes;

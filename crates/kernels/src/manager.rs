@@ -10,6 +10,7 @@ use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
 use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
+use std::time::Duration;
 use std::time::Instant;
 
 use access::Caller;
@@ -54,9 +55,6 @@ use crate::options::LaunchProgram;
 use crate::options::OwnFolders;
 use crate::pool::Pool;
 use crate::pool::PoolStats;
-use crate::recovery;
-use crate::recovery::Interrupted;
-use crate::watchdog;
 
 /// Engine events a slow watcher may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
@@ -72,9 +70,23 @@ pub struct KernelManager {
   modules: ModuleCache,
   pools: Pools,
   events: broadcast::Sender<EngineEvent>,
+  /// Hears of every kernel whose time is limited.
+  timed: mpsc::UnboundedSender<Timed>,
   /// Memory of all logs, those of programs included.
   pub logs: Arc<LogBudget>,
   me: Weak<Self>,
+}
+
+/// A kernel whose time is limited.
+pub(crate) enum Timed {
+  /// It may be unused only so long.
+  Idleness(Weak<Kernel>),
+  /// Each of its executions may take only so long.
+  Executions {
+    kernel: Weak<Kernel>,
+    started: mpsc::UnboundedReceiver<Arc<Execution>>,
+    limit: Duration,
+  },
 }
 
 enum Entry {
@@ -93,15 +105,18 @@ pub struct ManagerStats {
 }
 
 impl KernelManager {
-  /// Starts filling the pool at once, in the background.
-  pub fn new(
+  /// Starts filling the pool at once, in the background. Whoever reads the other half watches the time
+  /// of kernels.
+  pub(crate) fn new(
     options: KernelOptions,
     hosts: Arc<dyn Hosts>,
     scratch_root: PathBuf,
     modules: ModuleCache,
     python: Result<PythonFiles, String>,
-  ) -> Arc<Self> {
+  ) -> (Arc<Self>, mpsc::UnboundedReceiver<Timed>) {
+    let (timed, heard) = mpsc::unbounded_channel();
     let manager = Arc::new_cyclic(|me| Self {
+      timed,
       pools: Pools::new(&options, &hosts, modules.clone(), python),
       hosts,
       modules,
@@ -117,9 +132,7 @@ impl KernelManager {
       me: me.clone(),
     });
     manager.pools.fill();
-    tokio::spawn(watchdog::watch_memory(manager.me.clone()));
-    tokio::spawn(watchdog::watch_health(manager.me.clone()));
-    manager
+    (manager, heard)
   }
 
   // ------------------------------------------------------------ looking
@@ -169,7 +182,12 @@ impl KernelManager {
   }
 
   /// The same, to do with it what takes `right`.
-  fn get_to(&self, caller: &Caller, right: Right, id: &str) -> Result<Arc<Kernel>, KernelError> {
+  pub(crate) fn get_to(
+    &self,
+    caller: &Caller,
+    right: Right,
+    id: &str,
+  ) -> Result<Arc<Kernel>, KernelError> {
     caller.require(right)?;
     let id = visible(caller, id).ok_or(KernelError::NotFound)?;
     self.find(&id).ok_or(KernelError::NotFound)
@@ -271,18 +289,18 @@ impl KernelManager {
       .write()
       .insert(id.clone(), Entry::Ready(kernel.clone()));
     std::mem::forget(reservation);
-    if let Some((heard, limit)) = stalls {
-      tokio::spawn(recovery::watch_for_stalls(
-        self.me.clone(),
-        Arc::downgrade(&kernel),
-        heard,
+    if let Some((started, limit)) = stalls {
+      let kernel = Arc::downgrade(&kernel);
+      let _ = self.timed.send(Timed::Executions {
+        kernel,
+        started,
         limit,
-      ));
+      });
     }
     // Not before it can be found: whoever hears of it may ask for it at once.
     kernel.ready();
-    if let (Some(_), Some(me)) = (kernel.inactivity_timeout, self.me.upgrade()) {
-      tokio::spawn(watchdog::watch_for_inactivity(me, Arc::downgrade(&kernel)));
+    if kernel.inactivity_timeout.is_some() {
+      let _ = self.timed.send(Timed::Idleness(Arc::downgrade(&kernel)));
     }
     tracing::debug!(kernel = %id, %kind, "created in {:?}", started.elapsed());
     Ok(kernel)
@@ -443,17 +461,6 @@ impl KernelManager {
       .await
   }
 
-  /// Asks the running cell of a kernel to stop, climbing from a request to a restart until it has.
-  ///
-  /// # Errors
-  /// When there is no such kernel, it is dead, or not even a restart helped.
-  pub async fn interrupt(&self, caller: &Caller, id: &str) -> Result<Interrupted, KernelError> {
-    let kernel = self.get_to(caller, Right::Use, id)?;
-    self
-      .run_to_completion(move |manager| async move { recovery::interrupt(&manager, &kernel).await })
-      .await
-  }
-
   // ------------------------------------------------------------ use
 
   /// Counts as use: the inactivity timeout starts again.
@@ -530,7 +537,7 @@ impl KernelManager {
   // ------------------------------------------------------------ hosts
 
   /// Runs to completion even when the caller stops waiting: half of it would leave something behind.
-  async fn run_to_completion<T: Send + 'static, F>(
+  pub(crate) async fn run_to_completion<T: Send + 'static, F>(
     &self,
     work: impl FnOnce(Arc<Self>) -> F + Send + 'static,
   ) -> Result<T, KernelError>

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
+use access::Caller;
+use access::Right;
 use kernel_protocol::ErrorReport;
 use kernel_protocol::KernelEvent;
 use tokio::sync::mpsc;
@@ -30,11 +32,20 @@ pub enum Interrupted {
   Restarted,
 }
 
-/// Asks the running cell to stop, climbing from a request to a restart until it has.
-///
-/// # Errors
-/// When the kernel is dead, or not even a restart helped.
-pub async fn interrupt(
+impl KernelManager {
+  /// Asks the running cell of a kernel to stop, climbing from a request to a restart until it has.
+  ///
+  /// # Errors
+  /// When there is no such kernel, it is dead, or not even a restart helped.
+  pub async fn interrupt(&self, caller: &Caller, id: &str) -> Result<Interrupted, KernelError> {
+    let kernel = self.get_to(caller, Right::Use, id)?;
+    self
+      .run_to_completion(move |manager| async move { interrupt(&manager, &kernel).await })
+      .await
+  }
+}
+
+async fn interrupt(
   manager: &KernelManager,
   kernel: &Arc<Kernel>,
 ) -> Result<Interrupted, KernelError> {

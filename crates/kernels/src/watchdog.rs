@@ -1,6 +1,5 @@
 //! What watches kernels: time without use, memory of the process, signs of life.
 
-use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Ends the kernel once it was idle for its `inactivity_timeout`. Ends with the kernel.
-pub async fn watch_for_inactivity(manager: Arc<KernelManager>, kernel: Weak<Kernel>) {
+pub async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: Weak<Kernel>) {
   loop {
     let left = {
       let Some(kernel) = kernel.upgrade() else {
@@ -25,7 +24,7 @@ pub async fn watch_for_inactivity(manager: Arc<KernelManager>, kernel: Weak<Kern
       timeout.saturating_sub(kernel.idle_time())
     };
     if left.is_zero() {
-      let Some(kernel) = kernel.upgrade() else {
+      let (Some(manager), Some(kernel)) = (manager.upgrade(), kernel.upgrade()) else {
         return;
       };
       if manager.is_current(&kernel) {

@@ -31,7 +31,6 @@ use crate::error::VectorError;
 use crate::events::EventWatch;
 use crate::events::VectorEvent;
 use crate::events::VectorEventKind;
-use crate::exchange::MAX_EXPORTS;
 use crate::id::IndexId;
 use crate::open_index::Lease;
 use crate::open_index::OpenIndex;
@@ -40,6 +39,9 @@ use crate::store::IndexSummary;
 use crate::store::Store;
 use crate::tasks::blocking;
 use crate::tasks::run_to_completion;
+
+/// Exports that are read at one time.
+pub(crate) const MAX_EXPORTS: usize = 8;
 
 /// Events a slow watcher may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;

@@ -7,8 +7,6 @@ use access::Denied;
 use access::ErrorKind;
 use vector_index::IndexError;
 
-use crate::id::IndexId;
-
 /// An error of the vector database. It names the document, the field, the index or the provider that it
 /// is about. Nothing has changed when it is returned, unless it says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,24 +122,5 @@ impl From<String> for ProviderFailure {
 impl fmt::Display for ProviderFailure {
   fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&self.message)
-  }
-}
-
-/// What each operation answers when there is no such index, or none that the caller may know of.
-impl VectorError {
-  pub fn no_index(id: &IndexId) -> Self {
-    Self::NotFound(format!("Vector database instance {id} not found"))
-  }
-
-  pub fn not_open(_: &IndexId) -> Self {
-    Self::NotFound("Vector index not found".into())
-  }
-
-  pub fn not_pinged(_: &IndexId) -> Self {
-    Self::NotFound("Failed to ping vector index or index not found".into())
-  }
-
-  pub fn not_offloaded(id: &IndexId) -> Self {
-    Self::NotFound(format!("Offloaded index {id} not found"))
   }
 }

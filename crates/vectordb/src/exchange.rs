@@ -27,6 +27,7 @@ use vector_index::IndexOptions;
 use vector_index::Metric;
 
 use crate::answers::OffloadedIndex;
+use crate::database::MAX_EXPORTS;
 use crate::database::VectorDb;
 use crate::embed::TargetDimension;
 use crate::error::VectorError;
@@ -42,8 +43,6 @@ const FORMAT: &str = "vector-index";
 const VERSION: u32 = 1;
 /// Documents of a page and of a transaction.
 const BATCH: u64 = 500;
-/// Exports that are read at one time.
-pub(crate) const MAX_EXPORTS: usize = 8;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]

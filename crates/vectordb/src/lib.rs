@@ -15,6 +15,7 @@ mod exchange;
 mod id;
 mod import;
 mod legacy;
+mod missing;
 mod open;
 mod open_index;
 mod options;

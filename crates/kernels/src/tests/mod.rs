@@ -45,7 +45,7 @@ fn with_hosts(hosts: Arc<FakeHosts>) -> Fixture {
     cached_only: true,
   };
   let scratch = dir.path().join("scratch");
-  let manager = KernelManager::new(
+  let manager = crate::start(
     options,
     hosts.clone(),
     scratch,

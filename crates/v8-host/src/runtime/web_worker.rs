@@ -15,9 +15,9 @@ use sys_traits::impls::RealSys;
 use crate::runtime::limits::HeapLimit;
 use crate::runtime::modules::KernelModuleLoader;
 use crate::runtime::safe_point::LoadMark;
-use crate::runtime::worker::SharedServices;
-use crate::runtime::worker::bootstrap_options;
-use crate::runtime::worker::format_js_error;
+use crate::runtime::services::SharedServices;
+use crate::runtime::services::bootstrap_options;
+use crate::runtime::services::format_js_error;
 
 /// Builds the callback that makes web workers like their kernel: same file system, environment and
 /// output, permissions never wider than the parent's.

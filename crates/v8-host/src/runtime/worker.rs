@@ -9,7 +9,6 @@ use std::sync::Arc;
 use deno_core::CompiledWasmModuleStore;
 use deno_core::ModuleSpecifier;
 use deno_core::SharedArrayBufferStore;
-use deno_core::error::JsError;
 use deno_core::v8;
 use deno_resolver::npm::DenoInNpmPackageChecker;
 use deno_resolver::npm::NpmResolver;
@@ -28,7 +27,6 @@ use deno_runtime::worker::WorkerOptions;
 use deno_runtime::worker::WorkerServiceOptions;
 use kernel_host::host::Surroundings;
 use kernel_host::sink::ProcessOwner;
-use kernel_host::sink::SharedSink;
 use kernel_protocol::HostConfig;
 use kernel_protocol::MainProgram;
 use kernel_protocol::launch::ModuleCache;
@@ -37,7 +35,6 @@ use sys_traits::impls::RealSys;
 use crate::runtime::HeapLimit;
 use crate::runtime::Mount;
 use crate::runtime::certificates::TrustedRoots;
-use crate::runtime::extension;
 use crate::runtime::extension::KernelEnv;
 use crate::runtime::extension::RunningCell;
 use crate::runtime::fs::KernelFs;
@@ -49,41 +46,13 @@ use crate::runtime::modules::Modules;
 use crate::runtime::permissions;
 use crate::runtime::safe_point;
 use crate::runtime::safe_point::LoadMark;
+use crate::runtime::services::SharedServices;
+use crate::runtime::services::bootstrap_options;
+use crate::runtime::services::format_js_error;
 use crate::runtime::stack;
 use crate::runtime::stack::SourceMaps;
 use crate::runtime::sys::KernelSys;
 use crate::runtime::web_worker;
-
-/// The Deno release whose runtime this is (the family `Cargo.toml` pins).
-const DENO_VERSION: &str = "2.9.8";
-
-/// What the main isolate and its web workers share.
-#[derive(Clone)]
-pub struct SharedServices {
-  pub sink: SharedSink,
-  pub owner: ProcessOwner,
-  pub sys: KernelSys,
-  pub heap: HeapLimit,
-  pub modules: Arc<Modules>,
-  pub local: LocalModules,
-  pub broadcast_channel: InMemoryBroadcastChannel,
-  pub features: Arc<FeatureChecker>,
-  pub shared_buffers: SharedArrayBufferStore,
-  pub wasm_modules: CompiledWasmModuleStore,
-  pub stdio: Stdio,
-  pub roots: Arc<TrustedRoots>,
-}
-
-impl SharedServices {
-  pub fn extension(&self) -> deno_core::Extension {
-    extension::extension(
-      self.sink.clone(),
-      self.sys.env.clone(),
-      self.sys.fs.clone(),
-      self.owner,
-    )
-  }
-}
 
 /// A booted isolate. Lives on the thread that made it.
 pub struct JsWorker {
@@ -340,24 +309,4 @@ fn stdin(main: Option<&MainProgram>) -> std::io::Result<File> {
     Some(descriptor) => Ok(unsafe { File::from_raw_fd(descriptor) }),
     None => File::open("/dev/null"),
   }
-}
-
-/// How the engine names itself to servers.
-pub fn user_agent() -> String {
-  let version = env!("CARGO_PKG_VERSION");
-  format!("Deno/{DENO_VERSION} deno-app-engine/{version}")
-}
-
-pub fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
-  BootstrapOptions {
-    deno_version: DENO_VERSION.to_owned(),
-    user_agent: user_agent(),
-    color_level: deno_runtime::colors::ColorLevel::None,
-    mode,
-    ..Default::default()
-  }
-}
-
-pub fn format_js_error(error: &JsError) -> String {
-  deno_runtime::fmt_errors::format_js_error(error, None)
 }

@@ -34,9 +34,9 @@ use kernel_protocol::RegistryAuth;
 use outbound::shown;
 
 use crate::runtime::certificates::TrustedRoots;
+use crate::runtime::identity::user_agent;
 use crate::runtime::modules::access::Access;
 use crate::runtime::modules::access::Registries;
-use crate::runtime::worker::user_agent;
 
 /// How long a server may stay silent.
 const SILENCE: Duration = Duration::from_secs(30);
