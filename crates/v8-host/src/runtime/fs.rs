@@ -109,8 +109,8 @@ impl KernelFs {
   /// # Errors
   /// If a root is no directory that can be opened, a path is not absolute, a mount point is given
   /// twice, or the file system has been configured before. Nothing has changed then.
-  pub fn configure(&self, cwd: PathBuf, mounts: Vec<Mount>) -> io::Result<()> {
-    let cwd = absolute(&cwd)?;
+  pub fn configure(&self, cwd: &Path, mounts: Vec<Mount>) -> io::Result<()> {
+    let cwd = absolute(cwd)?;
     let mut opened: Vec<Arc<Mounted>> = Vec::with_capacity(mounts.len());
     for (number, Mount { root, mount_point }) in mounts.into_iter().enumerate() {
       let point = absolute(&mount_point)?;
@@ -749,7 +749,7 @@ fn umask() -> FsResult<u32> {
 }
 
 /// An absolute path as text, without `.` and `..`.
-fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
   if !path.is_absolute() {
     return Err(invalid(format!(
       "'{}' is not an absolute path",
@@ -935,6 +935,9 @@ mod host {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
   use std::fs;
   use std::os::unix::fs::PermissionsExt;
@@ -964,7 +967,7 @@ mod tests {
       };
       fixture
         .fs
-        .configure(DATA.into(), vec![fixture.mount("root", DATA)])
+        .configure(Path::new(DATA), vec![fixture.mount("root", DATA)])
         .unwrap();
       fixture
     }
@@ -1634,7 +1637,7 @@ mod tests {
       fixture.mount("root", DATA),
       fixture.mount("inner", "/kernel/data/dir"),
     ];
-    fs.configure("/".into(), mounts).unwrap();
+    fs.configure(Path::new("/"), mounts).unwrap();
     let read = |path| {
       fs.read_text_file_lossy_sync(&checked(path))
         .unwrap()
@@ -1670,7 +1673,7 @@ mod tests {
   fn a_faulty_configuration_is_refused_by_name() {
     let fixture = Fixture::new();
     let fs = KernelFs::new();
-    let configure = |cwd: &str, mounts| fs.configure(cwd.into(), mounts);
+    let configure = |cwd: &str, mounts| fs.configure(Path::new(cwd), mounts);
     let file = configure("/", vec![fixture.mount("secret", DATA)]).unwrap_err();
     assert_eq!(file.kind(), io::ErrorKind::NotADirectory);
     assert!(file.to_string().contains(DATA), "{file}");
