@@ -159,6 +159,7 @@ mod tests {
   use std::fs;
   use std::os::unix::fs::symlink;
 
+  use proptest::prelude::*;
   use tempfile::TempDir;
 
   use super::*;
@@ -205,5 +206,56 @@ mod tests {
     fs::remove_dir(shared.join("real")).expect("is removed");
     symlink(&other, shared.join("real")).expect("a link");
     assert!(source.open().is_err());
+  }
+
+  /// A path of few names, so that it often leads somewhere.
+  fn asked() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+      3 => Just("alice"),
+      2 => Just("bob"),
+      2 => Just("project"),
+      2 => Just(".."),
+      1 => Just("."),
+      1 => Just(""),
+      1 => Just("out"),
+      1 => Just("{namespace}"),
+    ];
+    prop::collection::vec(part, 0..6).prop_map(|parts| parts.join("/"))
+  }
+
+  proptest! {
+    #![proptest_config(ProptestConfig {
+      failure_persistence: None,
+      ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_is_asked_for_a_namespace_mounts_only_what_is_its_own(
+      path in asked(),
+      namespace in prop::sample::select(vec!["alice", "bob", "..", ".", "carol", "{namespace}"]),
+    ) {
+      let dir = TempDir::new().expect("a folder");
+      for name in ["alice/project", "bob/project"] {
+        fs::create_dir_all(dir.path().join(name)).expect("is made");
+      }
+      symlink("../bob", dir.path().join("alice/out")).expect("is made");
+      let roots = [root(&dir.path().join("{namespace}"))];
+      if let Some(source) = MountSource::find(&roots, Some(namespace), &dir.path().join(&path)) {
+        let own = dir.path().canonicalize().expect("is there").join(namespace);
+        let found = source.within.join(&source.inner).canonicalize();
+        let found = found.expect("what was found is there");
+        prop_assert!(found.starts_with(&own), "{found:?} is not in {own:?}");
+        prop_assert!(["alice", "bob"].contains(&namespace));
+      }
+    }
+
+    #[test]
+    fn every_folder_of_its_own_can_be_mounted(below in prop::sample::select(vec!["", "project"])) {
+      let dir = TempDir::new().expect("a folder");
+      fs::create_dir_all(dir.path().join("alice/project")).expect("is made");
+      let roots = [root(&dir.path().join("{namespace}"))];
+      let path = dir.path().join("alice").join(below);
+      prop_assert!(MountSource::find(&roots, Some("alice"), &path).is_some());
+    }
   }
 }

@@ -197,7 +197,7 @@ impl JsWorker {
       .services
       .local
       .fs
-      .configure(config.scratch.clone(), mounts)
+      .configure(&config.scratch, mounts)
       .map_err(|e| format!("filesystem: {e}"))?;
     self
       .services

@@ -198,9 +198,27 @@ fn declarations_of(item: &ModuleItem) -> Vec<(String, Declaration)> {
           CONST,
         )
       }
-      _ => Vec::new(),
+      _ => match default_name(item) {
+        Some((ident, Binding::Global, _)) => one(ident, VAR),
+        Some((ident, Binding::Lexical, _)) => one(ident, LET),
+        None => Vec::new(),
+      },
     },
   }
+}
+
+/// The name in `export default function f() {}` or `export default class C {}`, and where the
+/// declaration lies.
+fn default_name(item: &ModuleItem) -> Option<(&Ident, Binding, Range<usize>)> {
+  let ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultDecl(export)) = item else {
+    return None;
+  };
+  let (ident, binding) = match &export.decl {
+    DefaultDecl::Fn(function) => (&function.ident, Binding::Global),
+    DefaultDecl::Class(class) => (&class.ident, Binding::Lexical),
+    DefaultDecl::TsInterfaceDecl(_) => return None,
+  };
+  Some((ident.as_ref()?, binding, bytes(&export.decl)))
 }
 
 fn declaration_of(item: &ModuleItem) -> Option<&Decl> {
@@ -364,6 +382,12 @@ fn declare_anew(item: &ModuleItem, code: &str, declared: &Declared) -> Vec<Edit>
       Edit::insert(whole.end, ";"),
     ]
   };
+  if let Some((ident, binding, whole)) = default_name(item)
+    && declared.conflicts(&ident.sym, binding)
+  {
+    let keyword = declared.keyword(&ident.sym);
+    return as_value(whole, keyword, ident);
+  }
   match declaration_of(item) {
     Some(Decl::Var(var)) if !var.declare => keyword_edit(var, declared).into_iter().collect(),
     Some(Decl::Using(using)) => {

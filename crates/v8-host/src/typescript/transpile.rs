@@ -48,6 +48,7 @@ pub fn prepare(
   name: &str,
   declared: &mut Declared,
 ) -> Result<PreparedCell, ErrorReport> {
+  let code = without_mark(code);
   let specifier = ModuleSpecifier::parse(name)
     .map_err(|e| ErrorReport::new("Error", format!("not a cell name: {name}: {e}")))?;
   let cell = parse_cell(code, &specifier, declared).map_err(|e| syntax_error(&e))?;
@@ -89,6 +90,11 @@ pub fn prepare(
     source_map,
     shows_value: boxed.is_some(),
   })
+}
+
+/// A cell without the byte order mark that some editors put first; the parser takes none.
+fn without_mark(code: &str) -> &str {
+  code.trim_start_matches('\u{feff}')
 }
 
 /// Line and column of a byte, both from 0; columns count UTF-16 code units, as source maps do.
@@ -256,6 +262,7 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
 
 /// The answer to an `is_complete` request, as Jupyter shapes it.
 pub fn is_complete(code: &str) -> Value {
+  let code = without_mark(code);
   let specifier = ModuleSpecifier::parse("file:///cell.ts").expect("a constant URL");
   match parse_cell(code, &specifier, &Declared::default()) {
     Ok(_) => json!({ "status": "complete" }),
@@ -281,6 +288,9 @@ fn goes_on(error: &ParseDiagnostic, code: &str) -> bool {
     _ => start >= code.trim_end().len(),
   }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -351,6 +361,18 @@ mod tests {
       "function f() {}"
     );
     assert!(shows_value("export default 1 + 1"));
+    assert_eq!(
+      javascript_after("export default function f() {}", "const f = 1"),
+      "var f = 1;"
+    );
+    assert_eq!(
+      javascript_after("let f = 1", "export default function f() {}"),
+      "let f = function f() {};"
+    );
+    assert_eq!(
+      javascript_after("var c = 1", "export default class c {}"),
+      "var c = class c {\n};"
+    );
   }
 
   #[test]
@@ -423,6 +445,12 @@ mod tests {
   #[test]
   fn a_hashbang_is_a_comment() {
     assert!(javascript("#!/usr/bin/env deno\nlet a = 1").ends_with("let a = 1;"));
+  }
+
+  #[test]
+  fn a_byte_order_mark_means_nothing() {
+    assert_eq!(javascript("\u{feff}let a = 1"), "let a = 1;");
+    assert_eq!(is_complete("\u{feff}f(")["status"], "incomplete");
   }
 
   #[test]

@@ -108,8 +108,8 @@ impl KernelFs {
   /// # Errors
   /// If a root is no directory that can be opened, a path is not absolute, a mount point is given
   /// twice, or the file system has been configured before. Nothing has changed then.
-  pub fn configure(&self, cwd: PathBuf, mounts: Vec<Mount>) -> io::Result<()> {
-    let cwd = absolute(&cwd)?;
+  pub fn configure(&self, cwd: &Path, mounts: Vec<Mount>) -> io::Result<()> {
+    let cwd = absolute(cwd)?;
     let mut opened: Vec<Arc<Mounted>> = Vec::with_capacity(mounts.len());
     for (number, Mount { root, mount_point }) in mounts.into_iter().enumerate() {
       let point = absolute(&mount_point)?;
@@ -745,7 +745,7 @@ fn umask() -> FsResult<u32> {
 }
 
 /// An absolute path as text, without `.` and `..`.
-fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
   if !path.is_absolute() {
     return Err(invalid(format!(
       "'{}' is not an absolute path",
@@ -790,5 +790,7 @@ fn same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
   (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ impl Fixture {
     };
     fixture
       .fs
-      .configure(DATA.into(), vec![fixture.mount("root", DATA)])
+      .configure(Path::new(DATA), vec![fixture.mount("root", DATA)])
       .unwrap();
     fixture
   }
@@ -698,7 +698,7 @@ fn the_deeper_of_two_mounts_serves_a_path() {
     fixture.mount("root", DATA),
     fixture.mount("inner", "/kernel/data/dir"),
   ];
-  fs.configure("/".into(), mounts).unwrap();
+  fs.configure(Path::new("/"), mounts).unwrap();
   let read = |path| {
     fs.read_text_file_lossy_sync(&checked(path))
       .unwrap()
@@ -734,7 +734,7 @@ fn before_it_is_configured_it_is_the_hosts() {
 fn a_faulty_configuration_is_refused_by_name() {
   let fixture = Fixture::new();
   let fs = KernelFs::new();
-  let configure = |cwd: &str, mounts| fs.configure(cwd.into(), mounts);
+  let configure = |cwd: &str, mounts| fs.configure(Path::new(cwd), mounts);
   let file = configure("/", vec![fixture.mount("secret", DATA)]).unwrap_err();
   assert_eq!(file.kind(), io::ErrorKind::NotADirectory);
   assert!(file.to_string().contains(DATA), "{file}");
