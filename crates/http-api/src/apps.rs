@@ -308,8 +308,8 @@ pub async fn logs(
   Path(id): Path<String>,
   query: Result<Query<LogQuery>, QueryRejection>,
 ) -> ApiResult<Response<Body>> {
-  let log = &engine.apps.get(&caller, &id)?.log;
   let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+  let log = &engine.apps.get(&caller, &id)?.log;
   let lines = query.lines.unwrap_or(100).min(MAX_LINES);
   let entries = match query.since {
     Some(seq) => log.since(seq),
@@ -330,7 +330,6 @@ pub async fn follow(
   Path(id): Path<String>,
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
-  let app = engine.apps.get(&caller, &id)?;
   let last = headers.get("last-event-id").map(|value| {
     let number = value
       .to_str()
@@ -338,7 +337,8 @@ pub async fn follow(
       .and_then(|text| text.parse::<u64>().ok());
     number.ok_or_else(|| ApiError::bad_request("Last-Event-ID: must be the number of an entry"))
   });
-  let follower = app.log.follow(last.transpose()?.unwrap_or(0));
+  let last = last.transpose()?.unwrap_or(0);
+  let follower = engine.apps.get(&caller, &id)?.log.follow(last);
   Ok(stream::app_log(follower))
 }
 
