@@ -20,7 +20,6 @@ use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 use rustix::process::WaitOptions;
-use sandbox;
 use sandbox::Role;
 
 /// A kernel that was forked and has not been waited for.

@@ -35,6 +35,9 @@ pub enum Distribution {
   Folder(PathBuf),
 }
 
+/// A file's name and its gzipped content.
+type NamedFile = (Cow<'static, str>, Cow<'static, [u8]>);
+
 impl Distribution {
   /// Where below `folder` the distribution lies, or will.
   ///
@@ -101,7 +104,7 @@ impl Distribution {
   }
 
   /// The name and gzipped content of each file.
-  fn files(&self) -> io::Result<Vec<(Cow<'static, str>, Cow<'static, [u8]>)>> {
+  fn files(&self) -> io::Result<Vec<NamedFile>> {
     let folder = match self {
       Self::Embedded { files, .. } => {
         let borrowed = |(name, content): &(&'static str, &'static [u8])| {
