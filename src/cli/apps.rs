@@ -325,7 +325,13 @@ fn show(text: &str) -> Result<(), AppsError> {
   let mut out = io::stdout();
   let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
   match written {
-    Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !out.is_terminal() => {
+    Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !out.is_terminal() =>
+    {
+      #[expect(
+        clippy::exit,
+        clippy::disallowed_methods,
+        reason = "nobody reads any more, and nothing is held"
+      )]
       std::process::exit(0)
     }
     written => Ok(written?),

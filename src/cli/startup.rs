@@ -44,6 +44,7 @@ struct Secrets(BTreeMap<String, String>);
 ///
 /// # Errors
 /// When what was handed over cannot be read.
+#[expect(clippy::disallowed_methods, reason = "there is one thread")]
 pub fn take_over() -> io::Result<bool> {
   let Some(descriptor) = std::env::var_os(HANDED_OVER) else {
     return Ok(false);
@@ -109,6 +110,7 @@ pub fn start_again(_: impl Iterator<Item = OsString>) -> io::Result<()> {
 
 /// Takes the secrets out of the environment, now that they are where they are needed. Returns what opens
 /// registries; their addresses stay. Call it before there are threads.
+#[expect(clippy::disallowed_methods, reason = "there is one thread")]
 pub fn forget() -> Vec<RegistryAuth> {
   let auth = registries::auth();
   for (_, name) in SECRETS {

@@ -79,7 +79,7 @@ pub struct KernelArgs {
   #[arg(long, env = "KERNEL_MAX_OUTPUT_BYTES", value_name = "BYTES", default_value_t = 32 * MIB, value_parser = clap::value_parser!(u64).range(1024..))]
   pub kernel_max_output_bytes: u64,
 
-  /// The most a kernel may be permitted, as JSON, e.g. {"net": true, "run": ["git"]}; members left
+  /// The most a kernel may be permitted, as JSON, e.g. `{"net": true, "run": ["git"]}`; members left
   /// out keep their default.
   ///
   /// The form is that of `permissions` in a request. By default a kernel reads and writes its own folder,

@@ -228,6 +228,7 @@ async fn pages_of_apps_have_origins_of_their_own() {
       .post_app(json!({"id": id, "startup_script": SITE}))
       .await;
     app.ready().await;
+    #[expect(clippy::mem_forget, reason = "it ends with the server")]
     std::mem::forget(app);
   }
   let arguments = json!({"engine": engine(&server), "apps": ["first", "Second_app"]});

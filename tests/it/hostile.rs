@@ -441,6 +441,10 @@ impl Memory {
     std::thread::spawn(move || {
       while !stop.load(Ordering::Relaxed) {
         seen.fetch_max(resident(pid), Ordering::Relaxed);
+        #[expect(
+          clippy::disallowed_methods,
+          reason = "this thread has nothing else to do"
+        )]
         std::thread::sleep(SAMPLED_EVERY);
       }
     });

@@ -5,6 +5,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::support::Client;
+use crate::support::Kernel;
 use crate::support::Server;
 use crate::support::children_of;
 use crate::support::eventually;
@@ -78,7 +79,7 @@ async fn more_kernels_than_the_pool_has_can_be_made_at_once() {
   let client = server.client();
   is_full(&client, 2).await;
   let kernels = futures::future::join_all((0..6).map(|_| client.typescript())).await;
-  let pids = futures::future::join_all(kernels.iter().map(|k| k.pid())).await;
+  let pids = futures::future::join_all(kernels.iter().map(Kernel::pid)).await;
   let different: std::collections::HashSet<u32> = pids.iter().copied().collect();
   assert_eq!(different.len(), 6, "{pids:?}");
   is_full(&client, 2).await;

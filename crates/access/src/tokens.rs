@@ -85,6 +85,7 @@ impl Tokens {
   }
 
   /// Those of both; where both know a token, `others` say what it may see.
+  #[must_use]
   pub fn and(mut self, others: Self) -> Self {
     self.0.extend(others.0);
     self

@@ -75,6 +75,7 @@ fn fail(reason: &str) -> ExitCode {
   ExitCode::FAILURE
 }
 
+#[expect(clippy::disallowed_methods, reason = "there is one thread")]
 fn prepare(role: Role, confinement: &Confinement) -> io::Result<()> {
   confinement.enter(role, &[])?;
   for name in STARTER_VARIABLES {

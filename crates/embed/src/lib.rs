@@ -82,6 +82,11 @@ pub fn main_hook() {
       2
     }
   };
+  #[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "what this process is for has ended, and all of it was dropped"
+  )]
   std::process::exit(code)
 }
 

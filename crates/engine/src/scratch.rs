@@ -27,6 +27,7 @@ pub fn locked_folder(scratch: &Path) -> io::Result<PathBuf> {
   rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
   fs::rename(&unfinished, folder.with_extension(LOCK))?;
   // Held until the process has ended, however it does.
+  #[expect(clippy::mem_forget, reason = "the descriptor is kept for ever")]
   std::mem::forget(lock);
   Ok(folder)
 }

@@ -485,11 +485,17 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// Decodes the payload of one frame.
+///
+/// # Errors
+/// When it is no such message.
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> io::Result<T> {
   rmp_serde::from_slice(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// Reads one frame, blocking. `Ok(None)` when the other side has closed the socket.
+///
+/// # Errors
+/// When the socket breaks, or the frame is too long or no such message.
 pub fn read_frame<T: DeserializeOwned>(socket: &mut impl Read) -> io::Result<Option<T>> {
   let mut length = [0; 4];
   match socket.read_exact(&mut length) {

@@ -83,6 +83,9 @@ pub enum Unread {
 }
 
 /// The body of an answer, of at most `limit` bytes.
+///
+/// # Errors
+/// When it is longer, or the connection breaks.
 pub async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>, Unread> {
   let announced = response.content_length().unwrap_or(0);
   if usize::try_from(announced).map_or(true, |length| length > limit) {

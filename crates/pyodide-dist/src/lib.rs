@@ -22,9 +22,6 @@ const LOCK_FILE: &str = "pyodide-lock.json";
 /// Extension of the files in a folder.
 const COMPRESSED: &str = "gz";
 
-/// The name and gzipped content of a file.
-type File = (Cow<'static, str>, Cow<'static, [u8]>);
-
 /// Where the files of Pyodide come from.
 #[derive(Debug, Clone)]
 pub enum Distribution {
@@ -37,6 +34,9 @@ pub enum Distribution {
   /// In a folder named after what it was made from; each file is `name.gz`.
   Folder(PathBuf),
 }
+
+/// A file's name and its gzipped content.
+type NamedFile = (Cow<'static, str>, Cow<'static, [u8]>);
 
 impl Distribution {
   /// Where below `folder` the distribution lies, or will.
@@ -103,7 +103,7 @@ impl Distribution {
     }
   }
 
-  fn files(&self) -> io::Result<Vec<File>> {
+  fn files(&self) -> io::Result<Vec<NamedFile>> {
     let folder = match self {
       Self::Embedded { files, .. } => {
         let borrowed = |(name, content): &(&'static str, &'static [u8])| {

@@ -79,7 +79,7 @@ fn register_build(connection: &Connection, build: Build) -> rusqlite::Result<()>
   let mut message: *mut c_char = ptr::null_mut();
   // SAFETY: the handle is open while `connection` is borrowed; the extension is compiled into the
   // program, so it does not use the third argument, and it keeps neither pointer.
-  let code = unsafe { init(connection.handle(), &mut message, ptr::null()) };
+  let code = unsafe { init(connection.handle(), &raw mut message, ptr::null()) };
   let reason = (!message.is_null()).then(|| {
     // SAFETY: SQLite allocated a string that ends with a NUL; it is freed once, here.
     unsafe {

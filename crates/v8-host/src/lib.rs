@@ -2,6 +2,8 @@
 //! knows Deno and V8; of the server it knows what `kernel-host` and `kernel-protocol` say.
 
 mod event_loop;
+#[doc(hidden)]
+pub mod inside;
 pub mod process;
 mod pyodide;
 mod runtime;

@@ -343,7 +343,7 @@ async fn as_app(app: &App, expected: &Expected) -> Vec<String> {
     // The log keeps 10,000 entries, and some are not of the program.
     let kept = expected.stdout.ends_with(&stdout) && stdout.lines().count() > 9_990;
     (!kept)
-      .then(|| format!("{:.300}", stdout))
+      .then(|| format!("{stdout:.300}"))
       .into_iter()
       .collect()
   } else {

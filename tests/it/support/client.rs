@@ -293,9 +293,11 @@ impl Kernel {
       .send(request.json(&json!({ "code": code })))
       .await;
     let status = response.status();
-    if status != 200 {
-      panic!("{status}: {}", response.text().await.unwrap_or_default());
-    }
+    assert!(
+      status == 200,
+      "{status}: {}",
+      response.text().await.unwrap_or_default()
+    );
     Lines::new(response)
   }
 

@@ -90,10 +90,8 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
 /// # Panics
 /// When it takes longer than [`PATIENCE`].
 pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
-  match tokio::time::timeout(PATIENCE, future).await {
-    Ok(output) => output,
-    Err(_) => panic!("took too long: {what}"),
-  }
+  let output = tokio::time::timeout(PATIENCE, future).await;
+  output.unwrap_or_else(|_| panic!("took too long: {what}"))
 }
 
 /// A name that no other test uses.

@@ -87,11 +87,11 @@ impl WebSocket {
     match u16::try_from(payload.len()) {
       Ok(short) if short < 126 => bytes.push(0x80 | payload.len().to_le_bytes()[0]),
       Ok(medium) => {
-        bytes.push(0x80 | 126);
+        bytes.push(0x80 | 0x7e);
         bytes.extend(medium.to_be_bytes());
       }
       Err(_) => {
-        bytes.push(0x80 | 127);
+        bytes.push(0x80 | 0x7f);
         bytes.extend((payload.len() as u64).to_be_bytes());
       }
     }

@@ -20,6 +20,8 @@ pub struct Capture {
 }
 
 impl Capture {
+  /// # Errors
+  /// When the process may open no more descriptors.
   pub fn pipes() -> io::Result<Self> {
     let (out_read, out_write) = pipe()?;
     let (err_read, err_write) = pipe()?;

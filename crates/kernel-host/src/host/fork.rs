@@ -16,6 +16,7 @@ static SOCKET: AtomicI32 = AtomicI32::new(-1);
 ///
 /// # Errors
 /// When the process has no memory left for it.
+#[expect(clippy::mem_forget, reason = "the descriptor is kept for ever")]
 pub fn guard(socket: &Arc<UnixStream>) -> io::Result<()> {
   SOCKET.store(socket.as_raw_fd(), Ordering::SeqCst);
   // Kept for ever: the number must not come to mean another file.

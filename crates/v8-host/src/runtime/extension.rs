@@ -231,6 +231,10 @@ enum Signal {
 /// Signals need `run`, those to the kernel itself too: one that is stopped reads nothing, and the
 /// server would hold what it is sent.
 #[op2(stack_trace)]
+#[allow(
+  clippy::needless_pass_by_value,
+  reason = "operations own their strings"
+)]
 fn op_kernel_kill(
   state: &mut OpState,
   #[smi] pid: i32,
@@ -312,6 +316,10 @@ fn op_kernel_input(
 
 /// `console.*` and `Deno.core.print`: one call, one event.
 #[op2(fast)]
+#[allow(
+  clippy::unnecessary_wraps,
+  reason = "Deno's own operation is declared so"
+)]
 fn op_kernel_print(
   state: &mut OpState,
   #[string] text: &str,

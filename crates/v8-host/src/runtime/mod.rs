@@ -20,6 +20,7 @@ mod worker;
 
 pub use certificates::SYSTEM_AUTHORITIES;
 pub use fs::Mount;
+pub(crate) use fs::absolute as absolute_path;
 pub use limits::HeapLimit;
 pub use platform::optimise_wasm_late;
 pub use platform::spawn_isolate_thread;

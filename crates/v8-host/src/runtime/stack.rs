@@ -75,8 +75,8 @@ pub fn install(runtime: &mut JsRuntime, maps: Rc<SourceMaps>) {
 }
 
 /// Deno's own stack trace, with the frames of cells named and what lies below user code cut off.
-fn prepare<'s, 'i>(
-  scope: &mut v8::PinScope<'s, 'i>,
+fn prepare<'s>(
+  scope: &mut v8::PinScope<'s, '_>,
   error: v8::Local<'s, v8::Value>,
   callsites: v8::Local<'s, v8::Array>,
 ) -> v8::Local<'s, v8::Value> {

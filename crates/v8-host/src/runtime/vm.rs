@@ -51,6 +51,7 @@ const CACHED_DATA: usize = 4;
 #[op2(reentrant)]
 #[allow(
   clippy::too_many_arguments,
+  clippy::needless_pass_by_value,
   reason = "those of the operation that it stands for"
 )]
 pub fn op_kernel_vm_create_script<'a>(
@@ -82,6 +83,7 @@ pub fn op_kernel_vm_create_script<'a>(
 #[op2(reentrant)]
 #[allow(
   clippy::too_many_arguments,
+  clippy::needless_pass_by_value,
   reason = "those of the operation that it stands for"
 )]
 pub fn op_kernel_vm_compile_function<'a>(

@@ -156,7 +156,13 @@ impl Shared {
         Some(SafePoint::RunsCode) => return,
         // The next look may well find the user's code again.
         Some(SafePoint::BetweenCalls) => {}
-        Some(SafePoint::LoadsItself) => std::thread::sleep(LOADING_PAUSE),
+        Some(SafePoint::LoadsItself) => {
+          #[expect(
+            clippy::disallowed_methods,
+            reason = "this thread has nothing else to do"
+          )]
+          std::thread::sleep(LOADING_PAUSE);
+        }
       }
       self.look();
     }

@@ -6,8 +6,8 @@ mod inspector;
 mod intelligence;
 mod interrupt;
 mod main_program;
-mod rewrite;
-mod transpile;
+pub(crate) mod rewrite;
+pub(crate) mod transpile;
 
 use std::future::poll_fn;
 use std::io;
@@ -77,6 +77,7 @@ impl TypeScript {
   ///
   /// # Errors
   /// When the runtime cannot be booted.
+  #[expect(clippy::unused_async, reason = "other languages wait while they boot")]
   pub async fn boot(
     options: Surroundings,
     modules: &ModuleCache,

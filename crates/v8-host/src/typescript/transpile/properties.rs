@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use deno_ast::ModuleSpecifier;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::PROLOGUE;
 use super::is_complete;
@@ -18,6 +19,9 @@ fn config() -> ProptestConfig {
   ProptestConfig {
     cases: 512,
     failure_persistence: None,
+    // The same cells in every run, so that a defect of the parser stops nobody who did not touch it;
+    // `fuzz/` tries others.
+    rng_seed: RngSeed::Fixed(2026),
     ..ProptestConfig::default()
   }
 }
