@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use access::Secret;
 use clap::Args;
 use http_api::Authority;
 use http_api::Malformed;
 use hypha_client::Artifacts;
 use hypha_client::HyphaConfig;
-use outbound::Secret;
 use outbound::is_loopback;
 
 /// Which apps there are.

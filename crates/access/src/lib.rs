@@ -3,6 +3,7 @@
 
 mod caller;
 mod error;
+mod secret;
 mod time;
 pub mod tokens;
 
@@ -12,6 +13,8 @@ pub use self::caller::Right;
 pub use self::caller::Scope;
 pub use self::error::Classified;
 pub use self::error::ErrorKind;
+pub use self::secret::Secret;
+pub use self::secret::exposed;
 pub use self::time::timestamp;
 pub use self::tokens::Access;
 pub use self::tokens::Tokens;

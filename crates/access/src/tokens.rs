@@ -11,7 +11,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use outbound::Secret;
 use serde::Deserialize;
 use serde::Serialize;
 use sha2::Digest as _;
@@ -21,6 +20,7 @@ use uuid::Uuid;
 
 use crate::Caller;
 use crate::Scope;
+use crate::Secret;
 
 /// SHA-256 of a token, written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use access::Secret;
 use outbound::Patience;
-use outbound::Secret;
 use outbound::Unread;
 use outbound::printable;
 use outbound::reason;

@@ -1,8 +1,6 @@
 //! What the server itself asks of others over HTTP: connections with limits, answers of a bounded
 //! size, and what messages say of both.
 
-mod secret;
-
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -16,9 +14,6 @@ use reqwest::Url;
 use reqwest::redirect;
 use serde_json::Value;
 use url::Host;
-
-pub use self::secret::Secret;
-pub use self::secret::exposed;
 
 /// Most of an error's body that is read, in bytes, and of its text that is told, in characters.
 const MAX_ERROR_BODY: usize = 64 << 10;

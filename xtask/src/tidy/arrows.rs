@@ -30,10 +30,11 @@ const ROOMS: &[Room] = &[
   room("sqlite-vec-fast", &[]),
   room("testing", &[]),
   room("xtask", &[]),
-  room("access", &["outbound"]),
-  room("hypha-client", &["outbound"]),
+  room("access", &[]),
+  room("files", &["access", "kernel-protocol"]),
+  room("hypha-client", &["access", "outbound"]),
   room("pyodide-dist", &["outbound"]),
-  room("kernel-host", &["kernel-protocol", "sandbox"]),
+  room("kernel-host", &["files", "kernel-protocol", "sandbox"]),
   Room {
     name: "cpython-host",
     uses: &["kernel-host", "kernel-protocol", "sandbox"],
@@ -44,7 +45,10 @@ const ROOMS: &[Room] = &[
     "v8-host",
     &["kernel-host", "kernel-protocol", "outbound", "sandbox"],
   ),
-  room("kernels", &["access", "kernel-protocol", "sandbox"]),
+  room(
+    "kernels",
+    &["access", "files", "kernel-protocol", "sandbox"],
+  ),
   room("vector-index", &["access", "sqlite-vec-fast"]),
   room("vectordb", &["access", "outbound", "vector-index"]),
   room(
@@ -63,6 +67,7 @@ const ROOMS: &[Room] = &[
       "access",
       "app-proxy",
       "apps",
+      "files",
       "hypha-client",
       "kernel-protocol",
       "kernels",
@@ -85,6 +90,7 @@ const ROOMS: &[Room] = &[
       "vectordb",
     ],
   ),
+  room("embed-example", &["embed"]),
   // The command line: it turns settings into options of every room.
   room(
     "deno-app-engine",

@@ -8,11 +8,6 @@ use std::path::PathBuf;
 const FOLDERS: [&str; 3] = ["src", "crates", "xtask/src"];
 /// The most lines of a file without its tests.
 const MOST_LINES: usize = 800;
-/// Longer files, with the reason for each.
-const LONGER: &[(&str, &str)] = &[(
-  "crates/v8-host/src/runtime/fs.rs",
-  "one trait of Deno's with 70 methods, which cannot be implemented in parts",
-)];
 
 /// Says which files break a rule.
 ///
@@ -29,13 +24,6 @@ pub fn check(root: &Path) -> Result<Vec<String>, String> {
     let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let name = file.strip_prefix(root).unwrap_or(&file);
     problems.extend(of_file(&name.to_string_lossy(), &text));
-  }
-  for (name, _) in LONGER {
-    if !root.join(name).exists() {
-      problems.push(format!(
-        "{name}: no file, but excused in xtask/src/tidy/files.rs: delete it there"
-      ));
-    }
   }
   Ok(problems)
 }
@@ -67,15 +55,9 @@ fn of_file(name: &str, text: &str) -> Vec<String> {
     }
   }
   let lines = production_lines(text);
-  let excused = LONGER.iter().any(|(longer, _)| *longer == name);
-  if !is_test(name) && lines > MOST_LINES && !excused {
+  if !is_test(name) && lines > MOST_LINES {
     problems.push(format!(
       "{name}: {lines} lines without tests, {MOST_LINES} are the most: split it by what it does"
-    ));
-  }
-  if excused && lines <= MOST_LINES {
-    problems.push(format!(
-      "{name}: only {lines} lines, but excused in xtask/src/tidy/files.rs: delete it there"
     ));
   }
   problems
@@ -155,16 +137,5 @@ mod tests {
     ] {
       assert!(of_file(name, &"x\n".repeat(900)).is_empty(), "{name}");
     }
-  }
-
-  #[test]
-  fn an_excuse_that_is_not_needed_is_named() {
-    let (name, _) = LONGER[0];
-    assert!(of_file(name, &"x\n".repeat(900)).is_empty());
-    let problems = of_file(name, "x\n");
-    assert!(
-      matches!(&problems[..], [it] if it.contains("only 1 lines")),
-      "{problems:?}"
-    );
   }
 }

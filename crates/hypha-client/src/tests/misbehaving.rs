@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use access::Secret;
 use outbound::Patience;
-use outbound::Secret;
 use reqwest::Url;
 use serde_json::Value;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outbound::Secret;
+use access::Secret;
 use testing::hypha::Hypha;
 
 use crate::artifact::Artifact;

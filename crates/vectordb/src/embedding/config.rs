@@ -1,7 +1,7 @@
 //! Configuration of providers, as requests have it.
 
-use outbound::Secret;
-use outbound::exposed;
+use access::Secret;
+use access::exposed;
 use outbound::shown;
 use reqwest::Url;
 use serde::Deserialize;

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use access::Secret;
 use outbound::Patience;
-use outbound::Secret;
 use outbound::Unread;
 use outbound::printable;
 use outbound::reason;

@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
+use access::Secret;
 use chrono::DateTime;
 use chrono::Utc;
-use outbound::Secret;
 use serde::Deserialize;
 use serde::Serialize;
 
