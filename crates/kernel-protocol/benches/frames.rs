@@ -19,7 +19,7 @@ fn events() -> [(&'static str, KernelEvent); 3] {
     name: StreamName::Stdout,
     text: "epoch 17: loss 0.0341, accuracy 0.9912\n".into(),
   };
-  let rows = r#"<tr><td>12</td><td>alpha</td><td>0.25</td></tr>"#.repeat(200);
+  let rows = "<tr><td>12</td><td>alpha</td><td>0.25</td></tr>".repeat(200);
   let table =
     serde_json::json!({"data": {"text/html": format!("<table>{rows}</table>")}, "metadata": {}});
   let picture =
@@ -44,7 +44,7 @@ fn frames(criterion: &mut Criterion) {
     let frame = encode(&reply);
     group.throughput(Throughput::Bytes(frame.len() as u64));
     group.bench_function(format!("encode/{name}"), |b| {
-      b.iter(|| encode(black_box(&reply)))
+      b.iter(|| encode(black_box(&reply)));
     });
     group.bench_function(format!("decode/{name}"), |b| {
       b.iter(|| decode::<Reply>(black_box(&frame[4..])).expect("decodes"));
