@@ -11,7 +11,7 @@ const OWN: u64 = 256;
 const EACH_KERNEL: u64 = 8;
 
 /// Raises the limit to what the system allows, and returns it; `None` is no limit.
-pub fn raise_limit() -> Option<u64> {
+pub(crate) fn raise_limit() -> Option<u64> {
   let limit = getrlimit(Resource::Nofile);
   let raised = Rlimit {
     current: limit.maximum,
@@ -28,7 +28,7 @@ pub fn raise_limit() -> Option<u64> {
 
 /// How many connections of those `wanted` there may be, so that `kernels` can run as well. One to an
 /// app takes a second one.
-pub fn connections(wanted: usize, limit: Option<u64>, kernels: usize) -> usize {
+pub(crate) fn connections(wanted: usize, limit: Option<u64>, kernels: usize) -> usize {
   let Some(limit) = limit else {
     return wanted;
   };

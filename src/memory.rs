@@ -1,7 +1,7 @@
 //! Freed memory goes back to the system.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use self::glibc::set_up;
+pub(crate) use self::glibc::set_up;
 
 /// Other allocators do that by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
@@ -23,7 +23,7 @@ mod glibc {
   const WORTH_IT: u64 = 16 * MIB;
 
   /// Has freed memory given back for as long as the runtime lives.
-  pub fn set_up() {
+  pub(crate) fn set_up() {
     // SAFETY: it changes a number of the allocator.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES) };
     tokio::spawn(async {

@@ -20,7 +20,7 @@ use serde::Deserialize;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
-pub struct AppsArgs {
+pub(super) struct AppsArgs {
   /// Address of the server.
   #[arg(
     long,
@@ -81,7 +81,7 @@ enum AppsCommand {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum AppsError {
+pub(super) enum AppsError {
   #[error("{0} cannot be reached: {1}; is the server running, and is --server its address?")]
   Unreachable(Url, String),
   /// The server's own message.
@@ -122,7 +122,7 @@ enum Item {
   Gap { missed: u64 },
 }
 
-pub fn run(args: AppsArgs) -> Result<(), AppsError> {
+pub(super) fn run(args: AppsArgs) -> Result<(), AppsError> {
   tokio::runtime::Builder::new_current_thread()
     .enable_all()
     .build()?

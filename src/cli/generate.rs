@@ -11,7 +11,7 @@ use clap::Command;
 use clap::ValueEnum;
 
 #[derive(Debug, Args)]
-pub struct GenerateArgs {
+pub(super) struct GenerateArgs {
   document: Document,
 }
 
@@ -27,7 +27,7 @@ enum Document {
 ///
 /// # Errors
 /// When nothing can be printed.
-pub fn run(args: &GenerateArgs, program: Command) -> io::Result<()> {
+pub(super) fn run(args: &GenerateArgs, program: Command) -> io::Result<()> {
   let text = match args.document {
     Document::Configuration => configuration(program),
     Document::Openapi => openapi()?,

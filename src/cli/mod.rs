@@ -63,7 +63,7 @@ enum Command {
 }
 
 /// Runs the command that the process was started with.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
   let again = match startup::take_over() {
     Ok(again) => again,
     Err(error) => return failed(&error),

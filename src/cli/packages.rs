@@ -15,7 +15,7 @@ use pyodide_dist::packages::PackagesError;
 use crate::pyodide::PYODIDE;
 
 #[derive(Debug, Args)]
-pub struct PackagesArgs {
+pub(super) struct PackagesArgs {
   #[command(subcommand)]
   command: PackagesCommand,
 }
@@ -51,7 +51,7 @@ struct FetchArgs {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum PackagesCommandError {
+pub(super) enum PackagesCommandError {
   #[error(transparent)]
   Packages(#[from] PackagesError),
   #[error("{0}")]
@@ -62,7 +62,7 @@ pub enum PackagesCommandError {
 
 /// # Errors
 /// When a package is unknown or could not be fetched; the others are fetched all the same.
-pub fn run(args: PackagesArgs) -> Result<(), PackagesCommandError> {
+pub(super) fn run(args: PackagesArgs) -> Result<(), PackagesCommandError> {
   let PackagesCommand::Fetch(args) = args.command;
   let packages = Lock::of(&PYODIDE)?.with_dependencies(&args.names)?;
   let fetcher = Fetcher::new(&args.from, args.deno_cert.as_deref())?;

@@ -39,7 +39,7 @@ use crate::settings::default_data_dir;
 /// The flags of `run`. As in Deno, a program may do nothing but what is allowed.
 #[derive(Debug, Args)]
 #[command(after_help = "Lists are separated by commas, e.g. --allow-net=example.com,0.0.0.0:8000.")]
-pub struct RunArgs {
+pub(super) struct RunArgs {
   /// Allow everything.
   #[arg(short = 'A', long)]
   allow_all: bool,
@@ -97,7 +97,7 @@ pub struct RunArgs {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(super) enum RunError {
   #[error("{0} cannot be read: {1}")]
   Script(PathBuf, io::Error),
   #[error("{0}: the ending tells the language, {endings}", endings = script::extensions())]
@@ -112,7 +112,7 @@ pub enum RunError {
   Io(#[from] io::Error),
 }
 
-pub fn run(args: RunArgs) -> Result<ExitCode, RunError> {
+pub(super) fn run(args: RunArgs) -> Result<ExitCode, RunError> {
   tokio::runtime::Builder::new_multi_thread()
     .worker_threads(2)
     .enable_all()

@@ -19,7 +19,7 @@ use crate::settings::SettingsError;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(super) enum ServeError {
   #[error(transparent)]
   Settings(#[from] SettingsError),
   #[error("port {port} of {host} is in use: stop what listens there or choose another with {flag}")]
@@ -36,7 +36,7 @@ pub enum ServeError {
   Io(#[from] io::Error),
 }
 
-pub fn run(args: ServeArgs) -> Result<(), ServeError> {
+pub(super) fn run(args: ServeArgs) -> Result<(), ServeError> {
   let settings = Settings::new(args)?;
   tokio::runtime::Builder::new_multi_thread()
     .enable_all()

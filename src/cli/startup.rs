@@ -27,7 +27,7 @@ const SECRETS: [(&str, &str); 3] = [
   ("--token", "ENGINE_TOKEN"),
 ];
 /// Whether the value of `flag` may be shown to nobody.
-pub fn is_secret(flag: &str) -> bool {
+pub(super) fn is_secret(flag: &str) -> bool {
   SECRETS.iter().any(|(secret, _)| *secret == flag)
 }
 
@@ -45,7 +45,7 @@ struct Secrets(BTreeMap<String, String>);
 /// # Errors
 /// When what was handed over cannot be read.
 #[expect(clippy::disallowed_methods, reason = "there is one thread")]
-pub fn take_over() -> io::Result<bool> {
+pub(super) fn take_over() -> io::Result<bool> {
   let Some(descriptor) = std::env::var_os(HANDED_OVER) else {
     return Ok(false);
   };
@@ -78,7 +78,7 @@ pub fn take_over() -> io::Result<bool> {
 /// # Errors
 /// When the system refuses.
 #[cfg(target_os = "linux")]
-pub fn start_again(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+pub(super) fn start_again(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
   let mut secrets = Secrets::of_environment();
   let arguments = secrets.take_from(arguments);
   if secrets.0.is_empty() {
@@ -111,7 +111,7 @@ pub fn start_again(_: impl Iterator<Item = OsString>) -> io::Result<()> {
 /// Takes the secrets out of the environment, now that they are where they are needed. Returns what opens
 /// registries; their addresses stay. Call it before there are threads.
 #[expect(clippy::disallowed_methods, reason = "there is one thread")]
-pub fn forget() -> Vec<RegistryAuth> {
+pub(super) fn forget() -> Vec<RegistryAuth> {
   let auth = registries::auth();
   for (_, name) in SECRETS {
     // SAFETY: there is one thread.

@@ -11,7 +11,7 @@ use clap::Args;
 use clap::Subcommand;
 
 #[derive(Debug, Args)]
-pub struct TokensArgs {
+pub(super) struct TokensArgs {
   #[command(subcommand)]
   command: TokensCommand,
 }
@@ -36,7 +36,7 @@ enum TokensCommand {
 
 /// # Errors
 /// When the token file cannot be read or written, or is not as it should be.
-pub fn run(args: TokensArgs) -> Result<(), TokenFileError> {
+pub(super) fn run(args: TokensArgs) -> Result<(), TokenFileError> {
   let TokensCommand::Add {
     namespace,
     tokens_file,

@@ -13,7 +13,7 @@ use outbound::is_loopback;
 /// Which apps there are.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Apps")]
-pub struct AppArgs {
+pub(crate) struct AppArgs {
   /// Folder of apps: each folder in it, and each .ts, .js or .py file, is one.
   #[arg(long, env = "APPS_DIR", value_name = "DIR")]
   pub apps_dir: Option<PathBuf>,
@@ -92,7 +92,10 @@ impl AppArgs {
   ///
   /// # Errors
   /// When the settings cannot work; the message names the one.
-  pub fn artifacts(&self, certificates: Option<PathBuf>) -> Result<Option<Artifacts>, String> {
+  pub(crate) fn artifacts(
+    &self,
+    certificates: Option<PathBuf>,
+  ) -> Result<Option<Artifacts>, String> {
     if !self.load_apps {
       return Ok(None);
     }

@@ -25,7 +25,7 @@ use super::SettingsError;
 /// How kernels are made and held.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Kernels")]
-pub struct KernelArgs {
+pub(crate) struct KernelArgs {
   /// Kernel types that may be created, e.g. "worker-typescript,worker-javascript".
   ///
   /// Each is mode-language. Kernels of the mode main_thread run inside the server, and worker-cpython ones
@@ -173,7 +173,7 @@ impl KernelArgs {
   ///
   /// # Errors
   /// When a variable has no valid value.
-  pub fn from_environment() -> Result<Self, clap::Error> {
+  pub(crate) fn from_environment() -> Result<Self, clap::Error> {
     let command = Self::augment_args(clap::Command::new(env!("CARGO_PKG_NAME")));
     let matches = command.try_get_matches_from([env!("CARGO_PKG_NAME")])?;
     let mut settings = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
@@ -185,7 +185,7 @@ impl KernelArgs {
   }
 
   /// Finds the folders and files that are named.
-  pub fn check(&mut self) -> Result<(), SettingsError> {
+  pub(crate) fn check(&mut self) -> Result<(), SettingsError> {
     self.kernel_mount_roots.retain(|root| !root.is_empty());
     for root in &mut self.kernel_mount_roots {
       if !root.resolve() {
@@ -215,7 +215,7 @@ impl KernelArgs {
   }
 
   /// What the kernels are told.
-  pub fn options(&self) -> KernelOptions {
+  pub(crate) fn options(&self) -> KernelOptions {
     let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     let logs = self.logs_memory_bytes;
     KernelOptions {
@@ -274,7 +274,7 @@ fn program(written: &Path) -> Option<PathBuf> {
 /// A comma list of `mode-language`. `main_thread` must be written out; an empty list means the
 /// default, as the original had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KernelTypes(pub Vec<KernelType>);
+pub(crate) struct KernelTypes(pub Vec<KernelType>);
 
 impl FromStr for KernelTypes {
   type Err = String;

@@ -24,15 +24,15 @@ use hypha_client::Artifacts;
 
 use crate::pyodide::PYODIDE;
 
-pub use self::apps::AppArgs;
-pub use self::kernels::KernelArgs;
-pub use self::vectors::VectorArgs;
+pub(crate) use self::apps::AppArgs;
+pub(crate) use self::kernels::KernelArgs;
+pub(crate) use self::vectors::VectorArgs;
 
 const MIB: u64 = 1 << 20;
 
 /// The flags of `serve`; each has an environment variable of the same meaning.
 #[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
   /// Address to listen on. Any but a loopback address needs ENGINE_TOKENS_FILE, ENGINE_TOKENS or
   /// --no-auth.
   #[arg(long, env = "ENGINE_HOST", default_value = "127.0.0.1")]
@@ -134,7 +134,7 @@ fn bare_port(text: &str) -> Result<u16, &'static str> {
 
 /// The settings of a running server, checked.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
   pub host: IpAddr,
   pub port: u16,
   pub data_dir: PathBuf,
@@ -156,7 +156,7 @@ pub struct Settings {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
   #[error(
     "--host {0} can be reached by others: set ENGINE_TOKENS_FILE or ENGINE_TOKENS, or say --no-auth to serve without tokens"
   )]
@@ -184,7 +184,7 @@ pub enum SettingsError {
 impl Settings {
   /// # Errors
   /// When settings that are fine by themselves do not fit together.
-  pub fn new(args: ServeArgs) -> Result<Self, SettingsError> {
+  pub(crate) fn new(args: ServeArgs) -> Result<Self, SettingsError> {
     let in_file = args.tokens_file.as_deref().map(tokens::read).transpose()?;
     let tokens = match (in_file, args.tokens) {
       (Some(in_file), Some(named)) => Some(in_file.and(named)),
@@ -238,7 +238,7 @@ impl Settings {
   }
 
   /// What the engine is told.
-  pub fn engine(&self) -> embed::Options {
+  pub(crate) fn engine(&self) -> embed::Options {
     let own_ports = [Some(self.port), self.app_origins.port()];
     let certificates = self.kernels.deno_cert.clone();
     embed::Options {
@@ -259,7 +259,7 @@ impl Settings {
   }
 
   /// What the HTTP face is told.
-  pub fn http(&self) -> HttpOptions {
+  pub(crate) fn http(&self) -> HttpOptions {
     HttpOptions {
       access: self.access.clone(),
       bound: self.host,
@@ -274,7 +274,7 @@ impl Settings {
 }
 
 /// The platform's folder for application data, else one below the home directory.
-pub fn default_data_dir() -> Option<PathBuf> {
+pub(crate) fn default_data_dir() -> Option<PathBuf> {
   let absolute = |name| {
     std::env::var_os(name)
       .map(PathBuf::from)

@@ -12,7 +12,7 @@ use vectordb::embedding::preconfigured;
 /// How vector indices are held, and what embeds their texts.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Vector database")]
-pub struct VectorArgs {
+pub(crate) struct VectorArgs {
   /// Folder of the indices [default: vectordb in the data folder].
   ///
   /// Indices that this server's predecessor off-loaded there are taken over.
@@ -76,7 +76,7 @@ pub struct VectorArgs {
 
 impl VectorArgs {
   /// What the database is told. `certificates` is a PEM file of authorities that providers may use.
-  pub fn options(&self, data_dir: &Path, certificates: Option<PathBuf>) -> VectorDbOptions {
+  pub(crate) fn options(&self, data_dir: &Path, certificates: Option<PathBuf>) -> VectorDbOptions {
     let folder = self.vectordb_offload_directory.clone();
     let provider = self.default_embedding_provider_name.clone();
     VectorDbOptions {

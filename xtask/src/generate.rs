@@ -18,7 +18,7 @@ const DOCUMENTS: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// When the binary does not build or run, or a file cannot be written.
-pub fn run() -> Result<(), String> {
+pub(crate) fn run() -> Result<(), String> {
   let root = root();
   for (file, name) in DOCUMENTS {
     let path = root.join(file);
@@ -37,7 +37,7 @@ pub fn run() -> Result<(), String> {
 ///
 /// # Errors
 /// When the binary does not build or run.
-pub fn stale(root: &Path) -> Result<Vec<String>, String> {
+pub(crate) fn stale(root: &Path) -> Result<Vec<String>, String> {
   let mut problems = Vec::new();
   for (file, name) in DOCUMENTS {
     let text = printed(root, name)?;

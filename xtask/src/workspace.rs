@@ -9,27 +9,27 @@ use serde_json::Value;
 use toml::Table;
 
 /// All crates of this repository that are built together.
-pub struct Workspace {
+pub(crate) struct Workspace {
   /// `[workspace.dependencies]` of the top manifest.
   pub versions: Table,
   pub crates: Vec<Crate>,
 }
 
 /// A member of the workspace.
-pub struct Crate {
+pub(crate) struct Crate {
   pub name: String,
   pub manifest: Table,
   pub dependencies: Vec<Dependency>,
 }
 
-pub struct Dependency {
+pub(crate) struct Dependency {
   pub name: String,
   pub kind: Kind,
 }
 
 /// What a dependency is needed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
   Normal,
   Build,
   Test,
@@ -40,7 +40,7 @@ impl Workspace {
   ///
   /// # Errors
   /// When cargo does not answer, or a manifest cannot be read.
-  pub fn read(root: &Path) -> Result<Self, String> {
+  pub(crate) fn read(root: &Path) -> Result<Self, String> {
     let output = cargo()
       .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
       .current_dir(root)
@@ -56,7 +56,7 @@ impl Workspace {
   }
 
   /// Makes a workspace of the top manifest, the answer of `cargo metadata`, and a way to its manifests.
-  pub fn new(
+  pub(crate) fn new(
     top: &Table,
     metadata: &Value,
     manifest: impl Fn(&Path) -> Result<Table, String>,
@@ -93,13 +93,13 @@ impl Workspace {
     Ok(Self { versions, crates })
   }
 
-  pub fn has(&self, name: &str) -> bool {
+  pub(crate) fn has(&self, name: &str) -> bool {
     self.crates.iter().any(|it| it.name == name)
   }
 }
 
 /// The cargo that runs this program.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
   Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
@@ -107,7 +107,7 @@ pub fn cargo() -> Command {
 ///
 /// # Panics
 /// Never: this crate lies directly in it.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
   let here = Path::new(env!("CARGO_MANIFEST_DIR"));
   here.parent().expect("xtask lies in the repository").into()
 }

@@ -30,10 +30,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to one upstream, whatever the address of a request says.
 #[derive(Debug, Clone)]
-pub struct Connector(Upstream);
+pub(crate) struct Connector(Upstream);
 
 impl Connector {
-  pub fn new(upstream: Upstream) -> Self {
+  pub(crate) fn new(upstream: Upstream) -> Self {
     Self(upstream)
   }
 }
@@ -76,15 +76,15 @@ async fn connect(upstream: Upstream) -> io::Result<TcpStream> {
 
 /// Whether a connection has carried an answer yet.
 #[derive(Debug, Clone, Default)]
-pub struct Answered(Arc<AtomicBool>);
+pub(crate) struct Answered(Arc<AtomicBool>);
 
 impl Answered {
-  pub fn set(&self) {
+  pub(crate) fn set(&self) {
     self.0.store(true, Ordering::Relaxed);
   }
 
   /// Whether this connection has carried one.
-  pub fn on(connection: &Connected) -> bool {
+  pub(crate) fn on(connection: &Connected) -> bool {
     let mut extras = Extensions::new();
     connection.get_extras(&mut extras);
     let answered = extras.get::<Self>();
@@ -93,7 +93,7 @@ impl Answered {
 }
 
 /// A connection to an upstream.
-pub struct Link {
+pub(crate) struct Link {
   stream: TcpStream,
   answered: Answered,
 }

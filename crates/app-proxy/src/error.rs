@@ -52,7 +52,7 @@ impl ProxyError {
 }
 
 /// The first error of a kind among an error's causes.
-pub fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(crate) fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
   std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 

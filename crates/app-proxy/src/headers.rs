@@ -41,7 +41,11 @@ pub struct EngineToken;
 
 /// Rewrites a client's request to the one that the app gets. Returns whether it asks to switch
 /// protocols; `None` if the path cannot be sent.
-pub fn rewrite_request(request: &mut Request, site: &Site, path_and_query: &str) -> Option<bool> {
+pub(crate) fn rewrite_request(
+  request: &mut Request,
+  site: &Site,
+  path_and_query: &str,
+) -> Option<bool> {
   if !path_and_query.starts_with('/') {
     return None;
   }
@@ -79,7 +83,7 @@ pub fn rewrite_request(request: &mut Request, site: &Site, path_and_query: &str)
 }
 
 /// Rewrites an app's response to the one that the client gets.
-pub fn rewrite_response<B>(response: &mut Response<B>) {
+pub(crate) fn rewrite_response<B>(response: &mut Response<B>) {
   let status = response.status();
   let protocol = response.headers().get(header::UPGRADE).cloned();
   let headers = response.headers_mut();

@@ -10,7 +10,7 @@ use crate::spec::AppSpec;
 use crate::spec::Source;
 
 /// Where an artifact's app comes from.
-pub fn source(artifact: &Artifact) -> Source {
+pub(crate) fn source(artifact: &Artifact) -> Source {
   Source::Artifact {
     id: artifact.id.clone(),
     version: artifact.version.clone(),
@@ -21,7 +21,7 @@ pub fn source(artifact: &Artifact) -> Source {
 ///
 /// # Errors
 /// When its manifest is wrong.
-pub fn spec(id: &AppId, artifact: &Artifact) -> Result<AppSpec, AppError> {
+pub(crate) fn spec(id: &AppId, artifact: &Artifact) -> Result<AppSpec, AppError> {
   let written = WrittenManifest::of_artifact(&artifact.manifest)?;
   AppSpec::of_script(written.check(Some(id.clone()))?, source(artifact))
 }
@@ -30,7 +30,7 @@ pub fn spec(id: &AppId, artifact: &Artifact) -> Result<AppSpec, AppError> {
 ///
 /// # Errors
 /// When it cannot be read, or is no longer one.
-pub async fn read_again(
+pub(crate) async fn read_again(
   id: &AppId,
   artifact: &str,
   artifacts: &Artifacts,

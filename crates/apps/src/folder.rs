@@ -37,7 +37,7 @@ impl RefusedApp {
 }
 
 /// Reads the whole folder, in name order.
-pub fn read(dir: &Path) -> Vec<Result<AppSpec, RefusedApp>> {
+pub(crate) fn read(dir: &Path) -> Vec<Result<AppSpec, RefusedApp>> {
   let names = fs::read_dir(dir).and_then(|entries| {
     entries
       .map(|entry| entry.map(|e| e.file_name()))
@@ -84,7 +84,7 @@ pub fn read(dir: &Path) -> Vec<Result<AppSpec, RefusedApp>> {
 }
 
 /// Reads the app at one path; `None` if there is none.
-pub fn read_one(path: &Path) -> Option<Result<AppSpec, AppError>> {
+pub(crate) fn read_one(path: &Path) -> Option<Result<AppSpec, AppError>> {
   let name = path.file_name()?;
   if name == "node_modules" || name.to_string_lossy().starts_with('.') {
     return None;
@@ -139,7 +139,7 @@ fn read_file(path: &Path) -> Result<AppSpec, AppError> {
   })
 }
 
-pub fn read_manifest(path: &Path) -> Result<WrittenManifest, AppError> {
+pub(crate) fn read_manifest(path: &Path) -> Result<WrittenManifest, AppError> {
   let cannot = |what: String| AppError::Invalid(format!("it cannot be read: {what}"));
   let metadata = fs::metadata(path).map_err(|e| cannot(e.to_string()))?;
   if !metadata.is_file() || metadata.len() > MAX_MANIFEST_BYTES {
@@ -187,7 +187,7 @@ fn id_from_name(path: &Path) -> Result<AppId, AppError> {
 }
 
 /// The path of an app's source; `None` if it is not on disk.
-pub fn source_path(source: &Source) -> Option<&PathBuf> {
+pub(crate) fn source_path(source: &Source) -> Option<&PathBuf> {
   match source {
     Source::Folder(path) | Source::File(path) => Some(path),
     Source::Posted | Source::Artifact { .. } => None,

@@ -39,7 +39,7 @@ fn of(id: &AppId) -> String {
 }
 
 /// The id that has `label` as its own label; `None` if the label is that of another id or of none.
-pub fn plain(label: &str) -> Option<AppId> {
+pub(crate) fn plain(label: &str) -> Option<AppId> {
   let id = AppId::new(label).ok()?;
   (of(&id) == label).then_some(id)
 }

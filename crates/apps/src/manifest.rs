@@ -186,7 +186,7 @@ impl WrittenManifest {
 }
 
 /// The error of a manifest without a program.
-pub fn no_program() -> AppError {
+pub(crate) fn no_program() -> AppError {
   AppError::Invalid(
     "startup_script: missing, and so is entry; give the program as startup_script or the name of \
      its file as entry"

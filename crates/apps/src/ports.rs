@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kernel_protocol::HostPermissions;
 
 /// Whether these permissions let an app listen on a port of this machine.
-pub fn may_listen(permissions: &HostPermissions, port: u16) -> bool {
+pub(crate) fn may_listen(permissions: &HostPermissions, port: u16) -> bool {
   let Some(net) = &permissions.net else {
     return false;
   };

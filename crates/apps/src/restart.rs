@@ -36,13 +36,13 @@ impl RestartPolicy {
 
 /// Exponential back-off between restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
   failures: u32,
 }
 
 impl Backoff {
   /// The time to wait before the next start, after an instance that was up for `up`.
-  pub fn next(&mut self, up: Duration) -> Duration {
+  pub(crate) fn next(&mut self, up: Duration) -> Duration {
     if up >= RECOVERED_AFTER {
       self.failures = 0;
     }

@@ -21,15 +21,15 @@ use crate::instance::Launch;
 use crate::instance::Launcher;
 
 /// How long an instance may take to stop.
-pub const STOP_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Events of an instance that may wait for its task; the instance waits when there are more.
 const EVENT_BUFFER: usize = 64;
 /// How long an instance that was replaced may take to finish its requests, before it is stopped.
-pub const DRAIN_TIME: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// How urgently an instance is to stop. It only rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StopLevel {
+pub(crate) enum StopLevel {
   Run,
   /// Finish the requests at hand, then stop.
   Drain,
@@ -38,10 +38,10 @@ pub enum StopLevel {
 }
 
 /// Takes what happens to instances, each event with the number of its instance.
-pub type EventSender = mpsc::UnboundedSender<(u64, InstanceEvent)>;
+pub(crate) type EventSender = mpsc::UnboundedSender<(u64, InstanceEvent)>;
 
 /// An instance as the supervisor sees it.
-pub struct Runner {
+pub(crate) struct Runner {
   level: watch::Sender<StopLevel>,
   in_flight: InFlight,
   pub instance: Option<Arc<dyn Instance>>,
@@ -56,7 +56,7 @@ pub struct Runner {
 
 impl Runner {
   /// Launches an instance, in the background.
-  pub fn start(launch: Launch, launcher: Arc<dyn Launcher>, events: EventSender) -> Self {
+  pub(crate) fn start(launch: Launch, launcher: Arc<dyn Launcher>, events: EventSender) -> Self {
     let (level, asked) = watch::channel(StopLevel::Run);
     let in_flight = InFlight::default();
     let number = launch.number;
@@ -83,7 +83,7 @@ impl Runner {
   }
 
   /// Asks it to stop, unless it was asked more urgently before.
-  pub fn stop(&self, level: StopLevel) {
+  pub(crate) fn stop(&self, level: StopLevel) {
     self.level.send_if_modified(|current| {
       let raise = *current < level;
       if raise {
@@ -94,16 +94,16 @@ impl Runner {
   }
 
   /// Whether it and everything it holds will be gone soon.
-  pub fn is_ending(&self) -> bool {
+  pub(crate) fn is_ending(&self) -> bool {
     *self.level.borrow() >= StopLevel::Stop
   }
 
-  pub fn uptime(&self) -> Duration {
+  pub(crate) fn uptime(&self) -> Duration {
     self.started.map_or(Duration::ZERO, |(at, _)| at.elapsed())
   }
 
   /// Notes where it listens.
-  pub fn listens(&mut self, upstream: Upstream, port: Option<u16>) {
+  pub(crate) fn listens(&mut self, upstream: Upstream, port: Option<u16>) {
     self.port = port.or(self.port);
     // A server at the engine's choice is for requests; one at a port of the app's may be for anything.
     let first = self.route.is_none();

@@ -11,7 +11,7 @@ use crate::status::AppState;
 use crate::status::AppStatus;
 
 /// State of an app at one moment. It is replaced as a whole, so that nobody sees half a change.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
   pub spec: Arc<AppSpec>,
   pub status: AppStatus,
   pub route: Option<Route>,
@@ -20,7 +20,7 @@ pub struct Snapshot {
 
 impl Snapshot {
   /// Snapshot of an app that was never launched.
-  pub fn new(spec: Arc<AppSpec>) -> Self {
+  pub(crate) fn new(spec: Arc<AppSpec>) -> Self {
     Self {
       spec,
       status: AppStatus {
@@ -41,7 +41,7 @@ impl Snapshot {
   }
 
   /// Whether nothing has changed between the two.
-  pub fn is_same_as(&self, other: &Self) -> bool {
+  pub(crate) fn is_same_as(&self, other: &Self) -> bool {
     let same_route = match (&self.route, &other.route) {
       (Some(a), Some(b)) => a.is(b),
       (None, None) => true,

@@ -37,7 +37,7 @@ pub struct ProcessStats {
 
 /// Remembers the last sample.
 #[derive(Debug, Default)]
-pub struct Sampler {
+pub(crate) struct Sampler {
   last: Option<Sample>,
 }
 
@@ -49,7 +49,7 @@ struct Sample {
 }
 
 impl Sampler {
-  pub fn sample(&mut self, pid: u32) -> ProcessStats {
+  pub(crate) fn sample(&mut self, pid: u32) -> ProcessStats {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
     let stat = read("stat").and_then(|text| Stat::parse(&text));
     let now = Instant::now();

@@ -25,20 +25,20 @@ const UNFINISHED: &str = ".unfinished-";
 
 /// A folder with one folder for each app, which holds its manifest and its program.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(crate) struct Store {
   root: PathBuf,
 }
 
 impl Store {
   /// `data` is the engine's own folder. Nothing is created before an app is saved.
-  pub fn new(data: &Path) -> Self {
+  pub(crate) fn new(data: &Path) -> Self {
     Self {
       root: data.join("apps").join("posted"),
     }
   }
 
   /// Reads every app that was saved, in the order of their ids.
-  pub fn load(&self) -> Vec<Result<AppSpec, RefusedApp>> {
+  pub(crate) fn load(&self) -> Vec<Result<AppSpec, RefusedApp>> {
     let refused = |id_or_path: String, reason: String| RefusedApp { id_or_path, reason };
     let entries = match fs::read_dir(&self.root) {
       Ok(entries) => entries,
@@ -101,7 +101,7 @@ impl Store {
   ///
   /// # Errors
   /// When it cannot be written; what was saved before is then unchanged.
-  pub fn save(&self, manifest: &Manifest) -> Result<(), AppError> {
+  pub(crate) fn save(&self, manifest: &Manifest) -> Result<(), AppError> {
     self.write(manifest).map_err(|e| {
       AppError::Host(format!(
         "app {} cannot be kept in {}: {e}",
@@ -147,7 +147,7 @@ impl Store {
   ///
   /// # Errors
   /// When it cannot be deleted; it is then still there.
-  pub fn delete(&self, id: &AppId) -> Result<(), AppError> {
+  pub(crate) fn delete(&self, id: &AppId) -> Result<(), AppError> {
     let failed = |e: io::Error| AppError::Host(format!("app {id} cannot be deleted: {e}"));
     let old = self.unfinished("old", id);
     remove_if_there(&old).map_err(failed)?;

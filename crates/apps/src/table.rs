@@ -9,7 +9,7 @@ use crate::id::AppId;
 use crate::manifest::Manifest;
 
 #[derive(Default)]
-pub struct Apps {
+pub(crate) struct Apps {
   pub by_id: BTreeMap<AppId, Arc<App>>,
   /// The server is shutting down: nothing may be added.
   pub closed: bool,
@@ -20,7 +20,7 @@ impl Apps {
   ///
   /// # Errors
   /// When the server is shutting down, the id or port is taken, or there are too many apps.
-  pub fn check_new(&self, manifest: &Manifest, max_count: usize) -> Result<(), AppError> {
+  pub(crate) fn check_new(&self, manifest: &Manifest, max_count: usize) -> Result<(), AppError> {
     if self.closed {
       return Err(AppError::Conflict("the server is shutting down".into()));
     }
@@ -40,7 +40,7 @@ impl Apps {
   ///
   /// # Errors
   /// When one has; it is named.
-  pub fn check_port(&self, manifest: &Manifest) -> Result<(), AppError> {
+  pub(crate) fn check_port(&self, manifest: &Manifest) -> Result<(), AppError> {
     let Some(port) = manifest.port else {
       return Ok(());
     };
@@ -53,7 +53,7 @@ impl Apps {
   }
 
   /// The app that has declared a port or listens on it, other than `except`.
-  pub fn holder_of(&self, port: u16, except: Option<&AppId>) -> Option<AppId> {
+  pub(crate) fn holder_of(&self, port: u16, except: Option<&AppId>) -> Option<AppId> {
     let holds = |app: &&Arc<App>| {
       let declared = app.spec().manifest.port;
       except != Some(&app.id) && (declared == Some(port) || app.status().port == Some(port))

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The kernel's environment, with defaults for what it does not say.
-pub fn complete(
+pub(crate) fn complete(
   py: Python<'_>,
   env: &BTreeMap<String, String>,
   cwd: &str,

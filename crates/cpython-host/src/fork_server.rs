@@ -34,7 +34,7 @@ struct Child {
 ///
 /// # Errors
 /// When the system fails it; the server starts another.
-pub fn serve(py: Python<'_>, control: UnixStream) -> io::Result<Option<UnixStream>> {
+pub(crate) fn serve(py: Python<'_>, control: UnixStream) -> io::Result<Option<UnixStream>> {
   use io::ErrorKind::BrokenPipe;
   use io::ErrorKind::ConnectionReset;
   match serve_while_asked(py, control) {
@@ -47,7 +47,7 @@ pub fn serve(py: Python<'_>, control: UnixStream) -> io::Result<Option<UnixStrea
 ///
 /// # Errors
 /// When there is more than the one thread, or the system does not tell.
-pub fn check_threads() -> io::Result<()> {
+pub(crate) fn check_threads() -> io::Result<()> {
   match std::fs::read_dir("/proc/self/task")?.count() {
     0 | 1 => Ok(()),
     threads => Err(io::Error::other(format!(

@@ -54,7 +54,7 @@ struct Start {
 static START: Mutex<Option<Start>> = Mutex::new(None);
 
 /// `cpython-host ROLE CONFINEMENT EXECUTABLE`, with the socket to the server as descriptor 0.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
   let mut arguments = std::env::args_os().skip(1);
   let mut text = || arguments.next()?.into_string().ok();
   let role = text().and_then(|role| Role::from_argument(&role));

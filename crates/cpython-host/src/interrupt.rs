@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 /// A signal that Python has not handled yet stays pending and would hit whatever runs next. So
 /// which code runs, and that a signal was sent to it, change under one lock, and a cell begins and
 /// ends only once nothing is pending.
-pub struct Interrupter {
+pub(crate) struct Interrupter {
   thread: libc::pthread_t,
   state: Mutex<State>,
 }
@@ -35,14 +35,14 @@ struct State {
 
 /// Whether a cell is still wanted.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Begin {
+pub(crate) enum Begin {
   Run,
   Interrupted,
 }
 
 impl Interrupter {
   /// Interrupts the calling thread, which must be Python's main thread and outlive the kernel.
-  pub fn of_this_thread() -> Arc<Self> {
+  pub(crate) fn of_this_thread() -> Arc<Self> {
     Arc::new(Self {
       // SAFETY: takes nothing and cannot fail.
       thread: unsafe { libc::pthread_self() },
@@ -50,7 +50,7 @@ impl Interrupter {
     })
   }
 
-  pub fn begin(&self, py: Python<'_>, execution_id: ExecutionId) -> Begin {
+  pub(crate) fn begin(&self, py: Python<'_>, execution_id: ExecutionId) -> Begin {
     self.change(py, Some(execution_id));
     if self.lock().early.take() == Some(execution_id) {
       self.end(py);
@@ -60,7 +60,7 @@ impl Interrupter {
   }
 
   /// After a cell, or a question, whose interrupts must not outlive it.
-  pub fn end(&self, py: Python<'_>) {
+  pub(crate) fn end(&self, py: Python<'_>) {
     self.change(py, None);
   }
 
@@ -79,7 +79,7 @@ impl Interrupter {
   }
 
   /// Interrupts what runs after `limit`, unless the returned guard is dropped before.
-  pub fn time_limit(self: &Arc<Self>, limit: Duration) -> TimeLimit {
+  pub(crate) fn time_limit(self: &Arc<Self>, limit: Duration) -> TimeLimit {
     let (done, wait) = mpsc::channel::<()>();
     let interrupter = self.clone();
     let watch = move || {
@@ -102,7 +102,7 @@ impl Interrupter {
 }
 
 /// Ends the time limit when dropped.
-pub struct TimeLimit {
+pub(crate) struct TimeLimit {
   _done: mpsc::Sender<()>,
 }
 

@@ -37,7 +37,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(8);
 /// Longest wait between looks at the loop's timers; far timers need no exact sleep.
 const MAX_WAIT: Duration = Duration::from_hours(1);
 
-pub struct CPython {
+pub(crate) struct CPython {
   /// The `Runner` of `runner.py`.
   runner: Py<PyAny>,
   kernel: Py<PyAny>,
@@ -58,7 +58,7 @@ impl CPython {
   ///
   /// # Errors
   /// When the event loop cannot be made.
-  pub fn boot(kernel: &Py<PyAny>, surroundings: Surroundings) -> io::Result<Self> {
+  pub(crate) fn boot(kernel: &Py<PyAny>, surroundings: Surroundings) -> io::Result<Self> {
     let sink = surroundings.sink;
     let interrupter = Interrupter::of_this_thread();
     Python::attach(|py| {

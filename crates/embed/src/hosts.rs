@@ -31,7 +31,7 @@ pub const HOST_COMMAND: &str = "kernel-host";
 const OWN_BINARY: &str = "/proc/self/exe";
 
 /// Hosts on this machine, confined as the operator says.
-pub struct LocalHosts {
+pub(crate) struct LocalHosts {
   confinement: Confinement,
   pyodide: Distribution,
   /// Or why there are no CPython kernels.
@@ -39,7 +39,7 @@ pub struct LocalHosts {
 }
 
 impl LocalHosts {
-  pub fn new(confinement: Confinement, pyodide: Distribution) -> Self {
+  pub(crate) fn new(confinement: Confinement, pyodide: Distribution) -> Self {
     Self {
       cpython: CPythonHosts::beside_this_binary(Starting::FromZygote)
         .map(|hosts| hosts.confined(confinement.clone())),

@@ -15,7 +15,7 @@ const LOCK: &str = "lock";
 
 /// This server's folder below `scratch`. A lock beside it tells that the server lives: its process id would
 /// not, for in a container the next one has the same.
-pub fn locked_folder(scratch: &Path) -> io::Result<PathBuf> {
+pub(crate) fn locked_folder(scratch: &Path) -> io::Result<PathBuf> {
   let folder = scratch.join(format!(
     "{}-{}",
     std::process::id(),
@@ -33,7 +33,7 @@ pub fn locked_folder(scratch: &Path) -> io::Result<PathBuf> {
 }
 
 /// Removes what servers that no longer live have left.
-pub fn remove_leftovers(scratch: &Path) {
+pub(crate) fn remove_leftovers(scratch: &Path) {
   let Ok(entries) = fs::read_dir(scratch) else {
     return;
   };

@@ -20,7 +20,7 @@ use crate::error;
 use crate::error::ApiError;
 
 /// Checks the bearer token and leaves its caller with the request.
-pub async fn guard(
+pub(crate) async fn guard(
   State(face): State<Face>,
   mut request: Request<Body>,
   next: Next,
@@ -43,7 +43,7 @@ pub async fn guard(
 }
 
 /// Lets those with a token use apps, whatever namespace it is for; everybody, where apps are public.
-pub async fn guard_apps(
+pub(crate) async fn guard_apps(
   State(face): State<Face>,
   mut request: Request<Body>,
   next: Next,
@@ -71,7 +71,7 @@ fn token_needed() -> Response<Body> {
 
 /// Whoever sent the request.
 #[derive(Clone)]
-pub struct By(pub Caller);
+pub(crate) struct By(pub Caller);
 
 impl FromRequestParts<Face> for By {
   type Rejection = ApiError;

@@ -44,7 +44,7 @@ const MAX_LINES: usize = 10_000;
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AppSummary {
+pub(crate) struct AppSummary {
   id: String,
   #[serde(skip_serializing_if = "Option::is_none")]
   name: Option<String>,
@@ -146,7 +146,7 @@ impl AppSummary {
 /// An app and its settings.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AppDetails {
+pub(crate) struct AppDetails {
   #[serde(flatten)]
   summary: AppSummary,
   restart: RestartPolicy,
@@ -171,7 +171,7 @@ impl AppDetails {
 
 /// Lists all apps. Those that were refused are among them, with the reason.
 #[utoipa::path(get, path = "/api/apps", tag = "apps", responses((status = 200, body = [AppSummary])))]
-pub async fn list(
+pub(crate) async fn list(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Json<Vec<AppSummary>>> {
@@ -187,7 +187,7 @@ pub async fn list(
 #[utoipa::path(post, path = "/api/apps", tag = "apps", request_body = WrittenManifest, responses(
   (status = 201, body = AppDetails), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
-pub async fn create(
+pub(crate) async fn create(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   JsonBody(manifest): JsonBody<WrittenManifest>,
@@ -199,7 +199,7 @@ pub async fn create(
 /// Returns an app and its settings.
 #[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
-pub async fn info(
+pub(crate) async fn info(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -213,7 +213,7 @@ pub async fn info(
   request_body = WrittenManifest, responses(
   (status = 200, body = AppDetails), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn update(
+pub(crate) async fn update(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -226,7 +226,7 @@ pub async fn update(
 /// Stops an app and deletes it.
 #[utoipa::path(delete, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDone), (status = 404, body = ErrorBody)))]
-pub async fn delete(
+pub(crate) async fn delete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -236,14 +236,14 @@ pub async fn delete(
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct AppDone {
+pub(crate) struct AppDone {
   success: bool,
 }
 
 /// Starts an app that does not run.
 #[utoipa::path(post, path = "/api/apps/{id}/start", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
-pub async fn start(
+pub(crate) async fn start(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -255,7 +255,7 @@ pub async fn start(
 /// Stops an app: it gets SIGTERM and 5 s. It can be started again.
 #[utoipa::path(post, path = "/api/apps/{id}/stop", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody)))]
-pub async fn stop(
+pub(crate) async fn stop(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -268,7 +268,7 @@ pub async fn stop(
 /// Where possible, the new instance is ready before the old one is stopped.
 #[utoipa::path(post, path = "/api/apps/{id}/reload", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppDetails), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
-pub async fn reload(
+pub(crate) async fn reload(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -280,7 +280,7 @@ pub async fn reload(
 /// Returns what an app uses now: processor time and memory.
 #[utoipa::path(get, path = "/api/apps/{id}/stats", tag = "apps", params(("id" = String, Path)), responses(
   (status = 200, body = AppStats), (status = 404, body = ErrorBody)))]
-pub async fn stats(
+pub(crate) async fn stats(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -291,7 +291,7 @@ pub async fn stats(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct LogQuery {
+pub(crate) struct LogQuery {
   /// Most lines to return, counted from the end of the log.
   #[param(default = 100, maximum = 10_000)]
   lines: Option<usize>,
@@ -302,7 +302,7 @@ pub struct LogQuery {
 /// Returns the log of an app: its output, and what happens to it.
 #[utoipa::path(get, path = "/api/apps/{id}/logs", tag = "apps", params(("id" = String, Path), LogQuery),
   responses((status = 200, body = [LogEntry]), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub async fn logs(
+pub(crate) async fn logs(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -324,7 +324,7 @@ pub async fn logs(
 #[utoipa::path(get, path = "/api/apps/{id}/logs/stream", tag = "apps",
   params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last entry seen")),
   responses((status = 200, content_type = "text/event-stream", body = LogEntry), (status = 404, body = ErrorBody)))]
-pub async fn follow(
+pub(crate) async fn follow(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -348,7 +348,7 @@ pub async fn follow(
   request_body = CodeBody, responses(
   (status = 200, content_type = "application/x-ndjson", description = "`stream_start`, the events, `stream_complete`"),
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn execute(
+pub(crate) async fn execute(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -364,7 +364,7 @@ pub async fn execute(
   request_body = CodeBody, responses(
   (status = 200, content_type = "text/event-stream", description = "The events"),
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn execute_stream(
+pub(crate) async fn execute_stream(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -376,7 +376,7 @@ pub async fn execute_stream(
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct UpdateReport {
+pub(crate) struct UpdateReport {
   /// Apps in the collection.
   published: usize,
   added: Vec<String>,
@@ -387,7 +387,7 @@ pub struct UpdateReport {
 /// Reads the collection of published apps now, and starts, reloads and deletes apps accordingly.
 #[utoipa::path(post, path = "/api/apps/update", tag = "apps", responses(
   (status = 200, body = UpdateReport), (status = 409, body = ErrorBody), (status = 502, body = ErrorBody)))]
-pub async fn update_published(
+pub(crate) async fn update_published(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Json<UpdateReport>> {

@@ -27,7 +27,7 @@ const LONG: usize = 256 << 10;
 const DRAIN_BYTES: usize = 128 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-pub struct JsonBody<T>(pub T);
+pub(crate) struct JsonBody<T>(pub T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Face> for JsonBody<T> {
   type Rejection = ApiError;

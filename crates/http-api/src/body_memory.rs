@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::error::ApiError;
 
 /// Bodies up to this size need no place, in bytes: connections, which are bounded, bound them too.
-pub const SMALL: usize = 64 << 10;
+pub(crate) const SMALL: usize = 64 << 10;
 /// What all bodies and those of one namespace may take, in bytes, where the largest body allows it.
 const TOTAL: usize = 64 << 20;
 const SHARE: usize = TOTAL / 2;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const UNIT: usize = 1 << 10;
 
 #[derive(Clone)]
-pub struct BodyMemory(Arc<Inner>);
+pub(crate) struct BodyMemory(Arc<Inner>);
 
 struct Inner {
   total: Arc<Semaphore>,
@@ -35,14 +35,14 @@ struct Inner {
 }
 
 /// Memory for one body; given back when dropped.
-pub struct Place {
+pub(crate) struct Place {
   _total: OwnedSemaphorePermit,
   _share: OwnedSemaphorePermit,
 }
 
 impl BodyMemory {
   /// For bodies of at most `largest` bytes.
-  pub fn new(largest: usize) -> Self {
+  pub(crate) fn new(largest: usize) -> Self {
     let largest = cost(largest);
     Self(Arc::new(Inner {
       total: Arc::new(Semaphore::new(largest.max(TOTAL / UNIT))),
@@ -55,7 +55,11 @@ impl BodyMemory {
   ///
   /// # Errors
   /// When there is none for a long while, with a status that tells clients to try again.
-  pub async fn place(&self, namespace: Option<String>, bytes: usize) -> Result<Place, ApiError> {
+  pub(crate) async fn place(
+    &self,
+    namespace: Option<String>,
+    bytes: usize,
+  ) -> Result<Place, ApiError> {
     let units = u32::try_from(cost(bytes)).unwrap_or(u32::MAX);
     let share = self.share(namespace);
     // A body takes all that it needs at once: two that each hold a half would wait for each other.

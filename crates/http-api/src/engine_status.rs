@@ -17,18 +17,18 @@ use crate::error::ApiResult;
 use crate::stream;
 
 #[derive(Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
   status: &'static str,
 }
 
 /// Says that the server answers. Needs no token.
-pub async fn health() -> Json<Health> {
+pub(crate) async fn health() -> Json<Health> {
   Json(Health { status: "ok" })
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EngineStatus {
+pub(crate) struct EngineStatus {
   status: &'static str,
   version: &'static str,
   uptime_seconds: u64,
@@ -38,7 +38,7 @@ pub struct EngineStatus {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct KernelCounts {
+pub(crate) struct KernelCounts {
   total: usize,
   busy: usize,
   dead: usize,
@@ -46,7 +46,7 @@ pub struct KernelCounts {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct PoolCounts {
+pub(crate) struct PoolCounts {
   enabled: bool,
   available: usize,
   total: usize,
@@ -54,7 +54,7 @@ pub struct PoolCounts {
 
 /// Tells what runs; of a namespace, to those who see no more.
 #[utoipa::path(get, path = "/api/status", tag = "engine", responses((status = 200, body = EngineStatus)))]
-pub async fn status(
+pub(crate) async fn status(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Json<EngineStatus>> {
@@ -81,7 +81,7 @@ pub async fn status(
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct WireEngineEvent {
+pub(crate) struct WireEngineEvent {
   kernel_id: String,
   timestamp: String,
   #[serde(flatten)]
@@ -91,7 +91,7 @@ pub struct WireEngineEvent {
 /// Streams what happens to kernels from now on, as server-sent events.
 #[utoipa::path(get, path = "/api/events", tag = "engine",
   responses((status = 200, content_type = "text/event-stream", body = WireEngineEvent)))]
-pub async fn events(
+pub(crate) async fn events(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Response<Body>> {

@@ -15,13 +15,13 @@ use utoipa::ToSchema;
 
 /// What every failed request answers.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
   /// What was wrong, and what to do about it.
   pub error: String,
 }
 
 #[derive(Debug)]
-pub struct ApiError {
+pub(crate) struct ApiError {
   status: StatusCode,
   message: String,
   /// What those are told who do not run the server, when that is something else.
@@ -32,10 +32,10 @@ pub struct ApiError {
 #[derive(Clone)]
 struct ForOutsiders(String);
 
-pub type ApiResult<T> = Result<T, ApiError>;
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
-  pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+  pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
     Self {
       status,
       message: message.into(),
@@ -49,15 +49,15 @@ impl ApiError {
     self
   }
 
-  pub fn bad_request(message: impl Into<String>) -> Self {
+  pub(crate) fn bad_request(message: impl Into<String>) -> Self {
     Self::new(StatusCode::BAD_REQUEST, message)
   }
 
-  pub fn not_found(message: impl Into<String>) -> Self {
+  pub(crate) fn not_found(message: impl Into<String>) -> Self {
     Self::new(StatusCode::NOT_FOUND, message)
   }
 
-  pub fn method_not_allowed() -> Self {
+  pub(crate) fn method_not_allowed() -> Self {
     Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
   }
 }
@@ -77,7 +77,7 @@ impl IntoResponse for ApiError {
 }
 
 /// An answer as callers see it who do not run the server.
-pub fn for_outsiders(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn for_outsiders(mut response: Response<Body>) -> Response<Body> {
   match response.extensions_mut().remove() {
     Some(ForOutsiders(message)) => ApiError::new(response.status(), message).into_response(),
     None => response,
@@ -115,7 +115,7 @@ fn status(kind: ErrorKind) -> StatusCode {
 }
 
 /// A handler that panicked is our mistake; the connection and the server go on.
-pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
   let message = panic
     .downcast_ref::<&str>()
     .copied()

@@ -25,13 +25,13 @@ use crate::stream;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CodeBody {
+pub(crate) struct CodeBody {
   /// The cell.
   code: Option<String>,
 }
 
 impl CodeBody {
-  pub fn into_code(self) -> ApiResult<String> {
+  pub(crate) fn into_code(self) -> ApiResult<String> {
     self
       .code
       .filter(|c| !c.is_empty())
@@ -44,7 +44,7 @@ impl CodeBody {
   params(("id" = String, Path)), request_body = CodeBody, responses(
   (status = 200, content_type = "application/x-ndjson", description = "`stream_start`, the events, `stream_complete`"),
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn execute(
+pub(crate) async fn execute(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -63,7 +63,7 @@ pub async fn execute(
   params(("id" = String, Path)), request_body = CodeBody, responses(
   (status = 200, content_type = "text/event-stream", description = "The events"),
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn execute_stream(
+pub(crate) async fn execute_stream(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -74,7 +74,7 @@ pub async fn execute_stream(
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Submitted {
+pub(crate) struct Submitted {
   session_id: String,
 }
 
@@ -83,7 +83,7 @@ pub struct Submitted {
   params(("id" = String, Path)), request_body = CodeBody, responses(
   (status = 200, body = Submitted),
   (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn submit(
+pub(crate) async fn submit(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -99,7 +99,7 @@ pub async fn submit(
 #[utoipa::path(get, path = "/api/kernels/{id}/execute/result/{session}", tag = "executions",
   params(("id" = String, Path), ("session" = String, Path)), responses(
   (status = 200, body = Vec<Object>), (status = 404, body = ErrorBody)))]
-pub async fn result(
+pub(crate) async fn result(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path((id, session_id)): Path<(String, String)>,
@@ -116,7 +116,7 @@ pub async fn result(
          ("Last-Event-ID" = Option<u64>, Header, description = "Position of the last event seen")),
   responses((status = 200, content_type = "text/event-stream", description = "The events"),
             (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub async fn follow(
+pub(crate) async fn follow(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path((id, session_id)): Path<(String, String)>,
@@ -139,7 +139,7 @@ pub async fn follow(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CursorBody {
+pub(crate) struct CursorBody {
   code: String,
   /// Position in UTF-16 code units; the end of the code when left out.
   #[serde(alias = "cursor")]
@@ -158,7 +158,7 @@ impl CursorBody {
 #[utoipa::path(post, path = "/api/kernels/{id}/complete", tag = "code intelligence",
   params(("id" = String, Path)), request_body = CursorBody, responses(
   (status = 200, body = Object), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn complete(
+pub(crate) async fn complete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -173,7 +173,7 @@ pub async fn complete(
 #[utoipa::path(post, path = "/api/kernels/{id}/inspect", tag = "code intelligence",
   params(("id" = String, Path)), request_body = CursorBody, responses(
   (status = 200, body = Object), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn inspect(
+pub(crate) async fn inspect(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -186,7 +186,7 @@ pub async fn inspect(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct IsCompleteBody {
+pub(crate) struct IsCompleteBody {
   code: String,
 }
 
@@ -194,7 +194,7 @@ pub struct IsCompleteBody {
 #[utoipa::path(post, path = "/api/kernels/{id}/is-complete", tag = "code intelligence",
   params(("id" = String, Path)), request_body = IsCompleteBody, responses(
   (status = 200, body = Object), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn is_complete(
+pub(crate) async fn is_complete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -206,7 +206,7 @@ pub async fn is_complete(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct InputBody {
+pub(crate) struct InputBody {
   /// The answer; null cancels the prompt.
   value: Option<String>,
 }
@@ -215,7 +215,7 @@ pub struct InputBody {
 #[utoipa::path(post, path = "/api/kernels/{id}/input-reply", tag = "executions",
   params(("id" = String, Path)), request_body = InputBody, responses(
   (status = 200, body = KernelDone), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn input_reply(
+pub(crate) async fn input_reply(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,

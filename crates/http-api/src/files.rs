@@ -39,14 +39,14 @@ use crate::protection;
 
 /// What is in a directory.
 #[derive(Serialize, ToSchema)]
-pub struct Listing {
+pub(crate) struct Listing {
   /// As it was asked for.
   path: String,
   entries: Vec<ListedFile>,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct ListedFile {
+pub(crate) struct ListedFile {
   name: String,
   /// `file`, `directory` or `other`.
   #[serde(rename = "type")]
@@ -71,14 +71,14 @@ impl From<FileEntry> for ListedFile {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct WrittenFile {
+pub(crate) struct WrittenFile {
   path: String,
   /// In bytes.
   size: u64,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct DeletedFile {
+pub(crate) struct DeletedFile {
   success: bool,
   path: String,
 }
@@ -86,7 +86,7 @@ pub struct DeletedFile {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct DeleteFileQuery {
+pub(crate) struct DeleteFileQuery {
   /// Deletes a directory with all that is in it.
   #[serde(default)]
   recursive: bool,
@@ -95,7 +95,7 @@ pub struct DeleteFileQuery {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct LastingQuery {
+pub(crate) struct LastingQuery {
   /// Whose files; the caller's own when left out.
   namespace: Option<String>,
 }
@@ -103,7 +103,7 @@ pub struct LastingQuery {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct DeleteLastingQuery {
+pub(crate) struct DeleteLastingQuery {
   /// Whose files; the caller's own when left out.
   namespace: Option<String>,
   /// Deletes a directory with all that is in it.
@@ -121,7 +121,7 @@ fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> ApiResult<T> {
 /// Lists the working directory of a kernel.
 #[utoipa::path(get, path = "/api/kernels/{id}/files", tag = "files", params(("id" = String, Path)),
   responses((status = 200, body = Listing), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn list_of_kernel(
+pub(crate) async fn list_of_kernel(
   State(face): State<Face>,
   By(caller): By,
   Path(id): Path<String>,
@@ -139,7 +139,7 @@ pub async fn list_of_kernel(
     (status = 206, description = "A part of the file", content_type = "application/octet-stream"),
     (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 416, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn get_of_kernel(
+pub(crate) async fn get_of_kernel(
   State(face): State<Face>,
   By(caller): By,
   Path((id, path)): Path<(String, String)>,
@@ -157,7 +157,7 @@ pub async fn get_of_kernel(
   request_body(content = Vec<u8>, content_type = "application/octet-stream"),
   responses((status = 200, body = WrittenFile), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn put_to_kernel(
+pub(crate) async fn put_to_kernel(
   State(face): State<Face>,
   By(caller): By,
   Path((id, path)): Path<(String, String)>,
@@ -172,7 +172,7 @@ pub async fn put_to_kernel(
   params(("id" = String, Path), ("path" = String, Path), DeleteFileQuery),
   responses((status = 200, body = DeletedFile), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody), (status = 504, body = ErrorBody)))]
-pub async fn delete_of_kernel(
+pub(crate) async fn delete_of_kernel(
   State(face): State<Face>,
   By(caller): By,
   Path((id, path)): Path<(String, String)>,
@@ -188,7 +188,7 @@ pub async fn delete_of_kernel(
 /// Lists the lasting files of a namespace.
 #[utoipa::path(get, path = "/api/files", tag = "files", params(LastingQuery),
   responses((status = 200, body = Listing), (status = 403, body = ErrorBody)))]
-pub async fn list_lasting(
+pub(crate) async fn list_lasting(
   State(face): State<Face>,
   By(caller): By,
   query: Result<Query<LastingQuery>, QueryRejection>,
@@ -206,7 +206,7 @@ pub async fn list_lasting(
     (Vec<u8> = "application/octet-stream"), (Listing = "application/json"))),
     (status = 206, description = "A part of the file", content_type = "application/octet-stream"),
     (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416, body = ErrorBody)))]
-pub async fn get_lasting(
+pub(crate) async fn get_lasting(
   State(face): State<Face>,
   By(caller): By,
   Path(path): Path<String>,
@@ -226,7 +226,7 @@ pub async fn get_lasting(
   request_body(content = Vec<u8>, content_type = "application/octet-stream"),
   responses((status = 200, body = WrittenFile), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody),
     (status = 413, body = ErrorBody)))]
-pub async fn put_lasting(
+pub(crate) async fn put_lasting(
   State(face): State<Face>,
   By(caller): By,
   Path(path): Path<String>,
@@ -244,7 +244,7 @@ pub async fn put_lasting(
   params(("path" = String, Path), DeleteLastingQuery),
   responses((status = 200, body = DeletedFile), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody)))]
-pub async fn delete_lasting(
+pub(crate) async fn delete_lasting(
   State(face): State<Face>,
   By(caller): By,
   Path(path): Path<String>,

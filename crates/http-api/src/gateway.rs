@@ -31,7 +31,7 @@ use crate::patience;
 
 /// Port that a request came to, which decides what other pages share its origin.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub(crate) enum Door {
   /// The engine's, with its own pages.
   Engine,
   /// The port for apps only.
@@ -39,7 +39,7 @@ pub enum Door {
 }
 
 /// Routes of apps below `/apps/`.
-pub fn router(face: &Face, door: Door) -> Router<Face> {
+pub(crate) fn router(face: &Face, door: Door) -> Router<Face> {
   let routes = Router::new()
     .route("/apps/{id}", any(add_slash))
     .route("/apps/{id}/", any(by_path))
@@ -49,13 +49,13 @@ pub fn router(face: &Face, door: Door) -> Router<Face> {
 }
 
 /// Routes of apps at their own hosts, where every path is theirs.
-pub fn by_hosts(face: &Face) -> Router {
+pub(crate) fn by_hosts(face: &Face) -> Router {
   let routes = Router::new().fallback(by_host);
   guarded(routes, face).with_state(face.clone())
 }
 
 /// Sends requests to an app's own host to [`by_hosts`], and all others on.
-pub async fn own_hosts(
+pub(crate) async fn own_hosts(
   State(mut apps): State<Router>,
   request: Request,
   next: Next,

@@ -41,7 +41,7 @@ use crate::stream;
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct KernelSummary {
+pub(crate) struct KernelSummary {
   /// Full id, `namespace:name` when it has a namespace.
   id: String,
   name: String,
@@ -70,7 +70,7 @@ impl KernelSummary {
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct NamespaceQuery {
+pub(crate) struct NamespaceQuery {
   /// Only kernels of this namespace.
   namespace: Option<String>,
 }
@@ -78,7 +78,7 @@ pub struct NamespaceQuery {
 /// Lists kernels. Answers at once, whatever they do.
 #[utoipa::path(get, path = "/api/kernels", tag = "kernels", params(NamespaceQuery),
   responses((status = 200, body = [KernelSummary])))]
-pub async fn list(
+pub(crate) async fn list(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   query: Result<Query<NamespaceQuery>, QueryRejection>,
@@ -97,7 +97,7 @@ pub async fn list(
 /// A kernel to make. All fields may be left out.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct CreateKernelBody {
+pub(crate) struct CreateKernelBody {
   /// Name within the namespace; a UUID when left out.
   id: Option<String>,
   namespace: Option<String>,
@@ -185,7 +185,7 @@ fn milliseconds(field: &str, value: Option<u64>) -> ApiResult<Option<Duration>> 
   (status = 200, body = KernelSummary),
   (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 429, body = ErrorBody)))]
-pub async fn create(
+pub(crate) async fn create(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   headers: HeaderMap,
@@ -198,7 +198,7 @@ pub async fn create(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct DeleteQuery {
+pub(crate) struct DeleteQuery {
   /// Readers of what runs see a `KernelForcedTermination` error instead of a quiet end.
   #[serde(default)]
   force: bool,
@@ -208,7 +208,7 @@ pub struct DeleteQuery {
 #[utoipa::path(delete, path = "/api/kernels/{id}", tag = "kernels",
   params(("id" = String, Path), DeleteQuery),
   responses((status = 200, description = "Empty"), (status = 404, body = ErrorBody)))]
-pub async fn delete(
+pub(crate) async fn delete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -221,7 +221,7 @@ pub async fn delete(
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct KernelInfo {
+pub(crate) struct KernelInfo {
   #[serde(flatten)]
   summary: KernelSummary,
   /// Finished executions that are still remembered, oldest first.
@@ -242,7 +242,7 @@ pub struct KernelInfo {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct HistoryEntry {
+pub(crate) struct HistoryEntry {
   id: String,
   script: String,
   #[schema(value_type = Vec<Object>)]
@@ -251,7 +251,7 @@ pub struct HistoryEntry {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Executions {
+pub(crate) struct Executions {
   count: usize,
   /// Whether one runs longer than `maxExecutionTime`.
   is_stuck: bool,
@@ -268,7 +268,7 @@ fn as_ms(duration: Duration) -> u64 {
 /// Tells all about a kernel.
 #[utoipa::path(get, path = "/api/kernels/{id}/info", tag = "kernels", params(("id" = String, Path)),
   responses((status = 200, body = KernelInfo), (status = 404, body = ErrorBody)))]
-pub async fn info(
+pub(crate) async fn info(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -301,7 +301,7 @@ pub async fn info(
 
 /// What an action on a kernel answers.
 #[derive(Serialize, ToSchema)]
-pub struct KernelDone {
+pub(crate) struct KernelDone {
   success: bool,
   message: &'static str,
   timestamp: String,
@@ -311,7 +311,7 @@ pub struct KernelDone {
 }
 
 impl KernelDone {
-  pub fn new(message: &'static str) -> Json<Self> {
+  pub(crate) fn new(message: &'static str) -> Json<Self> {
     Json(Self {
       success: true,
       message,
@@ -324,7 +324,7 @@ impl KernelDone {
 /// Counts as use: the inactivity timeout starts again.
 #[utoipa::path(post, path = "/api/kernels/{id}/ping", tag = "kernels", params(("id" = String, Path)),
   responses((status = 200, body = KernelDone), (status = 404, body = ErrorBody)))]
-pub async fn ping(
+pub(crate) async fn ping(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -336,7 +336,7 @@ pub async fn ping(
 /// Starts a kernel anew: same id, options and environment; state and history are gone.
 #[utoipa::path(post, path = "/api/kernels/{id}/restart", tag = "kernels", params(("id" = String, Path)),
   responses((status = 200, body = KernelDone), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
-pub async fn restart(
+pub(crate) async fn restart(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -348,7 +348,7 @@ pub async fn restart(
 /// Stops the running cell; answers when it has ended. State is kept unless `restarted` is true.
 #[utoipa::path(post, path = "/api/kernels/{id}/interrupt", tag = "kernels", params(("id" = String, Path)),
   responses((status = 200, body = KernelDone), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn interrupt(
+pub(crate) async fn interrupt(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,

@@ -129,7 +129,7 @@ fn described() -> Vec<UtoipaMethodRouter<Face>> {
 }
 
 /// The routes, and their description.
-pub fn api() -> OpenApiRouter<Face> {
+pub(crate) fn api() -> OpenApiRouter<Face> {
   let empty = OpenApiRouter::with_openapi(Description::openapi());
   described().into_iter().fold(empty, OpenApiRouter::routes)
 }
@@ -141,7 +141,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// `/api/openapi.json` and the page at `/api/docs`.
-pub fn pages(document: utoipa::openapi::OpenApi) -> Router<Face> {
+pub(crate) fn pages(document: utoipa::openapi::OpenApi) -> Router<Face> {
   SwaggerUi::new("/api/docs")
     .url("/api/openapi.json", document)
     .into()

@@ -34,13 +34,13 @@ use crate::protection;
 use crate::stream;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
-pub const SEC_FETCH_MODE: &str = "sec-fetch-mode";
+pub(crate) const SEC_FETCH_MODE: &str = "sec-fetch-mode";
 const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 /// Nobody's name is longer.
 const MAX_SHOWN: usize = 300;
 
 /// What is asked of those who come.
-pub struct Policy {
+pub(crate) struct Policy {
   bound: IpAddr,
   /// Whether names that this server is not known by are refused.
   known_names_only: bool,
@@ -64,7 +64,7 @@ enum Place {
 
 /// What a request was found to be for; left with it.
 #[derive(Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
   /// `None` where its protocol knows none.
   pub host: Option<Authority>,
   place: Place,
@@ -72,7 +72,7 @@ pub struct Asked {
 
 impl Asked {
   /// The label of the app whose own host was asked.
-  pub fn app(&self) -> Option<&str> {
+  pub(crate) fn app(&self) -> Option<&str> {
     match &self.place {
       Place::App(label) => Some(label),
       _ => None,
@@ -81,7 +81,7 @@ impl Asked {
 }
 
 impl Policy {
-  pub fn of(options: &HttpOptions) -> Arc<Self> {
+  pub(crate) fn of(options: &HttpOptions) -> Arc<Self> {
     let open = options.access == Access::Open;
     Arc::new(Self {
       bound: options.bound,
@@ -94,7 +94,7 @@ impl Policy {
   }
 
   /// What listed origins are told, so that their pages can read answers.
-  pub fn cors(&self) -> CorsLayer {
+  pub(crate) fn cors(&self) -> CorsLayer {
     let listed = self.origins.iter();
     let listed = listed.filter_map(|origin| HeaderValue::from_str(&origin.to_string()).ok());
     CorsLayer::new()
@@ -195,7 +195,7 @@ impl Place {
 }
 
 /// Lets through what [`Policy`] has nothing against.
-pub async fn guard(
+pub(crate) async fn guard(
   State(policy): State<Arc<Policy>>,
   mut request: Request,
   next: Next,
@@ -220,7 +220,7 @@ pub async fn guard(
 /// Refuses bodies that a page can send without asking first, such as forms. Programs may go on to call
 /// their JSON whatever they like: only browsers send `Sec-Fetch-Site` (the `fetch` of Node.js has
 /// another one of these headers).
-pub async fn typed_bodies(request: Request, next: Next) -> Response<Body> {
+pub(crate) async fn typed_bodies(request: Request, next: Next) -> Response<Body> {
   let headers = request.headers();
   let of_a_page = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
   // Neither a form nor a page without leave sends PUT; files have any type.

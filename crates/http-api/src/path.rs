@@ -8,7 +8,7 @@ use crate::Face;
 use crate::error::ApiError;
 
 /// As `axum::extract::Path`.
-pub struct Path<T>(pub T);
+pub(crate) struct Path<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Face> for Path<T> {
   type Rejection = ApiError;

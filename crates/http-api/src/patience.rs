@@ -26,12 +26,12 @@ use tokio::time::Sleep;
 use crate::error::ApiError;
 
 /// For requests to the API.
-pub const API: Duration = Duration::from_secs(30);
+pub(crate) const API: Duration = Duration::from_secs(30);
 /// For requests to apps: what their clients send may take its time.
-pub const APPS: Duration = Duration::from_secs(300);
+pub(crate) const APPS: Duration = Duration::from_secs(300);
 
 /// Gives a request up when its body stops coming.
-pub async fn for_bodies(
+pub(crate) async fn for_bodies(
   State(patience): State<Duration>,
   request: Request,
   next: Next,

@@ -6,7 +6,7 @@ use axum::http::HeaderValue;
 use axum::http::header;
 
 /// Has browsers show an answer to nobody but the engine's own pages.
-pub fn protect(headers: &mut HeaderMap) {
+pub(crate) fn protect(headers: &mut HeaderMap) {
   let own = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),

@@ -26,7 +26,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 /// Names the session of a streamed execution, so that its reader can come back.
-pub const SESSION_HEADER: &str = "x-session-id";
+pub(crate) const SESSION_HEADER: &str = "x-session-id";
 /// Bytes of parts that leave together.
 const GATHERED: usize = 64 << 10;
 /// How often a silent stream says that it is alive.
@@ -42,7 +42,7 @@ struct WireEvent<'a> {
 }
 
 /// The JSON of one event of `execution`.
-pub fn event_json(execution: &Execution, event: &KernelEvent) -> String {
+pub(crate) fn event_json(execution: &Execution, event: &KernelEvent) -> String {
   let wire = WireEvent {
     event,
     execution_id: execution.id.to_string(),
@@ -53,7 +53,7 @@ pub fn event_json(execution: &Execution, event: &KernelEvent) -> String {
 }
 
 /// The whole log as one JSON array, written as it is read: as text it can be several times as large.
-pub fn json_log(execution: &Arc<Execution>) -> Response<Body> {
+pub(crate) fn json_log(execution: &Arc<Execution>) -> Response<Body> {
   let (execution, events) = (execution.clone(), execution.events());
   let parts = async_stream::stream! {
     let mut separator = "[";
@@ -71,7 +71,7 @@ pub fn json_log(execution: &Arc<Execution>) -> Response<Body> {
 ///
 /// # Errors
 /// When the object cannot be written as JSON.
-pub fn json_with_history(
+pub(crate) fn json_with_history(
   object: &impl Serialize,
   history: Vec<Arc<Execution>>,
 ) -> serde_json::Result<Response<Body>> {
@@ -107,7 +107,7 @@ fn json_of(
 }
 
 /// One line an event, between a line that starts and a line that completes.
-pub fn ndjson(execution: Arc<Execution>) -> Response<Body> {
+pub(crate) fn ndjson(execution: Arc<Execution>) -> Response<Body> {
   let session = execution.id.session();
   let lines = async_stream::stream! {
     let start = json!({ "type": "stream_start", "data": { "message": "Execution started" } });
@@ -126,7 +126,7 @@ pub fn ndjson(execution: Arc<Execution>) -> Response<Body> {
 
 /// Server-sent events: the event, then its position in a block of its own, which resuming clients
 /// send back as `Last-Event-ID` and others ignore.
-pub fn sse(mut reader: LogReader) -> Response<Body> {
+pub(crate) fn sse(mut reader: LogReader) -> Response<Body> {
   let session = reader.execution().id.session();
   let blocks = async_stream::stream! {
     // Headers and the news that the stream is open leave at once.
@@ -147,7 +147,7 @@ pub fn sse(mut reader: LogReader) -> Response<Body> {
 }
 
 /// Events as they happen, as server-sent events.
-pub fn sse_events<W: Serialize + Send + 'static>(
+pub(crate) fn sse_events<W: Serialize + Send + 'static>(
   events: impl Stream<Item = W> + Send + 'static,
 ) -> Response<Body> {
   let blocks = async_stream::stream! {
@@ -174,7 +174,7 @@ pub fn sse_events<W: Serialize + Send + 'static>(
 }
 
 /// An app's log, each entry with its number.
-pub fn app_log(mut follower: LogFollower) -> Response<Body> {
+pub(crate) fn app_log(mut follower: LogFollower) -> Response<Body> {
   let blocks = async_stream::stream! {
     yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
     loop {

@@ -10,7 +10,7 @@ use sha2::Digest;
 use sha2::Sha256;
 
 /// The type of artifacts that the engine runs.
-pub const APP_TYPE: &str = "deno-app";
+pub(crate) const APP_TYPE: &str = "deno-app";
 
 /// A published app.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,7 @@ pub struct Artifact {
 
 /// One pass over all pages of a collection.
 #[derive(Default)]
-pub struct Listing {
+pub(crate) struct Listing {
   pub apps: Vec<Artifact>,
   ids: HashSet<String>,
   pub items: usize,
@@ -37,7 +37,7 @@ pub struct Listing {
 
 impl Listing {
   /// Adds a page. Returns whether there are more.
-  pub fn take(&mut self, page: Page) -> bool {
+  pub(crate) fn take(&mut self, page: Page) -> bool {
     let ended = page.items.is_empty();
     self.totals_differ |= self.items > 0 && page.total != self.total;
     self.total = page.total;
@@ -50,25 +50,25 @@ impl Listing {
     !ended && self.items < self.total
   }
 
-  pub fn is_complete(&self) -> bool {
+  pub(crate) fn is_complete(&self) -> bool {
     !self.totals_differ && self.items == self.total
   }
 
   /// Whether nothing was added or removed between two pages, as far as can be told.
-  pub fn is_steady(&self) -> bool {
+  pub(crate) fn is_steady(&self) -> bool {
     self.is_complete() && self.ids.len() == self.items
   }
 }
 
 #[derive(Deserialize)]
-pub struct Page {
+pub(crate) struct Page {
   pub items: Vec<Document>,
   pub total: usize,
 }
 
 /// An artifact as the server describes it.
 #[derive(Deserialize)]
-pub struct Document {
+pub(crate) struct Document {
   pub id: String,
   #[serde(rename = "type")]
   kind: Option<String>,
@@ -86,7 +86,7 @@ struct Version {
 
 impl Document {
   /// The app; `None` if it is not one, or not published.
-  pub fn published(self) -> Option<Artifact> {
+  pub(crate) fn published(self) -> Option<Artifact> {
     let last = self.versions?.pop()?;
     if self.kind.as_deref() != Some(APP_TYPE) {
       return None;
@@ -115,13 +115,13 @@ impl Document {
 }
 
 /// `workspace` and `alias` of `workspace/alias`.
-pub fn split_id(id: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_id(id: &str) -> Option<(&str, &str)> {
   id.split_once('/')
     .filter(|(workspace, alias)| is_segment(workspace) && is_segment(alias))
 }
 
 /// Whether a text is unchanged as one segment of a URL's path.
-pub fn is_segment(text: &str) -> bool {
+pub(crate) fn is_segment(text: &str) -> bool {
   !matches!(text, "" | "." | "..")
     && !text.contains(['/', '\\'])
     && !text.contains(char::is_control)

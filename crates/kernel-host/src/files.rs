@@ -13,7 +13,7 @@ use kernel_protocol::files::FileReply;
 use kernel_protocol::files::FileRequest;
 
 /// The folders of a kernel, and what it may do there.
-pub struct DiskFiles {
+pub(crate) struct DiskFiles {
   working: PathBuf,
   /// Each with the path that it is seen at.
   folders: Vec<(PathBuf, Folder)>,
@@ -23,7 +23,7 @@ pub struct DiskFiles {
 
 impl DiskFiles {
   /// `roots` are the directories of the mounts, in their order. What cannot be opened is not there.
-  pub fn new(config: &HostConfig, roots: &[OwnedFd]) -> Self {
+  pub(crate) fn new(config: &HostConfig, roots: &[OwnedFd]) -> Self {
     let mounts = config.mounts.iter().zip(roots).filter_map(|(mount, root)| {
       let root = root.try_clone().ok()?;
       Some((mount.mount_point.clone(), Folder::from(root)))
@@ -38,7 +38,7 @@ impl DiskFiles {
     }
   }
 
-  pub fn answer(&self, request: &FileRequest) -> FileReply {
+  pub(crate) fn answer(&self, request: &FileRequest) -> FileReply {
     match self.located(request) {
       Ok((folder, request)) => folder.answer(&request),
       Err(error) => FileReply::Failed(error),

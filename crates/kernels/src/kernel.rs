@@ -757,7 +757,7 @@ impl State {
 }
 
 /// The error event of a recovery step, in the words of the original's.
-pub fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorReport {
+pub(crate) fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorReport {
   let runtime = execution.runtime().unwrap_or_default().as_millis();
   let code: String = execution.code().chars().take(200).collect();
   let evalue = format!("Kernel execution was {what} after {runtime}ms");

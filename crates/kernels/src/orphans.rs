@@ -18,10 +18,10 @@ static KERNELS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// A process that is a kernel for as long as this lives, whoever started it.
 #[derive(Debug)]
-pub struct KnownKernel(u32);
+pub(crate) struct KnownKernel(u32);
 
 impl KnownKernel {
-  pub fn new(pid: u32) -> Self {
+  pub(crate) fn new(pid: u32) -> Self {
     kernels().insert(pid);
     Self(pid)
   }
@@ -39,7 +39,7 @@ fn kernels() -> MutexGuard<'static, BTreeSet<u32>> {
 
 /// The children of this process, as the one thread sees them that starts all others.
 #[derive(Default)]
-pub struct Orphans {
+pub(crate) struct Orphans {
   /// Whether this process takes orphans over at all.
   adopted: bool,
   /// Whether everything of this process is confined as kernels are: then that tells nothing.
@@ -59,7 +59,7 @@ impl Orphans {
   ///
   /// # Errors
   /// When the system refuses.
-  pub fn adopt(&mut self) -> io::Result<()> {
+  pub(crate) fn adopt(&mut self) -> io::Result<()> {
     process::set_child_subreaper(Some(process::getpid()))?;
     self.all_confined = Status::of(process::getpid()).is_some_and(|status| status.confined);
     for child in children() {
@@ -70,14 +70,14 @@ impl Orphans {
   }
 
   /// A child that is none of an ended kernel's.
-  pub fn remember(&mut self, pid: u32) {
+  pub(crate) fn remember(&mut self, pid: u32) {
     if let Some(since) = start_time(pid) {
       self.started.push(Started { pid, since });
     }
   }
 
   /// Kills and buries every orphan; how many are not gone yet. Their own children come next.
-  pub fn end(&mut self) -> usize {
+  pub(crate) fn end(&mut self) -> usize {
     if !self.adopted {
       return 0;
     }

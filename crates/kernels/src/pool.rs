@@ -12,7 +12,7 @@ use crate::connection::HostConnection;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
 
-pub struct Pool {
+pub(crate) struct Pool {
   hosts: Arc<dyn Hosts>,
   spec: LaunchSpec,
   size: usize,
@@ -36,7 +36,12 @@ pub struct PoolStats {
 
 impl Pool {
   /// A pool of `size` hosts.
-  pub fn new(hosts: Arc<dyn Hosts>, spec: LaunchSpec, size: usize, auto_refill: bool) -> Arc<Self> {
+  pub(crate) fn new(
+    hosts: Arc<dyn Hosts>,
+    spec: LaunchSpec,
+    size: usize,
+    auto_refill: bool,
+  ) -> Arc<Self> {
     Arc::new(Self {
       hosts,
       spec,
@@ -47,7 +52,7 @@ impl Pool {
   }
 
   /// The oldest blank host, if there is one. Schedules its replacement.
-  pub fn take(self: &Arc<Self>) -> Option<HostConnection> {
+  pub(crate) fn take(self: &Arc<Self>) -> Option<HostConnection> {
     let host = self.lock().ready.pop_front();
     if self.auto_refill {
       self.fill();
@@ -57,7 +62,7 @@ impl Pool {
 
   /// Boots hosts until the pool is full, in the background, one after the other: a boot takes a
   /// whole core, and the kernels at work want theirs.
-  pub fn fill(self: &Arc<Self>) {
+  pub(crate) fn fill(self: &Arc<Self>) {
     {
       let mut state = self.lock();
       if state.booting > 0 || state.closed || state.ready.len() >= self.size {
@@ -88,13 +93,13 @@ impl Pool {
   }
 
   /// Ends every blank host and makes no more.
-  pub fn close(&self) {
+  pub(crate) fn close(&self) {
     let mut state = self.lock();
     state.closed = true;
     state.ready.clear();
   }
 
-  pub fn stats(&self) -> PoolStats {
+  pub(crate) fn stats(&self) -> PoolStats {
     PoolStats {
       available: self.lock().ready.len(),
       total: self.size,

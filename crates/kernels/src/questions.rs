@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 const MAX_OPEN: usize = 32;
 
 /// What a kernel answers.
-pub enum Answer {
+pub(crate) enum Answer {
   /// About code.
   Code(JsonText),
   File(FileReply),
@@ -23,13 +23,13 @@ pub enum Answer {
 
 /// The open questions of one kernel.
 #[derive(Default)]
-pub struct Questions {
+pub(crate) struct Questions {
   open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
   last: AtomicU64,
 }
 
 /// A question that waits for its answer. Dropped, it waits no more.
-pub struct OpenQuestion<'a> {
+pub(crate) struct OpenQuestion<'a> {
   pub id: u64,
   questions: &'a Questions,
   answer: oneshot::Receiver<Answer>,
@@ -37,7 +37,7 @@ pub struct OpenQuestion<'a> {
 
 impl Questions {
   /// Opens a question; `None` when too many wait already.
-  pub fn open(&self) -> Option<OpenQuestion<'_>> {
+  pub(crate) fn open(&self) -> Option<OpenQuestion<'_>> {
     let id = self.last.fetch_add(1, Ordering::Relaxed);
     let (sender, answer) = oneshot::channel();
     let mut open = self.lock();
@@ -54,14 +54,14 @@ impl Questions {
   }
 
   /// Answers a question, if it still waits.
-  pub fn answer(&self, id: u64, answer: Answer) {
+  pub(crate) fn answer(&self, id: u64, answer: Answer) {
     if let Some(waiting) = self.lock().remove(&id) {
       let _ = waiting.send(answer);
     }
   }
 
   /// Gives up all questions: nobody will answer them.
-  pub fn clear(&self) {
+  pub(crate) fn clear(&self) {
     self.lock().clear();
   }
 
@@ -72,7 +72,7 @@ impl Questions {
 
 impl OpenQuestion<'_> {
   /// The answer, or `None` when there will be none.
-  pub async fn answered(&mut self) -> Option<Answer> {
+  pub(crate) async fn answered(&mut self) -> Option<Answer> {
     (&mut self.answer).await.ok()
   }
 }

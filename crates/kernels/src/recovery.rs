@@ -67,7 +67,7 @@ async fn interrupt(
 
 /// Recovers a kernel whose executions run longer than `limit`, one after the other. Ends with the
 /// kernel.
-pub async fn watch_for_stalls(
+pub(crate) async fn watch_for_stalls(
   manager: Weak<KernelManager>,
   kernel: Weak<Kernel>,
   mut started: mpsc::UnboundedReceiver<Arc<Execution>>,

@@ -12,7 +12,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Ends the kernel once it was idle for its `inactivity_timeout`. Ends with the kernel.
-pub async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: Weak<Kernel>) {
+pub(crate) async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: Weak<Kernel>) {
   loop {
     let left = {
       let Some(kernel) = kernel.upgrade() else {
@@ -39,7 +39,7 @@ pub async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: Weak<Ker
 
 /// Kills kernel processes that use more memory than they may. V8's own limits do not cover
 /// WebAssembly memories and array buffers.
-pub async fn watch_memory(manager: Weak<KernelManager>) {
+pub(crate) async fn watch_memory(manager: Weak<KernelManager>) {
   let mut interval = tokio::time::interval(MEMORY_CHECK_INTERVAL);
   loop {
     interval.tick().await;
@@ -61,7 +61,7 @@ pub async fn watch_memory(manager: Weak<KernelManager>) {
 
 /// Kills kernel processes that have stopped reading what they are sent: the server would hold it for
 /// as long as they live.
-pub async fn watch_health(manager: Weak<KernelManager>) {
+pub(crate) async fn watch_health(manager: Weak<KernelManager>) {
   let mut interval = tokio::time::interval(PING_INTERVAL);
   loop {
     interval.tick().await;

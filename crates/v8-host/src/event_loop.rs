@@ -12,7 +12,7 @@ use kernel_protocol::KernelEvent;
 
 /// Polls once and reports what is thrown, unless `muted`. `Ready(true)` when nothing is left to do,
 /// `Ready(false)` when something was thrown and more may follow.
-pub fn poll(
+pub(crate) fn poll(
   runtime: &mut JsRuntime,
   sink: &dyn EventSink,
   muted: bool,

@@ -43,7 +43,7 @@ pub(crate) struct Loan {
 
 impl Loan {
   /// Resizes the loan. `false` if fewer bytes remain; the loan is then unchanged.
-  pub fn resize(&mut self, bytes: usize) -> bool {
+  pub(crate) fn resize(&mut self, bytes: usize) -> bool {
     let (limit, old) = (self.memory.limit, self.bytes);
     let change = |lent: usize| Some(lent - old + bytes).filter(|all| bytes <= old || *all <= limit);
     let order = Ordering::AcqRel;

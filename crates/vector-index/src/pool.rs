@@ -27,7 +27,7 @@ struct Connections {
 }
 
 impl Pool {
-  pub fn new(path: &Path) -> Self {
+  pub(crate) fn new(path: &Path) -> Self {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     Self {
       path: path.to_owned(),
@@ -38,7 +38,7 @@ impl Pool {
   }
 
   /// A connection; when all are in use it waits for another reader to end.
-  pub fn take(&self) -> rusqlite::Result<Reader<'_>> {
+  pub(crate) fn take(&self) -> rusqlite::Result<Reader<'_>> {
     let mut connections = self.lock();
     loop {
       if let Some(connection) = connections.idle.pop() {

@@ -26,15 +26,15 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-  pub fn len(&self) -> usize {
+  pub(crate) fn len(&self) -> usize {
     self.rowids.len()
   }
 
-  pub fn bytes_for(count: usize, dimension: usize) -> usize {
+  pub(crate) fn bytes_for(count: usize, dimension: usize) -> usize {
     count * (dimension + size_of::<i64>() + 3 * size_of::<f32>())
   }
 
-  pub fn push(&mut self, rowid: i64, vector: &[f32], metric: Metric) {
+  pub(crate) fn push(&mut self, rowid: i64, vector: &[f32], metric: Metric) {
     let greatest = simd::greatest(vector);
     let scale = if greatest > 0.0 {
       127.0 / greatest
@@ -54,7 +54,7 @@ impl Segment {
   }
 
   /// Brings the vectors into the order of their rowids.
-  pub fn sorted(self, dimension: usize) -> Self {
+  pub(crate) fn sorted(self, dimension: usize) -> Self {
     if self.rowids.is_sorted() {
       return self;
     }
@@ -68,7 +68,7 @@ impl Segment {
   }
 
   /// One segment with the vectors of both that are not dead.
-  pub fn merged(parts: [(&Self, &DeletedSlots); 2], dimension: usize) -> Self {
+  pub(crate) fn merged(parts: [(&Self, &DeletedSlots); 2], dimension: usize) -> Self {
     let mut merged = Self::default();
     let total = parts
       .iter()
@@ -102,7 +102,7 @@ impl Segment {
     self.lengths.push(from.lengths[slot]);
   }
 
-  pub fn find(&self, rowid: i64) -> Option<usize> {
+  pub(crate) fn find(&self, rowid: i64) -> Option<usize> {
     self.rowids.binary_search(&rowid).ok()
   }
 }
@@ -115,16 +115,16 @@ pub(crate) struct DeletedSlots {
 }
 
 impl DeletedSlots {
-  pub fn count(&self) -> usize {
+  pub(crate) fn count(&self) -> usize {
     self.count
   }
 
-  pub fn has(&self, slot: usize) -> bool {
+  pub(crate) fn has(&self, slot: usize) -> bool {
     let word = self.bits.get(slot / 64);
     word.is_some_and(|word| word >> (slot % 64) & 1 == 1)
   }
 
-  pub fn add(&mut self, slot: usize) {
+  pub(crate) fn add(&mut self, slot: usize) {
     if self.bits.len() <= slot / 64 {
       self.bits.resize(slot / 64 + 1, 0);
     }
@@ -178,7 +178,7 @@ pub(crate) struct Scan {
 
 impl Scan {
   /// Under cosine the query's length does not matter.
-  pub fn new(query: &[f32], metric: Metric, k: usize) -> Self {
+  pub(crate) fn new(query: &[f32], metric: Metric, k: usize) -> Self {
     let length = simd::dot(query, query).sqrt();
     let unit = match metric {
       Metric::Cosine => 1.0 / length,
@@ -214,7 +214,7 @@ impl Scan {
   }
 
   /// Looks at a segment; with `allowed` only at those rowids, which are in order.
-  pub fn add(&mut self, segment: &Segment, deleted: &DeletedSlots, allowed: Option<&[i64]>) {
+  pub(crate) fn add(&mut self, segment: &Segment, deleted: &DeletedSlots, allowed: Option<&[i64]>) {
     let Some(allowed) = allowed else {
       let mut products = std::mem::take(&mut self.products);
       simd::code_products(&segment.codes, &self.query, &mut products);
@@ -295,7 +295,7 @@ impl Scan {
   }
 
   /// All that can be among the k best, best estimates first.
-  pub fn finish(mut self) -> Vec<Candidate> {
+  pub(crate) fn finish(mut self) -> Vec<Candidate> {
     if self.best.len() == self.k
       && let Some(Reverse(Ordered(worst))) = self.best.peek()
     {
@@ -309,7 +309,7 @@ impl Scan {
   }
 
   /// An exact similarity on the scale of the estimates, from a distance of the metric.
-  pub fn key(&self, distance: f32) -> f32 {
+  pub(crate) fn key(&self, distance: f32) -> f32 {
     match self.metric {
       Metric::Cosine => 1.0 - distance,
       Metric::Dot => -distance,

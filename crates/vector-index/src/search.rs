@@ -220,7 +220,10 @@ impl Index {
     let thread = thread::Builder::new().name("index-load".into()).spawn(load);
     match thread {
       Ok(thread) => {
-        let mut loader = self.loader.lock().unwrap_or_else(|e| e.into_inner());
+        let mut loader = self
+          .loader
+          .lock()
+          .unwrap_or_else(std::sync::PoisonError::into_inner);
         *loader = Some(thread);
       }
       Err(error) => {

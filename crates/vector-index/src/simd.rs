@@ -59,7 +59,11 @@ fn code_product(codes: &[i8], query: &[i16]) -> i32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn code_product_avx2(codes: &[i8], query: &[i16]) -> i32 {
-  use std::arch::x86_64::*;
+  use std::arch::x86_64::{
+    _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_shuffle_epi32, _mm256_add_epi32,
+    _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_setzero_si256,
+  };
   let (code_blocks, code_rest) = codes.as_chunks::<32>();
   let (query_blocks, query_rest) = query.as_chunks::<32>();
   let mut sums = [_mm256_setzero_si256(); 2];

@@ -45,7 +45,7 @@ pub(crate) struct Delta {
 }
 
 impl Snapshot {
-  pub fn new(generation: i64, dimension: usize, segments: Vec<Segment>) -> Self {
+  pub(crate) fn new(generation: i64, dimension: usize, segments: Vec<Segment>) -> Self {
     let parts = segments.into_iter().map(|segment| Part {
       segment: Arc::new(segment.sorted(dimension)),
       deleted: Arc::default(),
@@ -109,14 +109,14 @@ impl Snapshot {
     }
   }
 
-  pub fn scan(&self, mut scan: Scan, allowed: Option<&[i64]>) -> Vec<Candidate> {
+  pub(crate) fn scan(&self, mut scan: Scan, allowed: Option<&[i64]>) -> Vec<Candidate> {
     for part in &self.parts {
       scan.add(&part.segment, &part.deleted, allowed);
     }
     scan.finish()
   }
 
-  pub fn bytes(&self) -> usize {
+  pub(crate) fn bytes(&self) -> usize {
     let count = self.parts.iter().map(|part| part.segment.len()).sum();
     Segment::bytes_for(count, self.dimension)
   }
@@ -175,7 +175,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-  pub fn new(memory: Arc<Memory>) -> Self {
+  pub(crate) fn new(memory: Arc<Memory>) -> Self {
     Self {
       memory,
       inner: Mutex::default(),
@@ -183,11 +183,11 @@ impl Cache {
   }
 
   /// The copy of that generation, if there is one.
-  pub fn ready(&self, generation: i64) -> Option<Arc<Snapshot>> {
+  pub(crate) fn ready(&self, generation: i64) -> Option<Arc<Snapshot>> {
     self.lock().phase.at(generation)
   }
 
-  pub fn look_up(&self, generation: i64, count: u64, dimension: usize) -> Lookup {
+  pub(crate) fn look_up(&self, generation: i64, count: u64, dimension: usize) -> Lookup {
     let mut inner = self.lock();
     if let Some(copy) = inner.phase.at(generation) {
       return Lookup::Ready(copy);
@@ -218,7 +218,7 @@ impl Cache {
   }
 
   /// Takes the snapshot that was read, or `None` if that failed.
-  pub fn loaded(&self, ticket: u64, snapshot: Option<Snapshot>) {
+  pub(crate) fn loaded(&self, ticket: u64, snapshot: Option<Snapshot>) {
     let mut snapshot = snapshot;
     loop {
       let mut inner = self.lock();
@@ -264,12 +264,12 @@ impl Cache {
   }
 
   /// Whether writers must supply a delta.
-  pub fn is_in_use(&self) -> bool {
+  pub(crate) fn is_in_use(&self) -> bool {
     !matches!(self.lock().phase, Phase::Empty)
   }
 
   /// Prepares the snapshot of a write before the write is committed.
-  pub fn prepare(&self, generation: i64, delta: Option<Delta>) -> Prepared<'_> {
+  pub(crate) fn prepare(&self, generation: i64, delta: Option<Delta>) -> Prepared<'_> {
     let current = match &self.lock().phase {
       Phase::Ready { current, .. } if current.generation + 1 == generation => Some(current.clone()),
       _ => None,
@@ -291,7 +291,7 @@ impl Cache {
     prepared
   }
 
-  pub fn bytes(&self) -> usize {
+  pub(crate) fn bytes(&self) -> usize {
     match &self.lock().phase {
       Phase::Ready { current, .. } => current.bytes(),
       _ => 0,
@@ -316,7 +316,7 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-  pub fn publish(mut self) {
+  pub(crate) fn publish(mut self) {
     self.published = true;
     let mut inner = self.cache.lock();
     let done = match &mut inner.phase {

@@ -10,14 +10,14 @@ pub(crate) struct VectorWriter<'a> {
 }
 
 impl<'a> VectorWriter<'a> {
-  pub fn new(connection: &'a Connection) -> Self {
+  pub(crate) fn new(connection: &'a Connection) -> Self {
     Self {
       connection,
       bytes: Vec::new(),
     }
   }
 
-  pub fn insert(&mut self, rowid: i64, vector: &[f32]) -> rusqlite::Result<()> {
+  pub(crate) fn insert(&mut self, rowid: i64, vector: &[f32]) -> rusqlite::Result<()> {
     to_bytes(vector, &mut self.bytes);
     self
       .connection
@@ -26,7 +26,7 @@ impl<'a> VectorWriter<'a> {
     Ok(())
   }
 
-  pub fn replace(&mut self, rowid: i64, vector: &[f32]) -> rusqlite::Result<()> {
+  pub(crate) fn replace(&mut self, rowid: i64, vector: &[f32]) -> rusqlite::Result<()> {
     to_bytes(vector, &mut self.bytes);
     self
       .connection
@@ -35,7 +35,7 @@ impl<'a> VectorWriter<'a> {
     Ok(())
   }
 
-  pub fn delete(&self, rowid: i64) -> rusqlite::Result<()> {
+  pub(crate) fn delete(&self, rowid: i64) -> rusqlite::Result<()> {
     self
       .connection
       .prepare_cached("DELETE FROM vector WHERE rowid = ?")?

@@ -338,7 +338,7 @@ impl VectorDb {
 }
 
 impl Reservation {
-  pub fn fill(mut self, open_index: Arc<OpenIndex>) {
+  pub(crate) fn fill(mut self, open_index: Arc<OpenIndex>) {
     if let Some(id) = self.id.take() {
       self.db.write().insert(id, Slot::Open(open_index));
     }

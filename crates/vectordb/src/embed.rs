@@ -23,7 +23,7 @@ pub(crate) struct TargetDimension {
 
 impl TargetDimension {
   /// That of an index with `options`.
-  pub fn of(options: &IndexOptions) -> Self {
+  pub(crate) fn of(options: &IndexOptions) -> Self {
     Self {
       flexible: options.dimensions == Dimensions::Flexible,
       dimension: options.dimension,

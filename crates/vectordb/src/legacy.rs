@@ -84,7 +84,7 @@ impl Metadata {
   ///
   /// # Errors
   /// Why they cannot be read; the message names the file.
-  pub fn documents(&self, file: &Path) -> Result<Vec<NewDocument>, String> {
+  pub(crate) fn documents(&self, file: &Path) -> Result<Vec<NewDocument>, String> {
     let documents = beside(file, self.documents_file.as_deref(), ".documents.json")?;
     let written: Vec<WrittenDocument> = serde_json::from_slice(&read(&documents)?)
       .map_err(|e| format!("{}: {e}", documents.display()))?;

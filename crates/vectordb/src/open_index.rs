@@ -49,7 +49,7 @@ pub(crate) struct Lease {
 }
 
 impl OpenIndex {
-  pub fn new(index: Index, record: IndexRecord, from_offload: bool) -> Self {
+  pub(crate) fn new(index: Index, record: IndexRecord, from_offload: bool) -> Self {
     Self {
       id: record.id.clone(),
       from_offload,
@@ -63,38 +63,38 @@ impl OpenIndex {
   }
 
   /// `None` if it was closed meanwhile.
-  pub async fn lease(self: &Arc<Self>) -> Option<Lease> {
+  pub(crate) async fn lease(self: &Arc<Self>) -> Option<Lease> {
     let guard = self.file.clone().read_owned().await;
     Lease::of(self, guard)
   }
 
   /// As [`Self::lease`], but `None` even when it is only about to be closed.
-  pub fn try_lease(self: &Arc<Self>) -> Option<Lease> {
+  pub(crate) fn try_lease(self: &Arc<Self>) -> Option<Lease> {
     Lease::of(self, self.file.clone().try_read_owned().ok()?)
   }
 
-  pub fn record(&self) -> IndexRecord {
+  pub(crate) fn record(&self) -> IndexRecord {
     lock(&self.record).clone()
   }
 
-  pub fn touch(&self) {
+  pub(crate) fn touch(&self) {
     *lock(&self.last_use) = (Instant::now(), Utc::now());
   }
 
-  pub fn saved(&self) -> Option<DateTime<Utc>> {
+  pub(crate) fn saved(&self) -> Option<DateTime<Utc>> {
     *lock(&self.saved)
   }
 
-  pub fn set_saved(&self, saved: Option<DateTime<Utc>>) {
+  pub(crate) fn set_saved(&self, saved: Option<DateTime<Utc>>) {
     *lock(&self.saved) = saved;
   }
 
-  pub fn ownership(&self) -> Ownership {
+  pub(crate) fn ownership(&self) -> Ownership {
     lock(&self.record).ownership()
   }
 
   /// When it is off-loaded unless it is used before.
-  pub fn deadline(&self, options: &VectorDbOptions) -> Option<Instant> {
+  pub(crate) fn deadline(&self, options: &VectorDbOptions) -> Option<Instant> {
     let record = lock(&self.record);
     let limit = record.timeout(options).limit();
     let limit = limit.filter(|_| record.is_monitored(options))?;
@@ -126,12 +126,12 @@ impl Lease {
     })
   }
 
-  pub fn index(&self) -> &Index {
+  pub(crate) fn index(&self) -> &Index {
     &self.index
   }
 
   /// Runs `work`, which only reads, when it is its turn.
-  pub async fn read<T: Send + 'static>(
+  pub(crate) async fn read<T: Send + 'static>(
     self,
     readers: &Arc<Semaphore>,
     work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
@@ -142,7 +142,7 @@ impl Lease {
   }
 
   /// Runs `work`, which changes the index, after the writers before it.
-  pub async fn write<T: Send + 'static>(
+  pub(crate) async fn write<T: Send + 'static>(
     self,
     work: impl FnOnce(&Index) -> Result<T, VectorError> + Send + 'static,
   ) -> Result<T, VectorError> {
@@ -166,7 +166,7 @@ impl Lease {
   }
 
   /// Changes the record of the index, in its file and here.
-  pub async fn describe(
+  pub(crate) async fn describe(
     self,
     change: impl FnOnce(&mut IndexRecord, &Index) -> Result<(), VectorError> + Send + 'static,
   ) -> Result<(), VectorError> {
@@ -184,7 +184,7 @@ impl Lease {
   }
 
   /// Blocking.
-  pub fn info(&self, options: &VectorDbOptions) -> IndexInfo {
+  pub(crate) fn info(&self, options: &VectorDbOptions) -> IndexInfo {
     let record = self.open_index.record();
     let provider = record.provider.filter(|name| name != MOCK_MODEL);
     IndexInfo {

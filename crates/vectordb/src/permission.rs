@@ -24,7 +24,7 @@ pub enum Permission {
 
 /// An operation on documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
   Read,
   Add,
   Remove,
@@ -87,7 +87,7 @@ impl Ownership {
   /// # Errors
   /// When `caller` may not do this with the index `id`. A caller that may not even read it is told that
   /// there is no such index, so that nobody learns what others have.
-  pub fn check(
+  pub(crate) fn check(
     &self,
     caller: &Caller,
     id: &IndexId,
@@ -116,7 +116,7 @@ impl Ownership {
   }
 
   /// Whether `caller` may add documents, but not replace those that are there.
-  pub fn only_adds(&self, caller: &Caller) -> bool {
+  pub(crate) fn only_adds(&self, caller: &Caller) -> bool {
     let foreign = caller
       .namespace()
       .is_some_and(|asking| self.namespace.as_deref() != Some(asking));

@@ -41,7 +41,7 @@ pub(crate) struct IndexRecord {
 }
 
 impl IndexRecord {
-  pub fn new(id: IndexId, namespace: Option<String>) -> Self {
+  pub(crate) fn new(id: IndexId, namespace: Option<String>) -> Self {
     Self {
       id,
       namespace,
@@ -56,7 +56,7 @@ impl IndexRecord {
     }
   }
 
-  pub fn ownership(&self) -> Ownership {
+  pub(crate) fn ownership(&self) -> Ownership {
     Ownership {
       namespace: self.namespace.clone(),
       permission: self.permission,
@@ -64,7 +64,7 @@ impl IndexRecord {
   }
 
   /// Applies the members that a request has.
-  pub fn apply(&mut self, request: &CreateIndex) {
+  pub(crate) fn apply(&mut self, request: &CreateIndex) {
     fn take<T: Clone>(place: &mut Option<T>, said: &Option<T>) {
       if said.is_some() {
         place.clone_from(said);
@@ -83,14 +83,14 @@ impl IndexRecord {
     }
   }
 
-  pub fn to_value(&self) -> Value {
+  pub(crate) fn to_value(&self) -> Value {
     // Strings, numbers and names only, which JSON has.
     serde_json::to_value(self).unwrap_or_default()
   }
 
   /// # Errors
   /// When the file is that of another index, or of none.
-  pub fn read(value: Value, id: &IndexId) -> Result<Self, VectorError> {
+  pub(crate) fn read(value: Value, id: &IndexId) -> Result<Self, VectorError> {
     let record: Self = serde_json::from_value(value).map_err(|e| {
       VectorError::Corrupt(format!(
         "vector index {id}: its description cannot be read: {e}"
@@ -105,12 +105,12 @@ impl IndexRecord {
     Ok(record)
   }
 
-  pub fn timeout(&self, options: &VectorDbOptions) -> InactivityTimeout {
+  pub(crate) fn timeout(&self, options: &VectorDbOptions) -> InactivityTimeout {
     self.inactivity_timeout.unwrap_or(options.default_timeout)
   }
 
   /// Whether it is off-loaded after a time without use.
-  pub fn is_monitored(&self, options: &VectorDbOptions) -> bool {
+  pub(crate) fn is_monitored(&self, options: &VectorDbOptions) -> bool {
     options.activity_monitoring && self.activity_monitoring != Some(false)
   }
 }

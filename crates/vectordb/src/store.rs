@@ -55,7 +55,7 @@ pub(crate) struct IndexSummary {
 }
 
 impl IndexSummary {
-  pub fn of(index: &Index, record: &IndexRecord, offloaded_at: DateTime<Utc>) -> Self {
+  pub(crate) fn of(index: &Index, record: &IndexRecord, offloaded_at: DateTime<Utc>) -> Self {
     Self {
       id: record.id.clone(),
       namespace: record.namespace.clone(),
@@ -87,11 +87,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-  pub fn index(&self) -> PathBuf {
+  pub(crate) fn index(&self) -> PathBuf {
     self.folder.join(FILE)
   }
 
-  pub fn file(&self, name: &str) -> PathBuf {
+  pub(crate) fn file(&self, name: &str) -> PathBuf {
     self.folder.join(name)
   }
 }
@@ -108,7 +108,7 @@ impl Store {
   ///
   /// # Errors
   /// When it cannot be used.
-  pub fn open(root: &Path, memory: Arc<Memory>) -> Result<Self, VectorError> {
+  pub(crate) fn open(root: &Path, memory: Arc<Memory>) -> Result<Self, VectorError> {
     let failed = |e: io::Error| storage(root, "cannot be used", &e);
     fs::create_dir_all(root).map_err(failed)?;
     // Requests do not depend on the working directory.
@@ -137,25 +137,25 @@ impl Store {
 
   /// Releases the lock, as the end of the server does.
   #[cfg(test)]
-  pub fn let_go(&self) {
+  pub(crate) fn let_go(&self) {
     self.presence.unlock().expect("is held");
   }
 
-  pub fn root(&self) -> &Path {
+  pub(crate) fn root(&self) -> &Path {
     &self.root
   }
 
-  pub fn exists(&self, id: &IndexId) -> bool {
+  pub(crate) fn exists(&self, id: &IndexId) -> bool {
     self.file(id).is_file()
   }
 
-  pub fn draft(&self) -> Result<Draft, VectorError> {
+  pub(crate) fn draft(&self) -> Result<Draft, VectorError> {
     let folder = self.root.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
     fs::create_dir(&folder).map_err(|e| storage(&self.root, "cannot be written", &e))?;
     Ok(Draft { folder })
   }
 
-  pub fn create_in(
+  pub(crate) fn create_in(
     &self,
     draft: &Draft,
     options: &IndexOptions,
@@ -166,7 +166,7 @@ impl Store {
   }
 
   /// Closes the index of a draft, and gives it its place.
-  pub fn finish(
+  pub(crate) fn finish(
     &self,
     draft: Draft,
     index: Arc<Index>,
@@ -187,7 +187,11 @@ impl Store {
     sync_folder(&self.root).map_err(failed)
   }
 
-  pub fn create(&self, options: &IndexOptions, record: &IndexRecord) -> Result<Index, VectorError> {
+  pub(crate) fn create(
+    &self,
+    options: &IndexOptions,
+    record: &IndexRecord,
+  ) -> Result<Index, VectorError> {
     let draft = self.draft()?;
     let index = self.create_in(&draft, options, record)?;
     let summary = IndexSummary::of(&index, record, record.created);
@@ -198,7 +202,7 @@ impl Store {
     Ok(opened)
   }
 
-  pub fn load(&self, id: &IndexId) -> Result<(Index, IndexRecord), VectorError> {
+  pub(crate) fn load(&self, id: &IndexId) -> Result<(Index, IndexRecord), VectorError> {
     let index = Index::open(&self.file(id), &self.memory)?;
     let record = IndexRecord::read(index.record(), id)?;
     self.remove_summary(id);
@@ -209,7 +213,11 @@ impl Store {
   ///
   /// # Errors
   /// When the log cannot be written into the file; returns the index, still open.
-  pub fn close(&self, index: Index, record: &IndexRecord) -> Result<(), Box<(Index, VectorError)>> {
+  pub(crate) fn close(
+    &self,
+    index: Index,
+    record: &IndexRecord,
+  ) -> Result<(), Box<(Index, VectorError)>> {
     if let Err(error) = index.checkpoint() {
       return Err(Box::new((index, error.into())));
     }
@@ -223,7 +231,7 @@ impl Store {
   ///
   /// # Errors
   /// When it has no summary, and its file cannot be read.
-  pub fn owner(&self, id: &IndexId) -> Result<Option<Ownership>, VectorError> {
+  pub(crate) fn owner(&self, id: &IndexId) -> Result<Option<Ownership>, VectorError> {
     if let Some(summary) = read_summary(&self.folder(id)).filter(|summary| summary.id == *id) {
       return Ok(Some(Ownership {
         namespace: summary.namespace,
@@ -243,7 +251,7 @@ impl Store {
   }
 
   /// Deletes a closed index.
-  pub fn remove(&self, id: &IndexId) -> Result<(), VectorError> {
+  pub(crate) fn remove(&self, id: &IndexId) -> Result<(), VectorError> {
     let folder = self.folder(id);
     let failed = |e: io::Error| storage(&folder, "cannot be removed", &e);
     let gone = self.root.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
@@ -257,7 +265,7 @@ impl Store {
   }
 
   /// Every folder of an index, and its summary if it has one.
-  pub fn folders(&self) -> Vec<(String, Option<IndexSummary>)> {
+  pub(crate) fn folders(&self) -> Vec<(String, Option<IndexSummary>)> {
     let names = self.names().unwrap_or_else(|error| {
       tracing::warn!("{}: {error}", self.root.display());
       Vec::new()
@@ -276,7 +284,7 @@ impl Store {
   }
 
   /// Opens an index that has no summary, to write one.
-  pub fn make_summary(&self, folder: &str) -> Result<IndexSummary, VectorError> {
+  pub(crate) fn make_summary(&self, folder: &str) -> Result<IndexSummary, VectorError> {
     let path = self.root.join(folder).join(FILE);
     let index = Index::open(&path, &self.memory)?;
     let record: IndexRecord = serde_json::from_value(index.record())

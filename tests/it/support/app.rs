@@ -14,7 +14,7 @@ use super::client::Answer;
 use super::streams::Lines;
 
 /// An app; one that was posted lives as long as this value.
-pub struct App {
+pub(crate) struct App {
   pub client: Client,
   pub id: String,
   /// What posting it answered; else nothing.
@@ -43,7 +43,7 @@ impl App {
 
   /// Lets it outlive this value.
   #[must_use]
-  pub fn kept(mut self) -> Self {
+  pub(crate) fn kept(mut self) -> Self {
     self.delete = false;
     self
   }
@@ -51,12 +51,12 @@ impl App {
   // ------------------------------------------------------------ as its users see it
 
   /// The address of a path in the app, which begins with a slash.
-  pub fn path(&self, rest: &str) -> String {
+  pub(crate) fn path(&self, rest: &str) -> String {
     format!("/apps/{}{rest}", self.id)
   }
 
   /// What `GET` of a path answers, once the app is ready.
-  pub async fn get(&self, rest: &str) -> Answer {
+  pub(crate) async fn get(&self, rest: &str) -> Answer {
     self.ready().await;
     self.client.get(&self.path(rest)).await
   }
@@ -66,7 +66,7 @@ impl App {
   /// # Panics
   /// When it is something else.
   #[track_caller]
-  pub fn answers(&self, text: &str) -> impl Future<Output = ()> {
+  pub(crate) fn answers(&self, text: &str) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
       let answer = self.get("/").await;
@@ -81,15 +81,15 @@ impl App {
   // ------------------------------------------------------------ as its operator sees it
 
   /// The address of the app in the API.
-  pub fn api(&self, rest: &str) -> String {
+  pub(crate) fn api(&self, rest: &str) -> String {
     format!("/api/apps/{}{rest}", self.id)
   }
 
-  pub async fn info(&self) -> Value {
+  pub(crate) async fn info(&self) -> Value {
     self.client.get(&self.api("")).await.ok()
   }
 
-  pub async fn pid(&self) -> u32 {
+  pub(crate) async fn pid(&self) -> u32 {
     let pid = self.info().await["pid"].as_u64();
     u32::try_from(pid.expect("has a process")).expect("a process id")
   }
@@ -99,7 +99,7 @@ impl App {
   ///
   /// # Panics
   /// When it does not become so.
-  pub async fn shows(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+  pub(crate) async fn shows(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut info = Value::Null;
     let waited = async {
       loop {
@@ -121,54 +121,54 @@ impl App {
   }
 
   /// Waits until it has this status.
-  pub async fn becomes(&self, status: &str) -> Value {
+  pub(crate) async fn becomes(&self, status: &str) -> Value {
     self
       .shows(&format!("became {status}"), |info| info["status"] == status)
       .await
   }
 
   /// Waits until it listens.
-  pub async fn ready(&self) -> Value {
+  pub(crate) async fn ready(&self) -> Value {
     self
       .shows("became ready", |info| info["ready"] == true)
       .await
   }
 
   /// Posts nothing to one of its addresses in the API.
-  pub async fn order(&self, rest: &str) -> Answer {
+  pub(crate) async fn order(&self, rest: &str) -> Answer {
     self.client.post_empty(&self.api(rest)).await
   }
 
-  pub async fn stop(&self) -> Value {
+  pub(crate) async fn stop(&self) -> Value {
     self.order("/stop").await.ok()
   }
 
-  pub async fn start(&self) -> Value {
+  pub(crate) async fn start(&self) -> Value {
     self.order("/start").await.ok()
   }
 
-  pub async fn reload(&self) -> Answer {
+  pub(crate) async fn reload(&self) -> Answer {
     self.order("/reload").await
   }
 
-  pub async fn put(&self, manifest: &Value) -> Answer {
+  pub(crate) async fn put(&self, manifest: &Value) -> Answer {
     self.client.put(&self.api(""), manifest).await
   }
 
-  pub async fn delete(&self) -> Answer {
+  pub(crate) async fn delete(&self) -> Answer {
     self.client.delete(&self.api("")).await
   }
 
   // ------------------------------------------------------------ its log
 
   /// Entries of the log, as a query asks for them.
-  pub async fn logs(&self, query: &str) -> Vec<Value> {
+  pub(crate) async fn logs(&self, query: &str) -> Vec<Value> {
     let log = self.client.get(&self.api(&format!("/logs{query}"))).await;
     log.ok().as_array().expect("an array").clone()
   }
 
   /// All that is kept of the lines of a stream.
-  pub async fn lines(&self, stream: &str) -> Vec<String> {
+  pub(crate) async fn lines(&self, stream: &str) -> Vec<String> {
     let log = self.logs("?lines=10000").await.into_iter();
     log
       .filter(|entry| entry["stream"] == stream)
@@ -177,7 +177,7 @@ impl App {
   }
 
   /// Follows the log from the entry after a number, else from its first.
-  pub async fn follow(&self, last: Option<u64>) -> LogLines {
+  pub(crate) async fn follow(&self, last: Option<u64>) -> LogLines {
     self.shows("was known", |_| true).await;
     let mut request = self.client.request(Method::GET, &self.api("/logs/stream"));
     if let Some(last) = last {
@@ -189,14 +189,14 @@ impl App {
   }
 
   /// Waits until its log has a line with these words.
-  pub async fn says(&self, words: &str) -> Value {
+  pub(crate) async fn says(&self, words: &str) -> Value {
     self.follow(None).await.until(words).await
   }
 
   // ------------------------------------------------------------ code in it
 
   /// Executes code in its process.
-  pub async fn execute(&self, code: &str) -> Events {
+  pub(crate) async fn execute(&self, code: &str) -> Events {
     let request = self
       .client
       .request(Method::POST, &self.api("/execute"))
@@ -215,7 +215,7 @@ impl App {
   ///
   /// # Panics
   /// When it has another, or none.
-  pub async fn gives(&self, code: &str, expected: &str) {
+  pub(crate) async fn gives(&self, code: &str, expected: &str) {
     let events = self.execute(code).await;
     assert_eq!(events.result(), Some(expected), "{code}: {events:?}");
   }

@@ -18,7 +18,7 @@ use super::Sse;
 use super::unique;
 
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
   http: reqwest::Client,
   port: u16,
   token: Option<String>,
@@ -26,7 +26,7 @@ pub struct Client {
 
 /// An answer that was read to its end.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
   pub status: u16,
   pub headers: HeaderMap,
   pub text: String,
@@ -35,7 +35,7 @@ pub struct Answer {
 impl Answer {
   /// # Panics
   /// When the body is not JSON.
-  pub fn json(&self) -> Value {
+  pub(crate) fn json(&self) -> Value {
     serde_json::from_str(&self.text)
       .unwrap_or_else(|e| panic!("{} is not JSON ({e}): {}", self.status, self.text))
   }
@@ -44,7 +44,7 @@ impl Answer {
   ///
   /// # Panics
   /// When the body is not exactly `{"error": text}`.
-  pub fn error(&self) -> String {
+  pub(crate) fn error(&self) -> String {
     let body = self.json();
     assert_eq!(super::keys(&body), ["error"], "{body}");
     body["error"]
@@ -53,7 +53,7 @@ impl Answer {
       .to_owned()
   }
 
-  pub fn header(&self, name: &str) -> Option<&str> {
+  pub(crate) fn header(&self, name: &str) -> Option<&str> {
     self.headers.get(name).and_then(|v| v.to_str().ok())
   }
 
@@ -61,7 +61,7 @@ impl Answer {
   ///
   /// # Panics
   /// When it was none.
-  pub fn ok(&self) -> Value {
+  pub(crate) fn ok(&self) -> Value {
     assert_eq!(self.status, 200, "{}", self.text);
     self.json()
   }
@@ -71,7 +71,7 @@ impl Answer {
   /// # Panics
   /// When it was not.
   #[track_caller]
-  pub fn refused(&self, status: u16, words: &[&str]) {
+  pub(crate) fn refused(&self, status: u16, words: &[&str]) {
     assert_eq!(self.status, status, "{}", self.text);
     let message = self.error();
     for word in words {
@@ -81,7 +81,7 @@ impl Answer {
 }
 
 impl Client {
-  pub fn new(port: u16) -> Self {
+  pub(crate) fn new(port: u16) -> Self {
     let http = reqwest::Client::builder()
       .timeout(PATIENCE * 2)
       .no_proxy()
@@ -94,12 +94,12 @@ impl Client {
   }
 
   #[must_use]
-  pub fn with_token(mut self, token: &str) -> Self {
+  pub(crate) fn with_token(mut self, token: &str) -> Self {
     self.token = Some(token.to_owned());
     self
   }
 
-  pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+  pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
     let request = self
       .http
       .request(method, format!("http://127.0.0.1:{}{path}", self.port));
@@ -113,12 +113,12 @@ impl Client {
   ///
   /// # Panics
   /// When the server does not answer.
-  pub async fn send(&self, request: RequestBuilder) -> reqwest::Response {
+  pub(crate) async fn send(&self, request: RequestBuilder) -> reqwest::Response {
     request.send().await.expect("the server answers")
   }
 
   /// Sends a request and reads the answer.
-  pub async fn read(&self, request: RequestBuilder) -> Answer {
+  pub(crate) async fn read(&self, request: RequestBuilder) -> Answer {
     let response = self.send(request).await;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer {
@@ -128,34 +128,34 @@ impl Client {
     }
   }
 
-  pub async fn get(&self, path: &str) -> Answer {
+  pub(crate) async fn get(&self, path: &str) -> Answer {
     self.read(self.request(Method::GET, path)).await
   }
 
-  pub async fn delete(&self, path: &str) -> Answer {
+  pub(crate) async fn delete(&self, path: &str) -> Answer {
     self.read(self.request(Method::DELETE, path)).await
   }
 
-  pub async fn post(&self, path: &str, body: &Value) -> Answer {
+  pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
     self.read(self.request(Method::POST, path).json(body)).await
   }
 
-  pub async fn put(&self, path: &str, body: &Value) -> Answer {
+  pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
     self.read(self.request(Method::PUT, path).json(body)).await
   }
 
   /// Posts a body as it is.
-  pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+  pub(crate) async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
     self.read(self.request(Method::POST, path).body(body)).await
   }
 
   /// Posts nothing.
-  pub async fn post_empty(&self, path: &str) -> Answer {
+  pub(crate) async fn post_empty(&self, path: &str) -> Answer {
     self.read(self.request(Method::POST, path)).await
   }
 
   /// Deletes what may exist, waiting for the answer without a runtime; for what is dropped.
-  pub fn delete_now(&self, path: &str) {
+  pub(crate) fn delete_now(&self, path: &str) {
     let Ok(mut connection) = TcpStream::connect(("127.0.0.1", self.port)) else {
       return;
     };
@@ -172,13 +172,13 @@ impl Client {
     let _ = connection.read_to_end(&mut Vec::new());
   }
 
-  pub async fn list(&self, query: &str) -> Vec<Value> {
+  pub(crate) async fn list(&self, query: &str) -> Vec<Value> {
     let list = self.get(&format!("/api/kernels{query}")).await.ok();
     list.as_array().expect("a list").clone()
   }
 
   /// Asks for a kernel, which may be refused.
-  pub async fn try_create(&self, body: &Value) -> Answer {
+  pub(crate) async fn try_create(&self, body: &Value) -> Answer {
     self.post("/api/kernels", body).await
   }
 
@@ -186,7 +186,7 @@ impl Client {
   ///
   /// # Panics
   /// When it is refused.
-  pub async fn create(&self, mut body: Value) -> Kernel {
+  pub(crate) async fn create(&self, mut body: Value) -> Kernel {
     let fields = body.as_object_mut().expect("an object");
     fields.entry("id").or_insert_with(|| json!(unique("k")));
     fields.entry("lang").or_insert_with(|| json!("typescript"));
@@ -203,7 +203,7 @@ impl Client {
   }
 
   /// Asks for an app, which may be refused.
-  pub async fn try_post_app(&self, manifest: &Value) -> Answer {
+  pub(crate) async fn try_post_app(&self, manifest: &Value) -> Answer {
     self.post("/api/apps", manifest).await
   }
 
@@ -211,7 +211,7 @@ impl Client {
   ///
   /// # Panics
   /// When it is refused.
-  pub async fn post_app(&self, mut manifest: Value) -> App {
+  pub(crate) async fn post_app(&self, mut manifest: Value) -> App {
     let fields = manifest.as_object_mut().expect("an object");
     fields.entry("id").or_insert_with(|| json!(unique("app")));
     fields.entry("lang").or_insert_with(|| json!("typescript"));
@@ -223,22 +223,22 @@ impl Client {
   }
 
   /// The app of that id, which is somebody else's.
-  pub fn app(&self, id: &str) -> App {
+  pub(crate) fn app(&self, id: &str) -> App {
     App::known(self.clone(), id)
   }
 
   /// What the server says of every app.
-  pub async fn apps(&self) -> Vec<Value> {
+  pub(crate) async fn apps(&self) -> Vec<Value> {
     let list = self.get("/api/apps").await.ok();
     list.as_array().expect("a list").clone()
   }
 
-  pub async fn typescript(&self) -> Kernel {
+  pub(crate) async fn typescript(&self) -> Kernel {
     self.create(json!({})).await
   }
 
   /// Follows what happens to kernels.
-  pub async fn events(&self) -> Sse {
+  pub(crate) async fn events(&self) -> Sse {
     let response = self.send(self.request(Method::GET, "/api/events")).await;
     assert_eq!(response.status(), 200);
     let mut events = Sse::new(response);
@@ -249,7 +249,7 @@ impl Client {
 }
 
 /// A kernel that lives as long as this value.
-pub struct Kernel {
+pub(crate) struct Kernel {
   pub client: Client,
   pub id: String,
   /// What creation answered.
@@ -257,12 +257,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-  pub fn path(&self, rest: &str) -> String {
+  pub(crate) fn path(&self, rest: &str) -> String {
     format!("/api/kernels/{}{rest}", self.id)
   }
 
   /// The same kernel for another client, which does not delete it.
-  pub async fn post(&self, rest: &str, body: &Value) -> Answer {
+  pub(crate) async fn post(&self, rest: &str, body: &Value) -> Answer {
     self.client.post(&self.path(rest), body).await
   }
 
@@ -270,7 +270,7 @@ impl Kernel {
   ///
   /// # Panics
   /// When the framing is wrong.
-  pub async fn execute(&self, code: &str) -> Events {
+  pub(crate) async fn execute(&self, code: &str) -> Events {
     let mut lines = self.stream(code).await.rest().await;
     let end = lines.pop().expect("a last line");
     assert_eq!(
@@ -286,7 +286,7 @@ impl Kernel {
   }
 
   /// Runs a cell and returns its lines as they come.
-  pub async fn stream(&self, code: &str) -> Lines {
+  pub(crate) async fn stream(&self, code: &str) -> Lines {
     let request = self.client.request(Method::POST, &self.path("/execute"));
     let response = self
       .client
@@ -302,7 +302,7 @@ impl Kernel {
   }
 
   /// Runs a cell and returns its server-sent events as they come.
-  pub async fn sse(&self, code: &str) -> Sse {
+  pub(crate) async fn sse(&self, code: &str) -> Sse {
     let request = self
       .client
       .request(Method::POST, &self.path("/execute/stream"));
@@ -315,7 +315,7 @@ impl Kernel {
   }
 
   /// Follows a session's server-sent events.
-  pub async fn follow(&self, session: &str, last_event_id: Option<u64>) -> Sse {
+  pub(crate) async fn follow(&self, session: &str, last_event_id: Option<u64>) -> Sse {
     let path = self.path(&format!("/execute/stream/{session}"));
     let mut request = self.client.request(Method::GET, &path);
     if let Some(last) = last_event_id {
@@ -327,7 +327,7 @@ impl Kernel {
   }
 
   /// Queues a cell and returns its session.
-  pub async fn submit(&self, code: &str) -> String {
+  pub(crate) async fn submit(&self, code: &str) -> String {
     let body = self
       .post("/execute/submit", &json!({ "code": code }))
       .await
@@ -337,7 +337,7 @@ impl Kernel {
   }
 
   /// Queues a cell and waits until it prints that it runs: it must write `running\n` first.
-  pub async fn submit_running(&self, code: &str) -> String {
+  pub(crate) async fn submit_running(&self, code: &str) -> String {
     let session = self.submit(code).await;
     let mut events = self.follow(&session, None).await;
     let first = events.event().await.expect("the cell says that it runs");
@@ -346,7 +346,7 @@ impl Kernel {
   }
 
   /// Waits for a session's end and returns its events.
-  pub async fn result(&self, session: &str) -> Events {
+  pub(crate) async fn result(&self, session: &str) -> Events {
     let body = self
       .client
       .get(&self.path(&format!("/execute/result/{session}")))
@@ -356,26 +356,26 @@ impl Kernel {
   }
 
   /// Interrupts what runs; says whether state was lost.
-  pub async fn interrupt(&self) -> Answer {
+  pub(crate) async fn interrupt(&self) -> Answer {
     self.client.post_empty(&self.path("/interrupt")).await
   }
 
-  pub async fn restart(&self) -> Answer {
+  pub(crate) async fn restart(&self) -> Answer {
     self.client.post_empty(&self.path("/restart")).await
   }
 
-  pub async fn info(&self) -> Value {
+  pub(crate) async fn info(&self) -> Value {
     self.client.get(&self.path("/info")).await.ok()
   }
 
-  pub async fn status(&self) -> String {
+  pub(crate) async fn status(&self) -> String {
     self.info().await["status"]
       .as_str()
       .expect("a status")
       .to_owned()
   }
 
-  pub async fn delete(&self) -> Answer {
+  pub(crate) async fn delete(&self) -> Answer {
     self.client.delete(&self.path("")).await
   }
 
@@ -383,13 +383,13 @@ impl Kernel {
   ///
   /// # Panics
   /// When it has another, or none.
-  pub async fn gives(&self, code: &str, expected: &str) {
+  pub(crate) async fn gives(&self, code: &str, expected: &str) {
     let events = self.execute(code).await;
     assert_eq!(events.result(), Some(expected), "{code}: {events:?}");
   }
 
   /// The process it runs in.
-  pub async fn pid(&self) -> u32 {
+  pub(crate) async fn pid(&self) -> u32 {
     self
       .execute("Deno.pid")
       .await

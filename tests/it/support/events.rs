@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The output events of one execution, in order, without the markers of a transport.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Events(pub Vec<Value>);
+pub(crate) struct Events(pub Vec<Value>);
 
 impl Deref for Events {
   type Target = [Value];
@@ -17,7 +17,7 @@ impl Deref for Events {
 }
 
 impl Events {
-  pub fn types(&self) -> Vec<&str> {
+  pub(crate) fn types(&self) -> Vec<&str> {
     self
       .iter()
       .map(|e| e["type"].as_str().unwrap_or_default())
@@ -25,7 +25,7 @@ impl Events {
   }
 
   /// `data` of every event of a type.
-  pub fn of(&self, kind: &str) -> Vec<&Value> {
+  pub(crate) fn of(&self, kind: &str) -> Vec<&Value> {
     self
       .iter()
       .filter(|e| e["type"] == kind)
@@ -39,41 +39,41 @@ impl Events {
     of_name.filter_map(|d| d["text"].as_str()).collect()
   }
 
-  pub fn stdout(&self) -> String {
+  pub(crate) fn stdout(&self) -> String {
     self.text("stdout")
   }
 
-  pub fn stderr(&self) -> String {
+  pub(crate) fn stderr(&self) -> String {
     self.text("stderr")
   }
 
   /// The mime bundle of the result.
-  pub fn result_bundle(&self) -> Option<&Value> {
+  pub(crate) fn result_bundle(&self) -> Option<&Value> {
     self.of("execute_result").first().map(|d| &d["data"])
   }
 
   /// The result as text.
-  pub fn result(&self) -> Option<&str> {
+  pub(crate) fn result(&self) -> Option<&str> {
     self
       .result_bundle()
       .and_then(|bundle| bundle["text/plain"].as_str())
   }
 
   /// The errors, of Python and of all else.
-  pub fn errors(&self) -> Vec<&Value> {
+  pub(crate) fn errors(&self) -> Vec<&Value> {
     [self.of("error"), self.of("execute_error")].concat()
   }
 
   /// The first error.
-  pub fn error(&self) -> Option<&Value> {
+  pub(crate) fn error(&self) -> Option<&Value> {
     self.errors().first().copied()
   }
 
-  pub fn ename(&self) -> Option<&str> {
+  pub(crate) fn ename(&self) -> Option<&str> {
     self.error().and_then(|e| e["ename"].as_str())
   }
 
-  pub fn evalue(&self) -> &str {
+  pub(crate) fn evalue(&self) -> &str {
     self
       .error()
       .and_then(|e| e["evalue"].as_str())
@@ -81,7 +81,7 @@ impl Events {
   }
 
   /// The traceback of the first error, as one text.
-  pub fn traceback(&self) -> String {
+  pub(crate) fn traceback(&self) -> String {
     let lines = self
       .error()
       .and_then(|e| e["traceback"].as_array())
@@ -98,7 +98,7 @@ impl Events {
   ///
   /// # Panics
   /// When they name different ones, or none.
-  pub fn execution_id(&self) -> &str {
+  pub(crate) fn execution_id(&self) -> &str {
     let ids: Vec<&str> = self
       .iter()
       .filter_map(|e| e["executionId"].as_str())

@@ -15,36 +15,36 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
 
-pub use self::app::App;
-pub use self::client::Answer;
-pub use self::client::Client;
-pub use self::client::Kernel;
-pub use self::events::Events;
-pub use self::process::children_of;
-pub use self::process::exists;
-pub use self::process::kill;
-pub use self::process::listeners_of;
-pub use self::registry::ADD_WASM;
-pub use self::registry::Loopback;
-pub use self::registry::Reply;
-pub use self::registry::Request;
-pub use self::registry::Sources;
-pub use self::server::Server;
-pub use self::server::ServerBuilder;
-pub use self::server::binary;
-pub use self::streams::Lines;
-pub use self::streams::LogLines;
-pub use self::streams::Sse;
-pub use self::streams::SseBlock;
-pub use self::websocket::Frame;
-pub use self::websocket::WebSocket;
-pub use testing::hypha::Hypha;
+pub(crate) use self::app::App;
+pub(crate) use self::client::Answer;
+pub(crate) use self::client::Client;
+pub(crate) use self::client::Kernel;
+pub(crate) use self::events::Events;
+pub(crate) use self::process::children_of;
+pub(crate) use self::process::exists;
+pub(crate) use self::process::kill;
+pub(crate) use self::process::listeners_of;
+pub(crate) use self::registry::ADD_WASM;
+pub(crate) use self::registry::Loopback;
+pub(crate) use self::registry::Reply;
+pub(crate) use self::registry::Request;
+pub(crate) use self::registry::Sources;
+pub(crate) use self::server::Server;
+pub(crate) use self::server::ServerBuilder;
+pub(crate) use self::server::binary;
+pub(crate) use self::streams::Lines;
+pub(crate) use self::streams::LogLines;
+pub(crate) use self::streams::Sse;
+pub(crate) use self::streams::SseBlock;
+pub(crate) use self::websocket::Frame;
+pub(crate) use self::websocket::WebSocket;
+pub(crate) use testing::hypha::Hypha;
 
 /// Longest anything may take. Nothing is that slow: it is for machines with much else to do.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server with default settings, for every test that leaves no trace outside its own kernels.
-pub fn shared_server() -> &'static Server {
+pub(crate) fn shared_server() -> &'static Server {
   static SERVER: LazyLock<Server> = LazyLock::new(|| Server::builder().start());
   &SERVER
 }
@@ -53,12 +53,12 @@ pub fn shared_server() -> &'static Server {
 ///
 /// # Panics
 /// When `scripts/test.sh`, which names one, does not run the tests.
-pub fn cpython() -> String {
+pub(crate) fn cpython() -> String {
   std::env::var("CPYTHON_EXECUTABLE").expect("CPYTHON_EXECUTABLE: scripts/test.sh sets it")
 }
 
 /// One that allows CPython kernels too.
-pub fn cpython_server() -> &'static Server {
+pub(crate) fn cpython_server() -> &'static Server {
   static SERVER: LazyLock<Server> = LazyLock::new(|| {
     Server::builder()
       .env("ALLOWED_KERNEL_TYPES", "worker-cpython,worker-typescript")
@@ -69,7 +69,7 @@ pub fn cpython_server() -> &'static Server {
 }
 
 /// A kernel of the shared server.
-pub async fn kernel() -> Kernel {
+pub(crate) async fn kernel() -> Kernel {
   shared_server().client().typescript().await
 }
 
@@ -77,7 +77,10 @@ pub async fn kernel() -> Kernel {
 ///
 /// # Panics
 /// When it does not for longer than [`PATIENCE`].
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+  what: &str,
+  mut condition: impl FnMut() -> F,
+) {
   let deadline = Instant::now() + PATIENCE;
   while !condition().await {
     assert!(Instant::now() < deadline, "never happened: {what}");
@@ -89,18 +92,18 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
 ///
 /// # Panics
 /// When it takes longer than [`PATIENCE`].
-pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
   let output = tokio::time::timeout(PATIENCE, future).await;
   output.unwrap_or_else(|_| panic!("took too long: {what}"))
 }
 
 /// A name that no other test uses.
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
   format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
 }
 
 /// The keys of a JSON object, sorted.
-pub fn keys(value: &serde_json::Value) -> Vec<&str> {
+pub(crate) fn keys(value: &serde_json::Value) -> Vec<&str> {
   let mut keys: Vec<&str> = value
     .as_object()
     .map(|o| o.keys().map(String::as_str).collect())

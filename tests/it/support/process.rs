@@ -6,7 +6,7 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 
 /// Living children of a process, zombies left out.
-pub fn children_of(parent: u32) -> Vec<u32> {
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
   let Ok(entries) = std::fs::read_dir("/proc") else {
     return Vec::new();
   };
@@ -18,7 +18,7 @@ pub fn children_of(parent: u32) -> Vec<u32> {
 }
 
 /// Whether a process runs.
-pub fn exists(pid: u32) -> bool {
+pub(crate) fn exists(pid: u32) -> bool {
   stat(pid).is_some_and(|(state, _)| state != "Z")
 }
 
@@ -32,7 +32,7 @@ fn stat(pid: u32) -> Option<(String, u32)> {
 
 /// # Panics
 /// When the signal cannot be sent.
-pub fn kill(pid: u32, signal: Signal) {
+pub(crate) fn kill(pid: u32, signal: Signal) {
   let pid = i32::try_from(pid)
     .ok()
     .and_then(Pid::from_raw)
@@ -41,7 +41,7 @@ pub fn kill(pid: u32, signal: Signal) {
 }
 
 /// Addresses of IPv4 that a process accepts connections at.
-pub fn listeners_of(pid: u32) -> Vec<SocketAddr> {
+pub(crate) fn listeners_of(pid: u32) -> Vec<SocketAddr> {
   let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
     .into_iter()
     .flatten()

@@ -25,12 +25,12 @@ use super::Client;
 use super::PATIENCE;
 
 /// The binary under test.
-pub fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
   env!("CARGO_BIN_EXE_deno-app-engine")
 }
 
 /// A running server; ends with this value, or with the test process.
-pub struct Server {
+pub(crate) struct Server {
   child: Child,
   port: u16,
   log: Log,
@@ -40,7 +40,7 @@ pub struct Server {
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// How to start one. It sees nothing of the tests' environment.
-pub struct ServerBuilder {
+pub(crate) struct ServerBuilder {
   command: Command,
   /// Where it keeps its files, unless told otherwise.
   dir: TempDir,
@@ -48,25 +48,25 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-  pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+  pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
     self.command.env(name, value);
     self
   }
 
-  pub fn arg(mut self, value: impl AsRef<OsStr>) -> Self {
+  pub(crate) fn arg(mut self, value: impl AsRef<OsStr>) -> Self {
     self.command.arg(value);
     self
   }
 
   /// Lets it keep its files in a folder that outlives it.
-  pub fn data_dir(mut self, path: &Path) -> Self {
+  pub(crate) fn data_dir(mut self, path: &Path) -> Self {
     self.data_dir = Some(path.to_owned());
     self
   }
 
   /// # Panics
   /// When the server does not come up.
-  pub fn start(mut self) -> Server {
+  pub(crate) fn start(mut self) -> Server {
     let data_dir = self.data_dir.as_deref().unwrap_or(self.dir.path());
     self
       .command
@@ -92,7 +92,7 @@ impl ServerBuilder {
 }
 
 impl Server {
-  pub fn builder() -> ServerBuilder {
+  pub(crate) fn builder() -> ServerBuilder {
     let dir = TempDir::new().expect("a temporary directory");
     let mut command = Command::new(binary());
     command
@@ -109,20 +109,20 @@ impl Server {
   }
 
   /// A client for this server. It belongs to the runtime it is used in: make one for each test.
-  pub fn client(&self) -> Client {
+  pub(crate) fn client(&self) -> Client {
     Client::new(self.port)
   }
 
-  pub fn port(&self) -> u16 {
+  pub(crate) fn port(&self) -> u16 {
     self.port
   }
 
-  pub fn pid(&self) -> u32 {
+  pub(crate) fn pid(&self) -> u32 {
     self.child.id()
   }
 
   /// The folders that kernels work in.
-  pub fn scratch_folders(&self) -> Vec<PathBuf> {
+  pub(crate) fn scratch_folders(&self) -> Vec<PathBuf> {
     let list = |path: &Path| -> Vec<PathBuf> {
       std::fs::read_dir(path)
         .into_iter()
@@ -138,16 +138,16 @@ impl Server {
   }
 
   /// Everything the server has logged.
-  pub fn log(&self) -> String {
+  pub(crate) fn log(&self) -> String {
     text(&self.log)
   }
 
-  pub fn signal(&self, signal: Signal) {
+  pub(crate) fn signal(&self, signal: Signal) {
     super::kill(self.pid(), signal);
   }
 
   /// Waits until the server has ended.
-  pub async fn ended(&mut self) -> ExitStatus {
+  pub(crate) async fn ended(&mut self) -> ExitStatus {
     let mut status = None;
     super::eventually("the server ends", || {
       status = self.child.try_wait().expect("the server can be waited for");

@@ -61,19 +61,19 @@ impl Pieces {
 }
 
 /// Newline-delimited JSON.
-pub struct Lines(Pieces);
+pub(crate) struct Lines(Pieces);
 
 impl Lines {
-  pub fn new(response: reqwest::Response) -> Self {
+  pub(crate) fn new(response: reqwest::Response) -> Self {
     Self(Pieces::new(response, b"\n"))
   }
 
-  pub async fn next(&mut self) -> Option<Value> {
+  pub(crate) async fn next(&mut self) -> Option<Value> {
     let line = self.0.next().await?;
     Some(serde_json::from_str(&line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}")))
   }
 
-  pub async fn rest(mut self) -> Vec<Value> {
+  pub(crate) async fn rest(mut self) -> Vec<Value> {
     let mut lines = Vec::new();
     while let Some(line) = self.next().await {
       lines.push(line);
@@ -84,7 +84,7 @@ impl Lines {
 
 /// One block of a stream of server-sent events.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SseBlock {
+pub(crate) enum SseBlock {
   Data(Value),
   Id(u64),
   Comment(String),
@@ -92,20 +92,20 @@ pub enum SseBlock {
 
 /// Server-sent events, read as the clients of the original read them: cut at blank lines, JSON
 /// after `data: `.
-pub struct Sse {
+pub(crate) struct Sse {
   pub headers: HeaderMap,
   pieces: Pieces,
 }
 
 impl Sse {
-  pub fn new(response: reqwest::Response) -> Self {
+  pub(crate) fn new(response: reqwest::Response) -> Self {
     Self {
       headers: response.headers().clone(),
       pieces: Pieces::new(response, b"\n\n"),
     }
   }
 
-  pub fn header(&self, name: &str) -> Option<&str> {
+  pub(crate) fn header(&self, name: &str) -> Option<&str> {
     self.headers.get(name).and_then(|v| v.to_str().ok())
   }
 
@@ -113,14 +113,14 @@ impl Sse {
   ///
   /// # Panics
   /// When the answer names none.
-  pub fn session(&self) -> String {
+  pub(crate) fn session(&self) -> String {
     self
       .header("x-session-id")
       .expect("the session is named")
       .to_owned()
   }
 
-  pub async fn block(&mut self) -> Option<SseBlock> {
+  pub(crate) async fn block(&mut self) -> Option<SseBlock> {
     let block = self.pieces.next().await?;
     assert!(!block.contains('\n'), "a block of several lines: {block:?}");
     Some(if let Some(json) = block.strip_prefix("data: ") {
@@ -137,7 +137,7 @@ impl Sse {
   }
 
   /// The next event, whatever stands between.
-  pub async fn event(&mut self) -> Option<Value> {
+  pub(crate) async fn event(&mut self) -> Option<Value> {
     loop {
       if let SseBlock::Data(event) = self.block().await? {
         return Some(event);
@@ -146,7 +146,7 @@ impl Sse {
   }
 
   /// Reads to the end.
-  pub async fn rest(mut self) -> Vec<Value> {
+  pub(crate) async fn rest(mut self) -> Vec<Value> {
     let mut events = Vec::new();
     while let Some(event) = self.event().await {
       events.push(event);
@@ -158,7 +158,7 @@ impl Sse {
   ///
   /// # Panics
   /// When the stream ends before.
-  pub async fn until(&mut self, kind: &str) -> Value {
+  pub(crate) async fn until(&mut self, kind: &str) -> Value {
     loop {
       let event = self
         .event()
@@ -172,15 +172,15 @@ impl Sse {
 }
 
 /// The log of an app as it is followed: entries, and notices of what was missed.
-pub struct LogLines(Pieces);
+pub(crate) struct LogLines(Pieces);
 
 impl LogLines {
-  pub fn new(response: reqwest::Response) -> Self {
+  pub(crate) fn new(response: reqwest::Response) -> Self {
     Self(Pieces::new(response, b"\n\n"))
   }
 
   /// The next entry; the event that carries it has the number of the entry as its id.
-  pub async fn next(&mut self) -> Option<Value> {
+  pub(crate) async fn next(&mut self) -> Option<Value> {
     loop {
       let block = self.0.next().await?;
       if block.starts_with(':') {
@@ -204,7 +204,7 @@ impl LogLines {
   ///
   /// # Panics
   /// When the log ends before.
-  pub async fn until(&mut self, words: &str) -> Value {
+  pub(crate) async fn until(&mut self, words: &str) -> Value {
     let mut seen = Vec::new();
     while let Some(entry) = self.next().await {
       let text = entry["text"].as_str().unwrap_or_default();
@@ -216,7 +216,7 @@ impl LogLines {
     panic!("the log ended without {words:?}: {seen:#?}");
   }
 
-  pub async fn rest(mut self) -> Vec<Value> {
+  pub(crate) async fn rest(mut self) -> Vec<Value> {
     let mut entries = Vec::new();
     while let Some(entry) = self.next().await {
       entries.push(entry);

@@ -20,7 +20,7 @@ const KEY: &[u8; 16] = b"sixteen bytes...";
 const MASK: [u8; 4] = [0x1d, 0x2e, 0x3f, 0x40];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
   Text(String),
   Binary(Vec<u8>),
   Close {
@@ -33,7 +33,7 @@ pub enum Frame {
   Gone,
 }
 
-pub struct WebSocket(BufStream<TcpStream>);
+pub(crate) struct WebSocket(BufStream<TcpStream>);
 
 impl WebSocket {
   /// Opens one on this machine; the head of the answer when it is refused. Headers are lines, each
@@ -41,7 +41,7 @@ impl WebSocket {
   ///
   /// # Panics
   /// When there is no answer, or the server does not know the protocol.
-  pub async fn open(port: u16, path: &str, headers: &str) -> Result<Self, String> {
+  pub(crate) async fn open(port: u16, path: &str, headers: &str) -> Result<Self, String> {
     let connection = TcpStream::connect(("127.0.0.1", port)).await;
     let mut stream = BufStream::new(connection.expect("somebody listens"));
     let key = STANDARD.encode(KEY);
@@ -74,7 +74,7 @@ impl WebSocket {
     Ok(Self(stream))
   }
 
-  pub async fn send(&mut self, frame: &Frame) {
+  pub(crate) async fn send(&mut self, frame: &Frame) {
     let (opcode, payload) = match frame {
       Frame::Text(text) => (1, text.clone().into_bytes()),
       Frame::Binary(bytes) => (2, bytes.clone()),
@@ -106,7 +106,7 @@ impl WebSocket {
     self.0.flush().await.expect("can be sent");
   }
 
-  pub async fn say(&mut self, text: &str) {
+  pub(crate) async fn say(&mut self, text: &str) {
     self.send(&Frame::Text(text.to_owned())).await;
   }
 
@@ -114,7 +114,7 @@ impl WebSocket {
   ///
   /// # Panics
   /// When the server sends what it must not.
-  pub async fn frame(&mut self) -> Frame {
+  pub(crate) async fn frame(&mut self) -> Frame {
     match in_time("a WebSocket frame", self.read()).await {
       Ok(frame) => frame,
       Err(_) => Frame::Gone,
@@ -157,7 +157,7 @@ impl WebSocket {
   ///
   /// # Panics
   /// When something else comes.
-  pub async fn json(&mut self) -> Value {
+  pub(crate) async fn json(&mut self) -> Value {
     match self.frame().await {
       Frame::Text(text) => serde_json::from_str(&text).expect("is JSON"),
       other => panic!("no text: {other:?}"),

@@ -128,7 +128,7 @@ const KNOWS_DENO: &str = "v8-host";
 const SERVE_HTTP: [&str; 2] = ["app-proxy", "http-api"];
 
 /// Says where a crate uses what it may not.
-pub fn check(workspace: &Workspace) -> Vec<String> {
+pub(super) fn check(workspace: &Workspace) -> Vec<String> {
   let mut problems = Vec::new();
   for each in &workspace.crates {
     let room = ROOMS.iter().find(|room| room.name == each.name);

@@ -16,7 +16,7 @@ const OUTSIDE: &str = "## Outside cargo";
 ///
 /// # Errors
 /// When the page cannot be read.
-pub fn check(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
+pub(super) fn check(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
   let page = fs::read_to_string(root.join(FILE)).map_err(|e| format!("{FILE}: {e}"))?;
   Ok(compare(&page, &workspace.versions))
 }

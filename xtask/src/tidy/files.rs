@@ -13,7 +13,7 @@ const MOST_LINES: usize = 800;
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn check(root: &Path) -> Result<Vec<String>, String> {
+pub(super) fn check(root: &Path) -> Result<Vec<String>, String> {
   let mut problems = Vec::new();
   let mut files = Vec::new();
   for folder in FOLDERS {

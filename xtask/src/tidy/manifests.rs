@@ -12,7 +12,7 @@ const SHARED: [&str; 5] = ["version", "edition", "rust-version", "license", "pub
 const SECTIONS: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
 /// Says which manifests have values of their own, and which versions nobody uses.
-pub fn check(workspace: &Workspace) -> Vec<String> {
+pub(super) fn check(workspace: &Workspace) -> Vec<String> {
   let mut problems = Vec::new();
   let mut used = BTreeSet::new();
   for each in &workspace.crates {

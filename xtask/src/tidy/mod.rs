@@ -16,7 +16,7 @@ use crate::workspace::root;
 ///
 /// # Errors
 /// When a rule is broken; the message has a line for each place.
-pub fn run() -> Result<(), String> {
+pub(crate) fn run() -> Result<(), String> {
   let root = root();
   let workspace = Workspace::read(&root)?;
   let mut problems = arrows::check(&workspace);

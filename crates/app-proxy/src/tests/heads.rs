@@ -156,9 +156,9 @@ async fn what_holds_for_one_connection_stops_here_on_the_way_out() {
     .head
     .headers
     .keys()
-    .map(|name| name.as_str())
+    .map(axum::http::HeaderName::as_str)
     .collect();
-  names.sort();
+  names.sort_unstable();
   assert_eq!(names, ["content-length", "date", "set-cookie"]);
   let cookies = answer.head.headers.get_all("set-cookie").iter();
   assert_eq!(cookies.collect::<Vec<_>>(), ["a=1", "b=2"]);

@@ -263,9 +263,9 @@ proptest! {
       return Ok(());
     };
     let uri = request.uri();
-    prop_assert_eq!(uri.authority().map(|it| it.as_str()), Some("localhost"));
+    prop_assert_eq!(uri.authority().map(axum::http::uri::Authority::as_str), Some("localhost"));
     let asked_path = path.split('#').next().unwrap_or_default();
-    prop_assert_eq!(uri.path_and_query().map(|it| it.as_str()), Some(asked_path));
+    prop_assert_eq!(uri.path_and_query().map(axum::http::uri::PathAndQuery::as_str), Some(asked_path));
     let got = request.headers();
     prop_assert_eq!(values(got, "x-forwarded-prefix"), [PREFIX]);
     prop_assert_eq!(values(got, "x-forwarded-proto"), ["http"]);

@@ -33,22 +33,22 @@ use crate::upstream::Upstream;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-pub const PREFIX: &str = "/apps/hello";
-pub const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(super) const PREFIX: &str = "/apps/hello";
+pub(super) const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Where the clients see the app.
-pub fn site() -> Site {
+pub(super) fn site() -> Site {
   Site::below(PREFIX)
 }
 
 /// Waits, but not for ever.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
   let waited = tokio::time::timeout(PATIENCE, future).await;
   waited.expect("it should have happened by now")
 }
 
 /// Where an instance listens that has no request in hand.
-pub fn route_to(upstream: Upstream) -> Route {
+pub(super) fn route_to(upstream: Upstream) -> Route {
   Route {
     upstream,
     in_flight: InFlight::default(),
@@ -56,7 +56,7 @@ pub fn route_to(upstream: Upstream) -> Route {
 }
 
 /// Lets everybody else work until nothing of what `count` counts happens any more.
-pub async fn until_nothing_moves(count: impl Fn() -> usize) -> usize {
+pub(super) async fn until_nothing_moves(count: impl Fn() -> usize) -> usize {
   let mut before = count();
   let mut still = 0;
   while still < 5_000 {
@@ -69,7 +69,7 @@ pub async fn until_nothing_moves(count: impl Fn() -> usize) -> usize {
 }
 
 /// A server whose every path under `PREFIX` is an app's.
-pub struct Front {
+pub(super) struct Front {
   pub proxy: Arc<Proxy>,
   address: SocketAddr,
   route: Arc<Mutex<Route>>,
@@ -82,7 +82,7 @@ struct Routes {
 }
 
 impl Front {
-  pub async fn of(upstream: Upstream) -> Self {
+  pub(super) async fn of(upstream: Upstream) -> Self {
     let proxy = Arc::new(Proxy::new());
     let route = Arc::new(Mutex::new(route_to(upstream)));
     let routes = Routes {
@@ -101,21 +101,21 @@ impl Front {
     }
   }
 
-  pub async fn before(app: Router) -> Self {
+  pub(super) async fn before(app: Router) -> Self {
     Self::of(serve(app).await).await
   }
 
-  pub fn route(&self) -> Route {
+  pub(super) fn route(&self) -> Route {
     self.route.lock().expect("not poisoned").clone()
   }
 
   /// Returns where requests went before.
-  pub fn switch_to(&self, upstream: Upstream) -> Route {
+  pub(super) fn switch_to(&self, upstream: Upstream) -> Route {
     let mut current = self.route.lock().expect("not poisoned");
     std::mem::replace(&mut current, route_to(upstream))
   }
 
-  pub async fn client(&self) -> SendRequest<Body> {
+  pub(super) async fn client(&self) -> SendRequest<Body> {
     let stream = TcpStream::connect(self.address).await.expect("it listens");
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (client, connection) = handshake.await.expect("a handshake");
@@ -124,22 +124,25 @@ impl Front {
   }
 
   /// Sends one request over a connection of its own.
-  pub async fn send(&self, request: Request) -> hyper::Response<Incoming> {
+  pub(super) async fn send(&self, request: Request) -> hyper::Response<Incoming> {
     let answer = self.client().await.send_request(request);
     soon(answer).await.expect("it answers")
   }
 
-  pub async fn get(&self, path: &str) -> Answer {
+  pub(super) async fn get(&self, path: &str) -> Answer {
     Answer::of(self.send(get(path)).await).await
   }
 
-  pub async fn connect(&self) -> Wire {
+  pub(super) async fn connect(&self) -> Wire {
     Wire::new(TcpStream::connect(self.address).await.expect("it listens"))
   }
 }
 
 async fn forward(State(routes): State<Routes>, mut request: Request) -> Response {
-  let path = request.uri().path_and_query().map(|path| path.as_str());
+  let path = request
+    .uri()
+    .path_and_query()
+    .map(axum::http::uri::PathAndQuery::as_str);
   let path = path.and_then(|path| path.strip_prefix(PREFIX));
   let path = path.unwrap_or_default().to_owned();
   if request.headers().contains_key("x-engine-token") {
@@ -152,27 +155,27 @@ async fn forward(State(routes): State<Routes>, mut request: Request) -> Response
   }
 }
 
-pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
+pub(super) fn request(method: &str, path: &str) -> axum::http::request::Builder {
   Request::builder()
     .method(method)
     .uri(format!("{PREFIX}{path}"))
     .header("host", "example.org")
 }
 
-pub fn get(path: &str) -> Request {
+pub(super) fn get(path: &str) -> Request {
   request("GET", path).body(Body::empty()).expect("a request")
 }
 
 /// A response that has been read to its end.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
   pub head: axum::http::response::Parts,
   pub text: String,
   pub trailers: Option<axum::http::HeaderMap>,
 }
 
 impl Answer {
-  pub async fn of(response: hyper::Response<Incoming>) -> Self {
+  pub(super) async fn of(response: hyper::Response<Incoming>) -> Self {
     let (head, body) = response.into_parts();
     let body = soon(body.collect()).await.expect("a whole body");
     let trailers = body.trailers().cloned();
@@ -184,14 +187,14 @@ impl Answer {
     }
   }
 
-  pub fn header(&self, name: &str) -> Option<&str> {
+  pub(super) fn header(&self, name: &str) -> Option<&str> {
     let value = self.head.headers.get(name);
     value.map(|value| value.to_str().expect("text"))
   }
 }
 
 /// Starts an app.
-pub async fn serve(app: Router) -> Upstream {
+pub(super) async fn serve(app: Router) -> Upstream {
   let listener = TcpListener::bind(ANY_PORT).await.expect("a port");
   let address = listener.local_addr().expect("an address");
   tokio::spawn(async move { axum::serve(listener, app).await });
@@ -199,7 +202,7 @@ pub async fn serve(app: Router) -> Upstream {
 }
 
 /// A port that is taken, but that nobody listens on while the socket is there.
-pub fn deaf() -> (TcpSocket, Upstream) {
+pub(super) fn deaf() -> (TcpSocket, Upstream) {
   let socket = TcpSocket::new_v4().expect("a socket");
   socket.bind(ANY_PORT.into()).expect("a port");
   let address = socket.local_addr().expect("an address");
@@ -207,22 +210,22 @@ pub fn deaf() -> (TcpSocket, Upstream) {
 }
 
 /// A socket that a test answers on by hand.
-pub struct Listener(TcpListener);
+pub(super) struct Listener(TcpListener);
 
 impl Listener {
-  pub async fn with_front() -> (Self, Front) {
+  pub(super) async fn with_front() -> (Self, Front) {
     let listener = TcpListener::bind(ANY_PORT).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     (Self(listener), Front::of(Upstream::open(address)).await)
   }
 
-  pub async fn accept(&self) -> Wire {
+  pub(super) async fn accept(&self) -> Wire {
     Wire::new(soon(self.0.accept()).await.expect("a connection").0)
   }
 }
 
 /// A connection whose bytes a test reads and writes itself.
-pub struct Wire {
+pub(super) struct Wire {
   stream: TcpStream,
   read: Vec<u8>,
 }
@@ -235,23 +238,23 @@ impl Wire {
     }
   }
 
-  pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+  pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
     let written = self.stream.write_all(bytes.as_ref());
     soon(written).await.expect("it can be written to");
   }
 
   /// Whether it still can be written to.
-  pub async fn try_write(&mut self, bytes: &str) -> bool {
+  pub(super) async fn try_write(&mut self, bytes: &str) -> bool {
     soon(self.stream.write_all(bytes.as_bytes())).await.is_ok()
   }
 
   /// Ends this half.
-  pub async fn end(&mut self) {
+  pub(super) async fn end(&mut self) {
     self.stream.shutdown().await.expect("the half ends");
   }
 
   /// Everything up to `end`, and that.
-  pub async fn read_to(&mut self, end: &str) -> String {
+  pub(super) async fn read_to(&mut self, end: &str) -> String {
     loop {
       let found = self
         .read
@@ -273,12 +276,12 @@ impl Wire {
   }
 
   /// The head of a message.
-  pub async fn read_head(&mut self) -> String {
+  pub(super) async fn read_head(&mut self) -> String {
     self.read_to("\r\n\r\n").await.to_lowercase()
   }
 
   /// Whatever comes before the other side closes, in good order or not.
-  pub async fn read_rest(&mut self) -> String {
+  pub(super) async fn read_rest(&mut self) -> String {
     let _reset = soon(self.stream.read_to_end(&mut self.read)).await;
     String::from_utf8(std::mem::take(&mut self.read)).expect("text")
   }

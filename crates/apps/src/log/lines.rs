@@ -4,13 +4,13 @@
 const MAX_LINE: usize = 64 << 10;
 
 #[derive(Default)]
-pub struct LineSplitter {
+pub(super) struct LineSplitter {
   rest: String,
 }
 
 impl LineSplitter {
   /// Takes a piece and returns the lines that it finishes, without their ends.
-  pub fn push(&mut self, text: &str) -> Vec<String> {
+  pub(super) fn push(&mut self, text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for piece in text.split_inclusive('\n') {
       self.append(piece.strip_suffix('\n').unwrap_or(piece), &mut lines);
@@ -26,7 +26,7 @@ impl LineSplitter {
   }
 
   /// The last line, if it has begun and not ended.
-  pub fn finish(self) -> Option<String> {
+  pub(super) fn finish(self) -> Option<String> {
     (!self.rest.is_empty()).then_some(self.rest)
   }
 

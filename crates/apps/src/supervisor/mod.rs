@@ -37,12 +37,12 @@ use crate::status::AppStatus;
 const READY_TIME: Duration = Duration::from_secs(10);
 
 /// Finds the app that has declared a port or listens on it.
-pub type PortHolder = Arc<dyn Fn(u16) -> Option<AppId> + Send + Sync>;
+pub(crate) type PortHolder = Arc<dyn Fn(u16) -> Option<AppId> + Send + Sync>;
 
 /// Takes the result of a command.
-pub type Reply = oneshot::Sender<Result<(), AppError>>;
+pub(crate) type Reply = oneshot::Sender<Result<(), AppError>>;
 
-pub enum Command {
+pub(crate) enum Command {
   Start,
   /// Stop, at once or gracefully.
   Stop(StopLevel),
@@ -52,7 +52,7 @@ pub enum Command {
   Close,
 }
 
-pub struct Supervisor {
+pub(crate) struct Supervisor {
   id: AppId,
   log: Arc<AppLog>,
   launcher: Arc<dyn Launcher>,
@@ -94,7 +94,7 @@ struct Replacement {
 }
 
 impl Supervisor {
-  pub fn new(
+  pub(crate) fn new(
     spec: Arc<AppSpec>,
     log: Arc<AppLog>,
     launcher: Arc<dyn Launcher>,
@@ -131,7 +131,7 @@ impl Supervisor {
     (supervisor, receiver)
   }
 
-  pub async fn run(mut self) {
+  pub(crate) async fn run(mut self) {
     loop {
       self.do_due();
       self.update_snapshot();

@@ -62,15 +62,15 @@ impl Launcher for PlayedLauncher {
 }
 
 /// The processes that are launched.
-pub struct Processes(mpsc::UnboundedReceiver<Process>);
+pub(super) struct Processes(mpsc::UnboundedReceiver<Process>);
 
-pub fn processes() -> (Arc<dyn Launcher>, Processes) {
+pub(super) fn processes() -> (Arc<dyn Launcher>, Processes) {
   let (sender, receiver) = mpsc::unbounded_channel();
   (Arc::new(PlayedLauncher(sender)), Processes(receiver))
 }
 
 impl Processes {
-  pub async fn next(&mut self) -> Process {
+  pub(super) async fn next(&mut self) -> Process {
     let next = tokio::time::timeout(EVER, self.0.recv()).await;
     next
       .expect("an instance is launched")
@@ -78,14 +78,14 @@ impl Processes {
   }
 
   /// The next one, which must not take longer than this.
-  pub async fn next_within(&mut self, time: Duration) -> Process {
+  pub(super) async fn next_within(&mut self, time: Duration) -> Process {
     let next = tokio::time::timeout(time, self.0.recv()).await;
     next
       .expect("an instance is launched in time")
       .expect("the launcher lives")
   }
 
-  pub async fn none_within(&mut self, time: Duration) {
+  pub(super) async fn none_within(&mut self, time: Duration) {
     assert!(
       tokio::time::timeout(time, self.0.recv()).await.is_err(),
       "nothing is launched"
@@ -94,7 +94,7 @@ impl Processes {
 }
 
 /// An instance from the side of its process.
-pub struct Process {
+pub(super) struct Process {
   pub app: AppId,
   pub number: u64,
   pub spec: Arc<AppSpec>,
@@ -106,7 +106,7 @@ pub struct Process {
 }
 
 impl Process {
-  pub fn send(&self, event: InstanceEvent) {
+  pub(super) fn send(&self, event: InstanceEvent) {
     // The supervisor may have lost interest.
     let _ = self.events.try_send(event);
   }
@@ -116,11 +116,11 @@ impl Process {
     assert!(launched.send(result).is_ok(), "the launch is waited for");
   }
 
-  pub fn refuses(&mut self, error: AppError) {
+  pub(super) fn refuses(&mut self, error: AppError) {
     self.answer(Err(error));
   }
 
-  pub fn launched(&mut self) {
+  pub(super) fn launched(&mut self) {
     let instance = Arc::new(PlayedInstance {
       pid: 1000 + u32::try_from(self.number).expect("small"),
       events: self.events.clone(),
@@ -130,17 +130,17 @@ impl Process {
     self.answer(Ok(instance));
   }
 
-  pub fn starts(&mut self) {
+  pub(super) fn starts(&mut self) {
     self.launched();
     self.send(InstanceEvent::Started);
   }
 
-  pub fn path(&self) -> Upstream {
+  pub(super) fn path(&self) -> Upstream {
     let port = 20_000 + u16::try_from(self.number).expect("small");
     Upstream::open(([127, 0, 0, 1], port).into())
   }
 
-  pub fn listens(&self) {
+  pub(super) fn listens(&self) {
     let upstream = self.path();
     self.send(InstanceEvent::Listening {
       upstream,
@@ -148,7 +148,7 @@ impl Process {
     });
   }
 
-  pub fn listens_on(&self, port: u16) {
+  pub(super) fn listens_on(&self, port: u16) {
     let upstream = Upstream::open(([127, 0, 0, 1], port).into());
     self.send(InstanceEvent::Listening {
       upstream,
@@ -156,21 +156,21 @@ impl Process {
     });
   }
 
-  pub fn finishes(&self, code: i32) {
+  pub(super) fn finishes(&self, code: i32) {
     self.send(InstanceEvent::Finished { code });
   }
 
-  pub fn dies(&self, reason: &str) {
+  pub(super) fn dies(&self, reason: &str) {
     self.send(InstanceEvent::Ended(End::because(reason)));
   }
 
   /// Makes it ignore that it shall stop.
-  pub fn is_stubborn(&self) {
+  pub(super) fn is_stubborn(&self) {
     self.stubborn.store(true, Ordering::Relaxed);
   }
 
   /// Waits until it is told to stop with this grace.
-  pub async fn told_to_stop(&self, grace: Duration) {
+  pub(super) async fn told_to_stop(&self, grace: Duration) {
     let mut asked = self.asked.subscribe();
     let told = asked.wait_for(|asked| *asked == Some(grace));
     tokio::time::timeout(EVER, told)
@@ -179,12 +179,12 @@ impl Process {
       .expect("a sender lives");
   }
 
-  pub fn is_told_to_stop(&self) -> bool {
+  pub(super) fn is_told_to_stop(&self) -> bool {
     self.asked.borrow().is_some()
   }
 
   /// Waits until nobody waits for the launch any more.
-  pub async fn given_up(&mut self) {
+  pub(super) async fn given_up(&mut self) {
     let launched = self.launched.as_mut().expect("was not launched");
     tokio::time::timeout(EVER, launched.closed())
       .await

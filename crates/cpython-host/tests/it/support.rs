@@ -37,19 +37,19 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 
 static HOSTS: LazyLock<CPythonHosts> = LazyLock::new(|| hosts(Starting::FromZygote));
 
-pub fn hosts(starting: Starting) -> CPythonHosts {
+pub(crate) fn hosts(starting: Starting) -> CPythonHosts {
   let binary = PathBuf::from(env!("CARGO_BIN_EXE_cpython-host"));
   CPythonHosts::with_binary(binary, starting).expect("the host binary")
 }
 
-pub fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
   std::env::var_os("CPYTHON_EXECUTABLE")
     .expect("CPYTHON_EXECUTABLE: scripts/test.sh sets it")
     .into()
 }
 
 /// Runs a test on the runtime that all share: zygotes outlive the test that started them.
-pub fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
   RUNTIME.block_on(async {
     tokio::time::timeout(PATIENCE, test)
       .await
@@ -57,23 +57,23 @@ pub fn run(test: impl Future<Output = ()>) {
   });
 }
 
-pub struct Kernel {
+pub(crate) struct Kernel {
   pub process: LocalProcess,
   wire: Framed<UnixStream, LengthDelimitedCodec>,
   pub scratch: tempfile::TempDir,
 }
 
-pub struct Ran {
+pub(crate) struct Ran {
   pub outcome: Outcome,
   pub events: Vec<KernelEvent>,
 }
 
 impl Kernel {
-  pub async fn new() -> Self {
+  pub(crate) async fn new() -> Self {
     Self::of(&HOSTS).await
   }
 
-  pub async fn of(hosts: &CPythonHosts) -> Self {
+  pub(crate) async fn of(hosts: &CPythonHosts) -> Self {
     let mut kernel = Self::blank(hosts).await;
     let config = HostConfig {
       registry_auth: Vec::new(),
@@ -93,7 +93,7 @@ impl Kernel {
   }
 
   /// Up, but nobody's yet.
-  pub async fn blank(hosts: &CPythonHosts) -> Self {
+  pub(crate) async fn blank(hosts: &CPythonHosts) -> Self {
     let (ours, theirs) = StdUnixStream::pair().expect("sockets");
     ours.set_nonblocking(true).expect("a socket");
     let process = hosts
@@ -115,31 +115,31 @@ impl Kernel {
     }
   }
 
-  pub async fn send(&mut self, request: Request) {
+  pub(crate) async fn send(&mut self, request: Request) {
     let frame = kernel_protocol::encode(&request);
     // A kernel that has gone is noticed by reading.
     let _ = self.wire.get_mut().write_all(&frame).await;
   }
 
-  pub async fn next(&mut self) -> Option<Reply> {
+  pub(crate) async fn next(&mut self) -> Option<Reply> {
     let frame = self.wire.next().await?.ok()?;
     Some(kernel_protocol::decode(&frame).expect("a reply"))
   }
 
-  pub async fn start(&mut self, code: &str) -> ExecutionId {
+  pub(crate) async fn start(&mut self, code: &str) -> ExecutionId {
     let execution_id = ExecutionId::random();
     let code = code.to_owned();
     self.send(Request::Execute { execution_id, code }).await;
     execution_id
   }
 
-  pub async fn interrupt(&mut self, execution_id: ExecutionId) {
+  pub(crate) async fn interrupt(&mut self, execution_id: ExecutionId) {
     let execution_id = Some(execution_id);
     self.send(Request::Interrupt { execution_id }).await;
   }
 
   /// The next event, also when the execution it belongs to has ended.
-  pub async fn event(&mut self) -> KernelEvent {
+  pub(crate) async fn event(&mut self) -> KernelEvent {
     loop {
       match self.next().await {
         Some(Reply::Event { event, .. }) => return event,
@@ -150,7 +150,7 @@ impl Kernel {
   }
 
   /// Until this text was printed.
-  pub async fn printed(&mut self, text: &str) {
+  pub(crate) async fn printed(&mut self, text: &str) {
     let mut seen = String::new();
     while !seen.contains(text) {
       if let KernelEvent::Stream { text, .. } = self.event().await {
@@ -159,7 +159,7 @@ impl Kernel {
     }
   }
 
-  pub async fn end_of(&mut self, wanted: ExecutionId) -> Ran {
+  pub(crate) async fn end_of(&mut self, wanted: ExecutionId) -> Ran {
     let mut events = Vec::new();
     loop {
       match self.next().await {
@@ -174,12 +174,12 @@ impl Kernel {
     }
   }
 
-  pub async fn run(&mut self, code: &str) -> Ran {
+  pub(crate) async fn run(&mut self, code: &str) -> Ran {
     let id = self.start(code).await;
     self.end_of(id).await
   }
 
-  pub async fn ask(&mut self, question: Question) -> Value {
+  pub(crate) async fn ask(&mut self, question: Question) -> Value {
     self.send(Request::Ask { id: 7, question }).await;
     loop {
       match self.next().await {
@@ -193,7 +193,7 @@ impl Kernel {
   }
 
   /// Everything until the host has gone, and how it went.
-  pub async fn end(mut self) -> (Vec<Reply>, Option<std::process::ExitStatus>) {
+  pub(crate) async fn end(mut self) -> (Vec<Reply>, Option<std::process::ExitStatus>) {
     let mut replies = Vec::new();
     while let Some(reply) = self.next().await {
       replies.push(reply);
@@ -203,7 +203,7 @@ impl Kernel {
 }
 
 impl Ran {
-  pub fn stream(&self, wanted: StreamName) -> String {
+  pub(crate) fn stream(&self, wanted: StreamName) -> String {
     let texts = self.events.iter().filter_map(|event| match event {
       KernelEvent::Stream { name, text } if *name == wanted => Some(text.as_str()),
       _ => None,
@@ -211,12 +211,12 @@ impl Ran {
     texts.collect()
   }
 
-  pub fn stdout(&self) -> String {
+  pub(crate) fn stdout(&self) -> String {
     self.stream(StreamName::Stdout)
   }
 
   /// A MIME type of the result.
-  pub fn result(&self, mime: &str) -> Option<String> {
+  pub(crate) fn result(&self, mime: &str) -> Option<String> {
     self.events.iter().find_map(|event| match event {
       KernelEvent::ExecuteResult(result) => {
         let result: Value = serde_json::from_str(result.as_str()).expect("is JSON");
@@ -226,13 +226,13 @@ impl Ran {
     })
   }
 
-  pub fn text(&self) -> String {
+  pub(crate) fn text(&self) -> String {
     self
       .result("text/plain")
       .unwrap_or_else(|| panic!("no result in {:?}", self.events))
   }
 
-  pub fn error(&self) -> &ErrorReport {
+  pub(crate) fn error(&self) -> &ErrorReport {
     let found = self.events.iter().find_map(|event| event.error());
     found.unwrap_or_else(|| panic!("no error in {:?}", self.events))
   }

@@ -15,7 +15,7 @@ use crate::connections::places::Busy;
 /// Larger parts are cut, so that a client that takes nothing is noticed in the middle of one.
 const PART: usize = 256 << 10;
 
-pub struct Answer {
+pub(super) struct Answer {
   body: Body,
   /// Of a part that was cut.
   rest: Bytes,
@@ -23,7 +23,7 @@ pub struct Answer {
 }
 
 impl Answer {
-  pub fn new(body: Body, busy: Busy) -> Self {
+  pub(super) fn new(body: Body, busy: Busy) -> Self {
     Self {
       body,
       rest: Bytes::new(),

@@ -51,7 +51,7 @@ const MAX_STREAMS: u32 = 64;
 
 /// How long a client may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(crate) struct Times {
   /// For its first byte.
   pub first_byte: Duration,
   /// For the head of its first request, from its first byte on.
@@ -117,7 +117,7 @@ impl Server {
 
 /// Serves what each listener leads to, at most `most` connections at one time, until `stop` resolves;
 /// then lets open requests finish for at most `drain`.
-pub async fn serve(
+pub(crate) async fn serve(
   doors: Vec<(TcpListener, Router)>,
   most: usize,
   times: Times,

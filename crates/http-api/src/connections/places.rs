@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// All places.
-pub struct Places {
+pub(super) struct Places {
   total: usize,
   /// Those of one peer; proxies on this machine may have all.
   per_peer: usize,
@@ -32,14 +32,14 @@ struct Taken {
 }
 
 /// A place; given back when this is dropped.
-pub struct Seat {
+pub(super) struct Seat {
   places: Arc<Places>,
   id: u64,
   guest: Arc<Guest>,
 }
 
 /// Who has a place.
-pub struct Guest {
+pub(super) struct Guest {
   peer: IpAddr,
   came: Instant,
   /// Requests in progress.
@@ -56,7 +56,7 @@ pub struct Guest {
 }
 
 /// How a connection is at a moment.
-pub struct Seen {
+pub(super) struct Seen {
   pub running: usize,
   pub unread: bool,
   /// When something happened.
@@ -68,7 +68,7 @@ pub struct Seen {
 }
 
 impl Places {
-  pub fn new(total: usize) -> Arc<Self> {
+  pub(super) fn new(total: usize) -> Arc<Self> {
     Arc::new(Self {
       total,
       per_peer: (total / 4).max(1),
@@ -78,7 +78,7 @@ impl Places {
 
   /// A place, perhaps that of the connection which was idle for the longest time. `None` when nobody is
   /// idle.
-  pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
+  pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
     let peer = neighbourhood(peer);
     let mut taken = self.lock();
     let own = taken.peers.get(&peer).copied().unwrap_or_default();
@@ -100,7 +100,7 @@ impl Places {
   }
 
   #[cfg(test)]
-  pub fn count(&self) -> usize {
+  pub(super) fn count(&self) -> usize {
     self.lock().guests.len()
   }
 
@@ -132,7 +132,7 @@ impl Taken {
 }
 
 impl Seat {
-  pub fn guest(&self) -> &Arc<Guest> {
+  pub(super) fn guest(&self) -> &Arc<Guest> {
     &self.guest
   }
 }
@@ -159,11 +159,11 @@ impl Guest {
   }
 
   /// Resolves when its place is needed.
-  pub async fn told_to_leave(&self) {
+  pub(super) async fn told_to_leave(&self) {
     self.leave.notified().await;
   }
 
-  pub fn look(&self) -> Seen {
+  pub(super) fn look(&self) -> Seen {
     Seen {
       running: self.running.load(Ordering::Acquire),
       unread: self.unread.load(Ordering::Acquire) > 0,
@@ -186,7 +186,7 @@ impl Guest {
   }
 
   /// A request is in progress until the returned value is dropped.
-  pub fn begin(self: &Arc<Self>) -> Busy {
+  pub(super) fn begin(self: &Arc<Self>) -> Busy {
     self.running.fetch_add(1, Ordering::AcqRel);
     self.asked.store(true, Ordering::Release);
     self.touch();
@@ -196,7 +196,7 @@ impl Guest {
     }
   }
 
-  pub fn set_blocked(&self, blocked: bool) {
+  pub(super) fn set_blocked(&self, blocked: bool) {
     // Looked at first: that is cheaper than to tell other cores.
     if self.blocked.load(Ordering::Relaxed) != blocked {
       self.touch();
@@ -204,27 +204,27 @@ impl Guest {
     }
   }
 
-  pub fn switches_protocols(&self) {
+  pub(super) fn switches_protocols(&self) {
     self.switched.store(true, Ordering::Release);
   }
 }
 
 /// A request in progress.
-pub struct Busy {
+pub(super) struct Busy {
   guest: Arc<Guest>,
   unread: bool,
 }
 
 impl Busy {
   /// The connection asks for more of the answer: what it had before is on its way.
-  pub fn wants_more(&mut self) {
+  pub(super) fn wants_more(&mut self) {
     if std::mem::take(&mut self.unread) {
       self.guest.unread.fetch_sub(1, Ordering::AcqRel);
     }
   }
 
   /// The connection has a part of the answer.
-  pub fn got_some(&mut self) {
+  pub(super) fn got_some(&mut self) {
     if !std::mem::replace(&mut self.unread, true) {
       self.guest.touch();
       self.guest.unread.fetch_add(1, Ordering::AcqRel);

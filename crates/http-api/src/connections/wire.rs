@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 
 use crate::connections::places::Seat;
 
-pub struct Wire {
+pub(super) struct Wire {
   stream: TcpStream,
   /// What was read already.
   start: Bytes,
@@ -30,7 +30,7 @@ pub struct Wire {
 }
 
 impl Wire {
-  pub fn new(stream: TcpStream, start: Bytes, seat: Seat, patience: Duration) -> Self {
+  pub(super) fn new(stream: TcpStream, start: Bytes, seat: Seat, patience: Duration) -> Self {
     Self {
       stream,
       start,

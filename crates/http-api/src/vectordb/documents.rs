@@ -33,7 +33,7 @@ use crate::vectordb::parameters;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AddDocumentsBody {
+pub(crate) struct AddDocumentsBody {
   #[serde(default)]
   documents: Vec<NewDocument>,
 }
@@ -41,7 +41,7 @@ pub struct AddDocumentsBody {
 /// Result of adding or removing documents.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Changed {
+pub(crate) struct Changed {
   success: bool,
   message: String,
   /// Documents in the index after the change.
@@ -60,7 +60,7 @@ pub struct Changed {
   params(("id" = String, Path)), request_body = AddDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 502, body = ErrorBody)))]
-pub async fn add(
+pub(crate) async fn add(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -80,7 +80,7 @@ pub async fn add(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RemoveDocumentsBody {
+pub(crate) struct RemoveDocumentsBody {
   #[serde(default)]
   document_ids: Vec<String>,
   /// Removes all documents whose metadata match, instead of ids.
@@ -92,7 +92,7 @@ pub struct RemoveDocumentsBody {
   params(("id" = String, Path)), request_body = RemoveDocumentsBody, responses(
   (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody)))]
-pub async fn remove(
+pub(crate) async fn remove(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -119,14 +119,14 @@ pub async fn remove(
 /// A text or a vector.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged, expecting = "a query is a text or an array of numbers")]
-pub enum Wanted {
+pub(crate) enum Wanted {
   Text(String),
   Vector(Vec<f32>),
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueryBody {
+pub(crate) struct QueryBody {
   query: Option<Wanted>,
   /// The words of a hybrid query whose `query` is a vector.
   text: Option<String>,
@@ -148,7 +148,7 @@ pub struct QueryBody {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Found {
+pub(crate) struct Found {
   results: Vec<Hit>,
   count: usize,
   /// The text, or `[vector]`.
@@ -160,7 +160,7 @@ pub struct Found {
   params(("id" = String, Path)), request_body = QueryBody, responses(
   (status = 200, body = Found), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 502, body = ErrorBody)))]
-pub async fn query(
+pub(crate) async fn query(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -203,7 +203,7 @@ pub async fn query(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
   /// Documents to skip.
   offset: Option<u64>,
   /// Most documents of the answer.
@@ -217,7 +217,7 @@ pub struct ListQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct DocumentList {
+pub(crate) struct DocumentList {
   documents: Vec<Stored>,
   count: usize,
   /// Documents on all pages.
@@ -228,7 +228,7 @@ pub struct DocumentList {
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/documents", tag = "vector database",
   params(("id" = String, Path), ListQuery), responses((status = 200, body = DocumentList),
   (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub async fn list(
+pub(crate) async fn list(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -259,7 +259,7 @@ pub async fn list(
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct GetQuery {
+pub(crate) struct GetQuery {
   #[param(default = false)]
   include_vectors: Option<bool>,
 }
@@ -268,7 +268,7 @@ pub struct GetQuery {
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/documents/{document}", tag = "vector database",
   params(("id" = String, Path), ("document" = String, Path), GetQuery), responses((status = 200, body = Stored),
   (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub async fn get(
+pub(crate) async fn get(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path((id, document)): Path<(String, String)>,
@@ -284,21 +284,21 @@ pub async fn get(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct GenerateBody {
+pub(crate) struct GenerateBody {
   /// At most 100.
   #[schema(default = 10)]
   count: Option<usize>,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Generated {
+pub(crate) struct Generated {
   documents: Vec<GeneratedDocument>,
   count: usize,
   message: String,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct GeneratedDocument {
+pub(crate) struct GeneratedDocument {
   id: String,
   text: Option<String>,
   metadata: Option<Map<String, Value>>,
@@ -307,7 +307,7 @@ pub struct GeneratedDocument {
 /// Generates documents to try an index with. They are added to no index.
 #[utoipa::path(post, path = "/api/vectordb/generate-documents", tag = "vector database", request_body = GenerateBody,
   responses((status = 200, body = Generated), (status = 400, body = ErrorBody)))]
-pub async fn generate(JsonBody(body): JsonBody<GenerateBody>) -> Json<Generated> {
+pub(crate) async fn generate(JsonBody(body): JsonBody<GenerateBody>) -> Json<Generated> {
   let documents: Vec<_> = generate_documents(body.count)
     .into_iter()
     .map(|document| GeneratedDocument {

@@ -50,7 +50,7 @@ use crate::vectordb::parameters;
 /// Lists the indices that are open.
 #[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = [IndexInfo]), (status = 403, body = ErrorBody)))]
-pub async fn list(
+pub(crate) async fn list(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   query: Result<Query<IndicesQuery>, QueryRejection>,
@@ -63,7 +63,7 @@ pub async fn list(
 /// Counts open indices and their documents.
 #[utoipa::path(get, path = "/api/vectordb/stats", tag = "vector database",
   responses((status = 200, body = DatabaseStats)))]
-pub async fn stats(
+pub(crate) async fn stats(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Json<DatabaseStats>> {
@@ -72,7 +72,7 @@ pub async fn stats(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CreateIndexBody {
+pub(crate) struct CreateIndexBody {
   /// Without one the index gets a random one.
   id: Option<String>,
   #[schema(default = "default")]
@@ -103,7 +103,7 @@ pub struct CreateIndexBody {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct CreatedIndex {
+pub(crate) struct CreatedIndex {
   id: String,
   namespace: String,
   document_count: u64,
@@ -117,7 +117,7 @@ pub struct CreatedIndex {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Monitoring {
+pub(crate) struct Monitoring {
   enabled: bool,
   /// Milliseconds.
   timeout: u64,
@@ -127,7 +127,7 @@ pub struct Monitoring {
 #[utoipa::path(post, path = "/api/vectordb/indices", tag = "vector database", request_body = CreateIndexBody,
   responses((status = 200, body = CreatedIndex), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 429, body = ErrorBody)))]
-pub async fn create(
+pub(crate) async fn create(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   JsonBody(body): JsonBody<CreateIndexBody>,
@@ -164,7 +164,7 @@ pub async fn create(
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct IndexDetails {
+pub(crate) struct IndexDetails {
   #[serde(flatten)]
   index: IndexInfo,
   /// Size on disk.
@@ -176,7 +176,7 @@ pub struct IndexDetails {
 /// Describes an open index.
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/info", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = IndexDetails), (status = 404, body = ErrorBody)))]
-pub async fn info(
+pub(crate) async fn info(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -193,7 +193,7 @@ pub async fn info(
 /// Deletes an index, open or closed, with its files.
 #[utoipa::path(delete, path = "/api/vectordb/indices/{id}", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
-pub async fn delete(
+pub(crate) async fn delete(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -205,7 +205,7 @@ pub async fn delete(
 /// Counts as use of an open index.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/ping", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
-pub async fn ping(
+pub(crate) async fn ping(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -216,14 +216,14 @@ pub async fn ping(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TimeoutBody {
+pub(crate) struct TimeoutBody {
   /// Milliseconds; 0 for never.
   #[schema(value_type = u64)]
   timeout: Option<Value>,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct TimeoutSet {
+pub(crate) struct TimeoutSet {
   #[serde(flatten)]
   done: VectorDoneAt,
   timeout: u64,
@@ -233,7 +233,7 @@ pub struct TimeoutSet {
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/timeout", tag = "vector database", params(("id" = String, Path)),
   request_body = TimeoutBody, responses((status = 200, body = TimeoutSet), (status = 400, body = ErrorBody),
   (status = 404, body = ErrorBody)))]
-pub async fn set_timeout(
+pub(crate) async fn set_timeout(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -252,7 +252,7 @@ pub async fn set_timeout(
 /// Closes an index. The next use opens it again.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/offload", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
-pub async fn offload(
+pub(crate) async fn offload(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -264,7 +264,7 @@ pub async fn offload(
 /// Writes an open index from the log into its own file. Answered writes outlast a crash without this, too.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/save", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody)))]
-pub async fn save(
+pub(crate) async fn save(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -276,7 +276,7 @@ pub async fn save(
 /// Checks the whole file of an open index for damage.
 #[utoipa::path(post, path = "/api/vectordb/indices/{id}/verify", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDoneAt), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
-pub async fn verify(
+pub(crate) async fn verify(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -287,7 +287,7 @@ pub async fn verify(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ProviderBody {
+pub(crate) struct ProviderBody {
   /// Name of a provider of the registry, or `mock-model`.
   provider: String,
 }
@@ -296,7 +296,7 @@ pub struct ProviderBody {
 #[utoipa::path(put, path = "/api/vectordb/indices/{id}/provider", tag = "vector database", params(("id" = String, Path)),
   request_body = ProviderBody, responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
-pub async fn change_provider(
+pub(crate) async fn change_provider(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -310,7 +310,7 @@ pub async fn change_provider(
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct OffloadedList {
+pub(crate) struct OffloadedList {
   indices: Vec<OffloadedIndex>,
   count: usize,
 }
@@ -318,7 +318,7 @@ pub struct OffloadedList {
 /// Lists closed and saved indices, last closed first.
 #[utoipa::path(get, path = "/api/vectordb/offloaded", tag = "vector database", params(IndicesQuery),
   responses((status = 200, body = OffloadedList), (status = 403, body = ErrorBody)))]
-pub async fn offloaded(
+pub(crate) async fn offloaded(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   query: Result<Query<IndicesQuery>, QueryRejection>,
@@ -334,7 +334,7 @@ pub async fn offloaded(
 /// Deletes a closed index.
 #[utoipa::path(delete, path = "/api/vectordb/offloaded/{id}", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, body = VectorDone), (status = 404, body = ErrorBody)))]
-pub async fn delete_offloaded(
+pub(crate) async fn delete_offloaded(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -348,7 +348,7 @@ pub async fn delete_offloaded(
 /// Exports an index as JSON Lines: a line that describes it, then one document a line with its vector.
 #[utoipa::path(get, path = "/api/vectordb/indices/{id}/export", tag = "vector database", params(("id" = String, Path)),
   responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 404, body = ErrorBody)))]
-pub async fn export(
+pub(crate) async fn export(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(id): Path<String>,
@@ -366,7 +366,7 @@ pub async fn export(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ImportQuery {
+pub(crate) struct ImportQuery {
   /// New id; without one the index keeps its own.
   id: Option<String>,
   /// New namespace; without one the index keeps its own.
@@ -378,7 +378,7 @@ pub struct ImportQuery {
   request_body(content = String, content_type = "application/x-ndjson"), responses(
   (status = 200, body = OffloadedIndex), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
   (status = 413, body = ErrorBody)))]
-pub async fn import(
+pub(crate) async fn import(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   query: Result<Query<ImportQuery>, QueryRejection>,
@@ -394,7 +394,7 @@ pub async fn import(
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct WireVectorEvent {
+pub(crate) struct WireVectorEvent {
   /// `index_created`, `document_added`…
   #[serde(rename = "type")]
   kind: &'static str,
@@ -421,7 +421,7 @@ impl From<VectorEvent> for WireVectorEvent {
 /// Streams events of indices and providers from now on, as server-sent events.
 #[utoipa::path(get, path = "/api/vectordb/events", tag = "vector database",
   responses((status = 200, content_type = "text/event-stream", body = WireVectorEvent)))]
-pub async fn events(
+pub(crate) async fn events(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Response<Body>> {

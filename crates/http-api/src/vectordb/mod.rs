@@ -1,8 +1,8 @@
 //! `/api/vectordb`: indices of documents, and the providers that embed their texts.
 
-pub mod documents;
-pub mod indices;
-pub mod providers;
+pub(crate) mod documents;
+pub(crate) mod indices;
+pub(crate) mod providers;
 
 use axum::Json;
 use axum::extract::Query;
@@ -17,14 +17,14 @@ use crate::error::ApiResult;
 
 /// Confirms a change.
 #[derive(Serialize, ToSchema)]
-pub struct VectorDone {
+pub(crate) struct VectorDone {
   success: bool,
   message: String,
 }
 
 /// Confirms a change, with its time.
 #[derive(Serialize, ToSchema)]
-pub struct VectorDoneAt {
+pub(crate) struct VectorDoneAt {
   success: bool,
   message: String,
   timestamp: String,
@@ -33,7 +33,7 @@ pub struct VectorDoneAt {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct IndicesQuery {
+pub(crate) struct IndicesQuery {
   /// Lists the indices of this namespace only.
   namespace: Option<String>,
 }

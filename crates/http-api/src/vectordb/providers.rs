@@ -26,7 +26,7 @@ use crate::vectordb::done;
 /// Lists embedding providers.
 #[utoipa::path(get, path = "/api/vectordb/providers", tag = "vector database",
   responses((status = 200, body = ProviderList)))]
-pub async fn list(
+pub(crate) async fn list(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
 ) -> ApiResult<Json<ProviderList>> {
@@ -35,7 +35,7 @@ pub async fn list(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TestProviderBody {
+pub(crate) struct TestProviderBody {
   provider: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct TestProviderBody {
 /// network.
 #[utoipa::path(post, path = "/api/vectordb/providers/test", tag = "vector database", request_body = TestProviderBody,
   responses((status = 200, body = ProviderTrial), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
-pub async fn test(
+pub(crate) async fn test(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   JsonBody(body): JsonBody<TestProviderBody>,
@@ -54,7 +54,7 @@ pub async fn test(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AddProviderBody {
+pub(crate) struct AddProviderBody {
   name: Option<String>,
   /// ollama or openai.
   #[serde(rename = "type")]
@@ -65,14 +65,14 @@ pub struct AddProviderBody {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UpdateProviderBody {
+pub(crate) struct UpdateProviderBody {
   #[serde(rename = "type")]
   kind: Option<String>,
   config: Option<Value>,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct ProviderSet {
+pub(crate) struct ProviderSet {
   success: bool,
   message: String,
   provider: ProviderSummary,
@@ -90,7 +90,7 @@ fn set(provider: ProviderSummary, what: &str) -> Json<ProviderSet> {
 #[utoipa::path(post, path = "/api/vectordb/providers", tag = "vector database", request_body = AddProviderBody,
   responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
-pub async fn add(
+pub(crate) async fn add(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   JsonBody(body): JsonBody<AddProviderBody>,
@@ -111,7 +111,7 @@ pub async fn add(
 #[utoipa::path(put, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
   request_body = UpdateProviderBody, responses((status = 200, body = ProviderSet), (status = 400, body = ErrorBody),
   (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn update(
+pub(crate) async fn update(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(name): Path<String>,
@@ -132,7 +132,7 @@ pub async fn update(
 #[utoipa::path(delete, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
   responses((status = 200, body = VectorDone), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
   (status = 409, body = ErrorBody)))]
-pub async fn remove(
+pub(crate) async fn remove(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(name): Path<String>,
@@ -144,7 +144,7 @@ pub async fn remove(
 /// Describes a provider. Only the operator sees its address.
 #[utoipa::path(get, path = "/api/vectordb/providers/{name}", tag = "vector database", params(("name" = String, Path)),
   responses((status = 200, body = ProviderInfo), (status = 404, body = ErrorBody)))]
-pub async fn info(
+pub(crate) async fn info(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path(name): Path<String>,

@@ -97,7 +97,7 @@ impl CaptureReader {
 }
 
 /// Blocks until one of the pipes has something to read. `false` when both are closed.
-pub fn wait(watched: &[OwnedFd; 2]) -> bool {
+pub(super) fn wait(watched: &[OwnedFd; 2]) -> bool {
   let mut fds = [
     PollFd::new(&watched[0], PollFlags::IN),
     PollFd::new(&watched[1], PollFlags::IN),

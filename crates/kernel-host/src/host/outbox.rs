@@ -40,7 +40,7 @@ pub enum Ending {
   Thread,
 }
 
-pub struct Outbox {
+pub(super) struct Outbox {
   channel: Mutex<Channel>,
   pub input: InputSlot,
   ending: Ending,
@@ -55,7 +55,7 @@ struct Channel {
 }
 
 impl Outbox {
-  pub fn new(socket: Arc<UnixStream>, captured: CaptureReader, ending: Ending) -> Self {
+  pub(super) fn new(socket: Arc<UnixStream>, captured: CaptureReader, ending: Ending) -> Self {
     Self {
       channel: Mutex::new(Channel {
         socket,
@@ -69,7 +69,7 @@ impl Outbox {
   }
 
   /// Sends a reply, after everything printed before it.
-  pub fn send(&self, reply: &Reply) {
+  pub(super) fn send(&self, reply: &Reply) {
     if fork::in_child() {
       return;
     }
@@ -79,7 +79,7 @@ impl Outbox {
   }
 
   /// From here on output belongs to `execution_id`.
-  pub fn begin(&self, execution_id: ExecutionId) {
+  pub(super) fn begin(&self, execution_id: ExecutionId) {
     let mut channel = self.lock();
     channel.flush_captured();
     channel.execution = Some(execution_id);
@@ -87,14 +87,14 @@ impl Outbox {
   }
 
   /// From here on output belongs to no execution: to the main program.
-  pub fn end_execution(&self) {
+  pub(super) fn end_execution(&self) {
     let mut channel = self.lock();
     channel.flush_captured();
     channel.execution = None;
   }
 
   /// Ends the host, saying why: the process, or the thread at its next step.
-  pub fn end(&self, reason: &str) {
+  pub(super) fn end(&self, reason: &str) {
     if fork::in_child() {
       super::exit_now(FATAL_EXIT_CODE);
     }
@@ -114,19 +114,19 @@ impl Outbox {
     }
   }
 
-  pub fn process_owner(&self) -> ProcessOwner {
+  pub(super) fn process_owner(&self) -> ProcessOwner {
     match self.ending {
       Ending::Process => ProcessOwner::Kernel,
       Ending::Thread => ProcessOwner::Server,
     }
   }
 
-  pub fn has_ended(&self) -> bool {
+  pub(super) fn has_ended(&self) -> bool {
     self.ended.load(Ordering::SeqCst)
   }
 
   /// Tells the server that nothing more will come.
-  pub fn close(&self) {
+  pub(super) fn close(&self) {
     let _ = self.lock().socket.shutdown(std::net::Shutdown::Both);
   }
 
@@ -247,7 +247,7 @@ impl EventSink for Outbox {
 }
 
 /// Forwards captured output as it comes, also while no event is sent.
-pub fn pump_captured_output(outbox: &Arc<Outbox>) -> io::Result<()> {
+pub(super) fn pump_captured_output(outbox: &Arc<Outbox>) -> io::Result<()> {
   let watched = outbox.lock().captured.watch()?;
   let outbox = outbox.clone();
   std::thread::Builder::new()
@@ -262,7 +262,7 @@ pub fn pump_captured_output(outbox: &Arc<Outbox>) -> io::Result<()> {
 
 /// One prompt at a time, answered from the control thread.
 #[derive(Default)]
-pub struct InputSlot {
+pub(super) struct InputSlot {
   state: Mutex<Input>,
   changed: Condvar,
 }
@@ -298,7 +298,7 @@ impl InputSlot {
   }
 
   /// Answers the open prompt; without one it does nothing.
-  pub fn answer(&self, value: Option<String>) {
+  pub(super) fn answer(&self, value: Option<String>) {
     let mut state = self.lock();
     if matches!(*state, Input::Waiting) {
       *state = Input::Answered(value);
@@ -306,7 +306,7 @@ impl InputSlot {
     }
   }
 
-  pub fn cancel(&self) {
+  pub(super) fn cancel(&self) {
     self.answer(None);
   }
 

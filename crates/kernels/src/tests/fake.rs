@@ -25,25 +25,25 @@ use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
 
 /// A variable of a kernel's environment that makes its host refuse to be configured.
-pub const REFUSE: &str = "REFUSE";
+pub(super) const REFUSE: &str = "REFUSE";
 /// A cell that goes on until it is interrupted.
-pub const ENDLESS: &str = "endless";
+pub(super) const ENDLESS: &str = "endless";
 /// A cell that nothing stops but the end of its host.
-pub const STUBBORN: &str = "stubborn";
+pub(super) const STUBBORN: &str = "stubborn";
 
 /// Starts hosts on threads.
-pub struct FakeHosts {
+pub(super) struct FakeHosts {
   version: u32,
   pub started: AtomicUsize,
 }
 
 impl FakeHosts {
-  pub fn new() -> Arc<Self> {
+  pub(super) fn new() -> Arc<Self> {
     Self::of_version(VERSION)
   }
 
   /// Hosts that say they are of another release.
-  pub fn of_version(version: u32) -> Arc<Self> {
+  pub(super) fn of_version(version: u32) -> Arc<Self> {
     Arc::new(Self {
       version,
       started: AtomicUsize::new(0),

@@ -12,14 +12,14 @@ use kernel_protocol::ExecutionId;
 
 use crate::pyodide::ops::InterruptBuffer;
 
-pub struct Interrupter {
+pub(super) struct Interrupter {
   buffer: InterruptBuffer,
   running: Mutex<Option<ExecutionId>>,
   waker: AtomicWaker,
 }
 
 impl Interrupter {
-  pub fn new(buffer: InterruptBuffer) -> Self {
+  pub(super) fn new(buffer: InterruptBuffer) -> Self {
     Self {
       buffer,
       running: Mutex::default(),
@@ -27,11 +27,11 @@ impl Interrupter {
     }
   }
 
-  pub fn begin(&self, execution_id: ExecutionId) {
+  pub(super) fn begin(&self, execution_id: ExecutionId) {
     self.set(Some(execution_id));
   }
 
-  pub fn end(&self) {
+  pub(super) fn end(&self) {
     self.set(None);
   }
 
@@ -43,12 +43,12 @@ impl Interrupter {
   }
 
   /// Wakes `waker` when an interrupt comes, for a cell that waits runs no bytecode.
-  pub fn register(&self, waker: &Waker) {
+  pub(super) fn register(&self, waker: &Waker) {
     self.waker.register(waker);
   }
 
   /// Takes an interrupt that Python has not seen.
-  pub fn take_unseen(&self) -> bool {
+  pub(super) fn take_unseen(&self) -> bool {
     self.buffer.withdraw()
   }
 

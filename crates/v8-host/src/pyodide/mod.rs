@@ -50,7 +50,7 @@ const MODULES: [&str; 2] = ["pyodide.mjs", "pyodide.asm.mjs"];
 /// In memory, unless a folder is mounted there, which is the default of mounts.
 const WORKING_DIRECTORY: &str = "/home/pyodide";
 
-pub struct Pyodide {
+pub(crate) struct Pyodide {
   js: JsWorker,
   /// The object of `js/python.js`.
   python: v8::Global<v8::Object>,
@@ -67,7 +67,7 @@ impl Pyodide {
   ///
   /// # Errors
   /// When the files are not there or do not fit together.
-  pub async fn boot(
+  pub(crate) async fn boot(
     options: Surroundings,
     files: PythonFiles,
     modules: &ModuleCache,

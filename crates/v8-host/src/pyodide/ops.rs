@@ -36,7 +36,7 @@ const ASSETS: [&str; 6] = [
   SNAPSHOT,
 ];
 /// The memory that kernels start from; without it they start cold.
-pub const SNAPSHOT: &str = "snapshot.memory";
+pub(super) const SNAPSHOT: &str = "snapshot.memory";
 /// Names the packages of the distribution, and their sums.
 const LOCK_FILE: &str = "pyodide-lock.json";
 
@@ -143,14 +143,14 @@ deno_core::extension!(
   },
 );
 
-pub fn extension(files: PythonFiles, interrupt: InterruptBuffer) -> deno_core::Extension {
+pub(super) fn extension(files: PythonFiles, interrupt: InterruptBuffer) -> deno_core::Extension {
   python::init(files, interrupt)
 }
 
 /// A word that Pyodide looks at every few bytecodes; 2 (`SIGINT`) raises KeyboardInterrupt and sets it
 /// back to 0. <https://pyodide.org/en/stable/usage/keyboard-interrupts.html>
 #[derive(Clone, Default)]
-pub struct InterruptBuffer {
+pub(super) struct InterruptBuffer {
   word: Arc<AtomicI32>,
   /// Wakes a sleep, which looks at nothing.
   bell: Arc<(Mutex<()>, Condvar)>,
@@ -159,14 +159,14 @@ pub struct InterruptBuffer {
 const SIGINT: i32 = 2;
 
 impl InterruptBuffer {
-  pub fn raise(&self) {
+  pub(super) fn raise(&self) {
     self.word.store(SIGINT, Ordering::SeqCst);
     let _held = self.bell.0.lock().unwrap_or_else(PoisonError::into_inner);
     self.bell.1.notify_all();
   }
 
   /// Takes a signal back; `false` when Python has seen it already, or there was none.
-  pub fn withdraw(&self) -> bool {
+  pub(super) fn withdraw(&self) -> bool {
     self.word.swap(0, Ordering::SeqCst) == SIGINT
   }
 

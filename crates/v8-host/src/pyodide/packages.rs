@@ -13,7 +13,7 @@ use sha2::Sha256;
 const MAX_CACHE: u64 = 2 << 30;
 
 /// Reads a package that is on this machine and has the sum that it should have.
-pub fn find(folders: &PackageFolders, name: &str, sha256: &str) -> Option<Vec<u8>> {
+pub(super) fn find(folders: &PackageFolders, name: &str, sha256: &str) -> Option<Vec<u8>> {
   let name = plain_name(name)?;
   let places = folders.local.iter().chain(std::iter::once(&folders.cache));
   places
@@ -25,7 +25,7 @@ pub fn find(folders: &PackageFolders, name: &str, sha256: &str) -> Option<Vec<u8
 ///
 /// # Errors
 /// When it is not what it should be; a cache that cannot be written is no error.
-pub fn keep(
+pub(super) fn keep(
   folders: &PackageFolders,
   name: &str,
   sha256: &str,
@@ -51,7 +51,7 @@ pub fn keep(
 }
 
 /// Where `name` was looked for without success, in words.
-pub fn places(folders: &PackageFolders, name: &str) -> String {
+pub(super) fn places(folders: &PackageFolders, name: &str) -> String {
   let state = |folder: &Path| match plain_name(name).map(|name| folder.join(name)) {
     Some(path) if path.exists() => "it has another sha256 than pyodide-lock.json says",
     _ => "not there",

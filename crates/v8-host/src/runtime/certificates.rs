@@ -18,7 +18,7 @@ pub const SYSTEM_AUTHORITIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// The authorities of the stores that the operator chose, Mozilla's by default, and those of a PEM file.
 /// Read when they are first needed: most kernels connect to nothing.
 #[derive(Debug, Default)]
-pub struct TrustedRoots {
+pub(super) struct TrustedRoots {
   chosen: OnceLock<Chosen>,
   store: OnceLock<Result<RootCertStore, String>>,
 }
@@ -31,7 +31,7 @@ struct Chosen {
 
 impl TrustedRoots {
   /// Trusts these. Once, before the first connection.
-  pub fn choose(&self, stores: Vec<CaStore>, file: Option<PathBuf>) {
+  pub(super) fn choose(&self, stores: Vec<CaStore>, file: Option<PathBuf>) {
     // The kernel's own environment, which comes later, does not say where the system's are.
     let moved = stores.contains(&CaStore::System)
       && SYSTEM_AUTHORITIES

@@ -29,13 +29,13 @@ use crate::runtime::vm;
 /// The kernel's own environment. What the server was started with is never in it: a kernel on a
 /// thread of the server would read the server's secrets, and two such kernels would share one.
 #[derive(Clone, Debug)]
-pub struct KernelEnv {
+pub(super) struct KernelEnv {
   vars: Arc<Mutex<BTreeMap<String, String>>>,
   owner: ProcessOwner,
 }
 
 impl KernelEnv {
-  pub fn new(owner: ProcessOwner) -> Self {
+  pub(super) fn new(owner: ProcessOwner) -> Self {
     Self {
       vars: Arc::default(),
       owner,
@@ -43,7 +43,7 @@ impl KernelEnv {
   }
 
   /// Makes `env` the whole environment.
-  pub fn replace(&self, env: BTreeMap<String, String>, isolate: &mut v8::Isolate) {
+  pub(super) fn replace(&self, env: BTreeMap<String, String>, isolate: &mut v8::Isolate) {
     if let Some(process) = self.process() {
       for (name, _) in process.vars_os() {
         process.remove_var(name);
@@ -55,7 +55,7 @@ impl KernelEnv {
     *self.lock() = env;
   }
 
-  pub fn get(&self, name: &str) -> Option<String> {
+  pub(super) fn get(&self, name: &str) -> Option<String> {
     self.lock().get(name).cloned()
   }
 
@@ -88,7 +88,7 @@ fn time_zone_changed(isolate: &mut v8::Isolate) {
 }
 
 /// The number of the cell that runs, 0 between cells. Kept in the op state of the main isolate.
-pub struct RunningCell(pub u32);
+pub(super) struct RunningCell(pub u32);
 
 deno_core::extension!(
   kernel,
@@ -137,7 +137,7 @@ deno_core::extension!(
 );
 
 /// The extension, for a kernel in a process of its own or on a thread of the server.
-pub fn extension(
+pub(super) fn extension(
   sink: SharedSink,
   env: KernelEnv,
   fs: Arc<KernelFs>,

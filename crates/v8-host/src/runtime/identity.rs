@@ -1,10 +1,10 @@
 //! What the engine says it is.
 
 /// The Deno release whose runtime this is (the family `Cargo.toml` pins).
-pub const DENO_VERSION: &str = "2.9.8";
+pub(super) const DENO_VERSION: &str = "2.9.8";
 
 /// How the engine names itself to servers.
-pub fn user_agent() -> String {
+pub(super) fn user_agent() -> String {
   let version = env!("CARGO_PKG_VERSION");
   format!("Deno/{DENO_VERSION} deno-app-engine/{version}")
 }

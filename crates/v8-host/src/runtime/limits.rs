@@ -44,7 +44,7 @@ unsafe extern "C" fn out_of_memory(_location: *const c_char, details: &v8::OomDe
 
 /// Shared with the near-heap-limit callback, so that a claim can set it.
 #[derive(Clone)]
-pub struct HeapLimit(Arc<AtomicUsize>);
+pub(crate) struct HeapLimit(Arc<AtomicUsize>);
 
 impl Default for HeapLimit {
   fn default() -> Self {
@@ -53,16 +53,16 @@ impl Default for HeapLimit {
 }
 
 impl HeapLimit {
-  pub fn set(&self, bytes: usize) {
+  pub(crate) fn set(&self, bytes: usize) {
     self.0.store(bytes, Ordering::Relaxed);
   }
 
-  pub fn create_params() -> v8::CreateParams {
+  pub(crate) fn create_params() -> v8::CreateParams {
     v8::CreateParams::default().heap_limits(0, INITIAL_HEAP_BYTES)
   }
 
   /// Watches `runtime`; past the limit it tells `sink` and terminates what runs.
-  pub fn watch(&self, runtime: &mut JsRuntime, sink: SharedSink) {
+  pub(crate) fn watch(&self, runtime: &mut JsRuntime, sink: SharedSink) {
     LAST_WORDS.set(Some(sink.clone()));
     runtime.v8_isolate().set_oom_error_handler(out_of_memory);
     let limit = self.clone();

@@ -54,12 +54,12 @@ deno_core::extension!(
   },
 );
 
-pub fn extension(behind_engine: bool) -> deno_core::Extension {
+pub(super) fn extension(behind_engine: bool) -> deno_core::Extension {
   program::init(behind_engine)
 }
 
 /// Sets where servers listen that may nowhere else.
-pub fn set_own_address(state: &mut OpState, address: Option<Ipv4Addr>) {
+pub(super) fn set_own_address(state: &mut OpState, address: Option<Ipv4Addr>) {
   if let Some(listening) = state.try_borrow_mut::<Listening>() {
     listening.own_address = address;
   }

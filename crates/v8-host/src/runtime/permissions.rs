@@ -43,7 +43,7 @@ fn parser(sys: KernelSys) -> Arc<dyn PermissionDescriptorParser> {
 }
 
 /// What a blank runtime may do: nothing.
-pub fn none(sys: KernelSys) -> PermissionsContainer {
+pub(super) fn none(sys: KernelSys) -> PermissionsContainer {
   PermissionsContainer::new(parser(sys), Permissions::none_without_prompt())
 }
 
@@ -268,7 +268,7 @@ impl Hosts<'_> {
 
 /// # Errors
 /// When an entry is not what its list takes; the message names it.
-pub fn container(
+pub(super) fn container(
   sys: KernelSys,
   permissions: &HostPermissions,
 ) -> Result<PermissionsContainer, String> {

@@ -15,7 +15,10 @@ type Job = (String, Box<dyn FnOnce() + Send>);
 ///
 /// # Errors
 /// When the thread that owns V8 could not be started.
-pub fn spawn_isolate_thread(name: &str, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn_isolate_thread(
+  name: &str,
+  job: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
   static SPAWNER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
   let sender = SPAWNER.get_or_init(|| {
     let (tx, rx) = mpsc::channel::<Job>();
@@ -35,7 +38,7 @@ pub fn spawn_isolate_thread(name: &str, job: impl FnOnce() + Send + 'static) -> 
 
 /// Lets WebAssembly run longer before V8 optimises it. The interpreter loop of Python would be
 /// optimised while the first cell waits, for which it is far too large. Before the first isolate.
-pub fn optimise_wasm_late() {
+pub(crate) fn optimise_wasm_late() {
   // Fifteen times V8's own; a loop that is worth it still gets there within its first second.
   deno_core::v8::V8::set_flags_from_string("--wasm-tiering-budget=200000000");
 }

@@ -23,7 +23,7 @@ const OWN_SCHEMES: [&str; 2] = ["ext:", "node:"];
 
 /// What an isolate does at a safe point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SafePoint {
+pub(crate) enum SafePoint {
   /// User code.
   RunsCode,
   /// Deno's own, which soon returns or calls user code.
@@ -37,7 +37,10 @@ type Answer = Box<dyn FnOnce(SafePoint) + Send>;
 /// Calls `answer` on the isolate's thread when it next looks for interrupts. JavaScript does that
 /// often; a regular expression, a wait or native code may not, and an idle isolate does it only when
 /// it runs again.
-pub fn at_safe_point(isolate: &v8::IsolateHandle, answer: impl FnOnce(SafePoint) + Send + 'static) {
+pub(crate) fn at_safe_point(
+  isolate: &v8::IsolateHandle,
+  answer: impl FnOnce(SafePoint) + Send + 'static,
+) {
   let answer: Box<Answer> = Box::new(Box::new(answer));
   let data = Box::into_raw(answer);
   if !isolate.request_interrupt(interrupted, data.cast::<c_void>()) {
@@ -57,13 +60,13 @@ unsafe extern "C" fn interrupted(isolate: v8::UnsafeRawIsolatePtr, data: *mut c_
 /// When a module of Deno's own last began to load. `import("node:http")` loads such modules from
 /// within native code, right below the user's frame: the stack does not tell.
 #[derive(Clone, Default)]
-pub struct LoadMark(Rc<Cell<Option<Instant>>>);
+pub(super) struct LoadMark(Rc<Cell<Option<Instant>>>);
 
 /// How long one module of Deno's own may take, its dependencies not counted.
 const LOAD_TIME: Duration = Duration::from_millis(250);
 
 impl LoadMark {
-  pub fn set(&self) {
+  pub(super) fn set(&self) {
     self.0.set(Some(Instant::now()));
   }
 
@@ -79,7 +82,7 @@ struct Watched {
 }
 
 /// Must have been called on an isolate before [`at_safe_point`] is.
-pub fn install(runtime: &mut JsRuntime, load_mark: LoadMark) {
+pub(super) fn install(runtime: &mut JsRuntime, load_mark: LoadMark) {
   let context = runtime.main_context();
   runtime
     .v8_isolate()

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// What the main isolate and its web workers share.
 #[derive(Clone)]
-pub struct SharedServices {
+pub(super) struct SharedServices {
   pub sink: SharedSink,
   pub owner: ProcessOwner,
   pub sys: KernelSys,
@@ -38,7 +38,7 @@ pub struct SharedServices {
 }
 
 impl SharedServices {
-  pub fn extension(&self) -> deno_core::Extension {
+  pub(super) fn extension(&self) -> deno_core::Extension {
     extension::extension(
       self.sink.clone(),
       self.sys.env.clone(),
@@ -48,7 +48,7 @@ impl SharedServices {
   }
 }
 
-pub fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
+pub(super) fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
   BootstrapOptions {
     deno_version: DENO_VERSION.to_owned(),
     user_agent: user_agent(),
@@ -58,6 +58,6 @@ pub fn bootstrap_options(mode: WorkerExecutionMode) -> BootstrapOptions {
   }
 }
 
-pub fn format_js_error(error: &JsError) -> String {
+pub(crate) fn format_js_error(error: &JsError) -> String {
   deno_runtime::fmt_errors::format_js_error(error, None)
 }

@@ -11,14 +11,14 @@ use deno_core::error::prepare_stack_trace_callback;
 use deno_core::v8;
 
 /// Cells are named `file:///cell-<n>.ts`; a stack trace shows `cell-<n>.ts`.
-pub const CELL_URL_PREFIX: &str = "file:///cell-";
+pub(crate) const CELL_URL_PREFIX: &str = "file:///cell-";
 
 /// How many cells and modules keep their source map, so that late errors still point at the right line.
 const MAX_SOURCE_MAPS: usize = 256;
 
 /// The source map of a cell or module.
 #[derive(Debug, Clone)]
-pub struct CellMap {
+pub(crate) struct CellMap {
   pub json: Vec<u8>,
   /// Where the text that was mapped has [`BOX_WIDTH`] columns more than what the user wrote, from
   /// there to the end of the line; both from 0.
@@ -26,14 +26,14 @@ pub struct CellMap {
 }
 
 /// Columns that putting the value of a cell into a box takes: `[(`.
-pub const BOX_WIDTH: u32 = 2;
+pub(super) const BOX_WIDTH: u32 = 2;
 
 /// The source maps of what was transpiled here, by script name.
 #[derive(Default)]
-pub struct SourceMaps(RefCell<VecDeque<(String, CellMap)>>);
+pub(crate) struct SourceMaps(RefCell<VecDeque<(String, CellMap)>>);
 
 impl SourceMaps {
-  pub fn insert(&self, name: String, map: CellMap) {
+  pub(crate) fn insert(&self, name: String, map: CellMap) {
     let mut maps = self.0.borrow_mut();
     if maps.len() == MAX_SOURCE_MAPS {
       maps.pop_front();
@@ -41,7 +41,7 @@ impl SourceMaps {
     maps.push_back((name, map));
   }
 
-  pub fn get(&self, name: &str) -> Option<CellMap> {
+  pub(crate) fn get(&self, name: &str) -> Option<CellMap> {
     let maps = self.0.borrow();
     maps
       .iter()
@@ -67,7 +67,7 @@ impl SourceMaps {
 }
 
 /// Makes every error of the isolate format its stack here.
-pub fn install(runtime: &mut JsRuntime, maps: Rc<SourceMaps>) {
+pub(super) fn install(runtime: &mut JsRuntime, maps: Rc<SourceMaps>) {
   runtime.op_state().borrow_mut().put(maps);
   runtime
     .v8_isolate()

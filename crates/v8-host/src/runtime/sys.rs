@@ -22,7 +22,7 @@ use crate::runtime::extension::KernelEnv;
 use crate::runtime::fs::KernelFs;
 
 #[derive(Clone, Debug)]
-pub struct KernelSys {
+pub(super) struct KernelSys {
   pub fs: Arc<KernelFs>,
   pub env: KernelEnv,
 }

@@ -18,7 +18,7 @@ struct Originals {
 }
 
 /// Deno's `op_vm_create_script`, under a name that nothing replaces.
-pub const fn op_kernel_vm_original_script() -> OpDecl {
+pub(super) const fn op_kernel_vm_original_script() -> OpDecl {
   let mut op = vm::op_vm_create_script();
   op.name = "op_kernel_vm_original_script";
   op.name_fast = ascii_str!("op_kernel_vm_original_script");
@@ -26,7 +26,7 @@ pub const fn op_kernel_vm_original_script() -> OpDecl {
 }
 
 /// Deno's `op_vm_compile_function`, under a name that nothing replaces.
-pub const fn op_kernel_vm_original_function() -> OpDecl {
+pub(super) const fn op_kernel_vm_original_function() -> OpDecl {
   let mut op = vm::op_vm_compile_function();
   op.name = "op_kernel_vm_original_function";
   op.name_fast = ascii_str!("op_kernel_vm_original_function");
@@ -34,7 +34,7 @@ pub const fn op_kernel_vm_original_function() -> OpDecl {
 }
 
 #[op2]
-pub fn op_kernel_vm_originals(
+pub(crate) fn op_kernel_vm_originals(
   state: &mut OpState,
   #[scoped] create_script: v8::Global<v8::Function>,
   #[scoped] compile_function: v8::Global<v8::Function>,
@@ -54,7 +54,7 @@ const CACHED_DATA: usize = 4;
   clippy::needless_pass_by_value,
   reason = "those of the operation that it stands for"
 )]
-pub fn op_kernel_vm_create_script<'a>(
+pub(crate) fn op_kernel_vm_create_script<'a>(
   scope: &mut v8::PinScope<'a, '_>,
   state: Rc<RefCell<OpState>>,
   source: v8::Local<'a, v8::Value>,
@@ -86,7 +86,7 @@ pub fn op_kernel_vm_create_script<'a>(
   clippy::needless_pass_by_value,
   reason = "those of the operation that it stands for"
 )]
-pub fn op_kernel_vm_compile_function<'a>(
+pub(crate) fn op_kernel_vm_compile_function<'a>(
   scope: &mut v8::PinScope<'a, '_>,
   state: Rc<RefCell<OpState>>,
   source: v8::Local<'a, v8::Value>,

@@ -21,7 +21,7 @@ use crate::runtime::services::format_js_error;
 
 /// Builds the callback that makes web workers like their kernel: same file system, environment and
 /// output, permissions never wider than the parent's.
-pub fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
+pub(super) fn factory(services: SharedServices) -> Arc<CreateWebWorkerCb> {
   Arc::new(move |args| {
     let modules = services.modules.for_worker(args.permissions.clone());
     let loader = KernelModuleLoader::new(modules.clone(), Rc::default(), LoadMark::default());

@@ -55,7 +55,7 @@ use crate::runtime::sys::KernelSys;
 use crate::runtime::web_worker;
 
 /// A booted isolate. Lives on the thread that made it.
-pub struct JsWorker {
+pub(crate) struct JsWorker {
   pub worker: MainWorker,
   pub source_maps: Rc<SourceMaps>,
   loader: Rc<KernelModuleLoader>,
@@ -68,7 +68,7 @@ impl JsWorker {
   ///
   /// # Errors
   /// When the null device cannot be opened, or the module settings are unusable.
-  pub fn boot(options: Surroundings, modules: &ModuleCache) -> std::io::Result<Self> {
+  pub(crate) fn boot(options: Surroundings, modules: &ModuleCache) -> std::io::Result<Self> {
     Self::boot_with(options, modules, Vec::new())
   }
 
@@ -76,7 +76,7 @@ impl JsWorker {
   ///
   /// # Errors
   /// When the null device cannot be opened, or the module settings are unusable.
-  pub fn boot_program(
+  pub(crate) fn boot_program(
     options: Surroundings,
     modules: &ModuleCache,
     main: &MainProgram,
@@ -86,7 +86,7 @@ impl JsWorker {
   }
 
   /// From now on code imports from the web only, as a page does.
-  pub fn allow_web_modules_only(&self) {
+  pub(crate) fn allow_web_modules_only(&self) {
     self.loader.allow_web_only();
   }
 
@@ -94,7 +94,7 @@ impl JsWorker {
   ///
   /// # Errors
   /// When the null device cannot be opened, or the module settings are unusable.
-  pub fn boot_with(
+  pub(crate) fn boot_with(
     options: Surroundings,
     cache: &ModuleCache,
     more_extensions: Vec<deno_core::Extension>,
@@ -173,7 +173,7 @@ impl JsWorker {
   }
 
   /// The code `Deno.exit` was called with, when that did not end the process.
-  pub fn exited(&mut self) -> Option<i32> {
+  pub(crate) fn exited(&mut self) -> Option<i32> {
     let state = self.worker.js_runtime.op_state();
     let exited = state.borrow().try_borrow::<WatcherExited>().is_some();
     exited.then(|| self.worker.exit_code())
@@ -184,7 +184,11 @@ impl JsWorker {
   ///
   /// # Errors
   /// When a permission entry or a mount is unusable; the message names it.
-  pub fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {
+  pub(crate) fn configure(
+    &mut self,
+    config: &HostConfig,
+    roots: Vec<OwnedFd>,
+  ) -> Result<(), String> {
     if roots.len() != config.mounts.len() {
       return Err("filesystem: a mount came without its directory".into());
     }
@@ -228,7 +232,7 @@ impl JsWorker {
   }
 
   /// Tells the prelude which cell runs; 0 is none.
-  pub fn set_running_cell(&mut self, number: u32) {
+  pub(crate) fn set_running_cell(&mut self, number: u32) {
     self
       .worker
       .js_runtime
@@ -238,11 +242,11 @@ impl JsWorker {
   }
 
   /// Gives up the modules that are being fetched.
-  pub fn cancel_imports(&self) {
+  pub(crate) fn cancel_imports(&self) {
     self.loader.cancel();
   }
 
-  pub fn isolate_handle(&mut self) -> v8::IsolateHandle {
+  pub(crate) fn isolate_handle(&mut self) -> v8::IsolateHandle {
     self.worker.js_runtime.v8_isolate().thread_safe_handle()
   }
 }

@@ -17,9 +17,9 @@ use serde_json::json;
 use crate::typescript::CallError;
 
 /// Objects a cell made the inspector hold; released when the cell ends.
-pub const CELL_GROUP: &str = "cell";
+pub(super) const CELL_GROUP: &str = "cell";
 
-pub struct Inspector {
+pub(super) struct Inspector {
   session: LocalInspectorSession,
   inbox: Rc<RefCell<Inbox>>,
   next_id: i32,
@@ -33,7 +33,7 @@ struct Inbox {
 }
 
 impl Inspector {
-  pub fn connect(worker: &mut MainWorker) -> Self {
+  pub(super) fn connect(worker: &mut MainWorker) -> Self {
     let inbox = Rc::<RefCell<Inbox>>::default();
     let receiver = inbox.clone();
     let session = worker.create_inspector_session(Box::new(move |message: InspectorMsg| {
@@ -53,7 +53,7 @@ impl Inspector {
   }
 
   /// Sends a request; user code it starts runs before this returns.
-  pub fn post(&mut self, method: &str, params: &Value) -> i32 {
+  pub(super) fn post(&mut self, method: &str, params: &Value) -> i32 {
     self.next_id += 1;
     self
       .session
@@ -61,12 +61,12 @@ impl Inspector {
     self.next_id
   }
 
-  pub fn has(&self, id: i32) -> bool {
+  pub(super) fn has(&self, id: i32) -> bool {
     self.inbox.borrow().responses.contains_key(&id)
   }
 
   /// The answer to `id`, when it is there.
-  pub fn take(&mut self, id: i32) -> Option<Result<Value, String>> {
+  pub(super) fn take(&mut self, id: i32) -> Option<Result<Value, String>> {
     let content = self.inbox.borrow_mut().responses.remove(&id)?;
     Some(match serde_json::from_str::<Value>(&content) {
       Ok(mut message) => match message.get("error").and_then(|e| e.get("message")) {
@@ -84,14 +84,14 @@ impl Inspector {
     })
   }
 
-  pub fn abandon(&mut self, id: i32) {
+  pub(super) fn abandon(&mut self, id: i32) {
     let mut inbox = self.inbox.borrow_mut();
     if inbox.responses.remove(&id).is_none() {
       inbox.abandoned.insert(id);
     }
   }
 
-  pub fn release_cell_objects(&mut self) {
+  pub(super) fn release_cell_objects(&mut self) {
     let id = self.post(
       "Runtime.releaseObjectGroup",
       &json!({ "objectGroup": CELL_GROUP }),
@@ -102,19 +102,19 @@ impl Inspector {
 
 /// The answer of `Runtime.evaluate` and `Runtime.callFunctionOn`.
 #[derive(Deserialize)]
-pub struct Evaluation {
+pub(super) struct Evaluation {
   pub result: RemoteObject,
   #[serde(rename = "exceptionDetails", default, deserialize_with = "exception")]
   pub exception: Option<RemoteObject>,
 }
 
 impl Evaluation {
-  pub fn parse(response: Value) -> Result<Self, String> {
+  pub(super) fn parse(response: Value) -> Result<Self, String> {
     serde_json::from_value(response).map_err(|e| format!("unexpected answer of the inspector: {e}"))
   }
 
   /// The value of code of ours, where an exception is a fault.
-  pub fn returned(self) -> Result<RemoteObject, CallError> {
+  pub(super) fn returned(self) -> Result<RemoteObject, CallError> {
     match self.exception {
       Some(exception) => Err(CallError::Protocol(exception.description)),
       None => Ok(self.result),
@@ -140,7 +140,7 @@ fn exception<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<RemoteObje
 /// A value in the isolate: by value when primitive, else by reference.
 #[derive(Default, Clone, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct RemoteObject {
+pub(super) struct RemoteObject {
   #[serde(rename = "type")]
   kind: String,
   pub object_id: Option<String>,
@@ -151,7 +151,7 @@ pub struct RemoteObject {
 
 impl RemoteObject {
   /// The same value as an argument of `Runtime.callFunctionOn`.
-  pub fn as_argument(&self) -> Value {
+  pub(super) fn as_argument(&self) -> Value {
     match (&self.object_id, &self.unserializable_value, &self.value) {
       (Some(id), ..) => json!({ "objectId": id }),
       (_, Some(text), _) => json!({ "unserializableValue": text }),

@@ -30,7 +30,7 @@ const LOADING_PAUSE: Duration = Duration::from_millis(2);
 
 /// A termination stays pending while no JavaScript is on the stack and would then kill whatever
 /// runs next. So it is asked for, noticed and withdrawn under one lock.
-pub struct Interrupter(Arc<Shared>);
+pub(super) struct Interrupter(Arc<Shared>);
 
 struct Shared {
   isolate: v8::IsolateHandle,
@@ -49,7 +49,7 @@ struct State {
 }
 
 impl Interrupter {
-  pub fn new(isolate: v8::IsolateHandle) -> Self {
+  pub(super) fn new(isolate: v8::IsolateHandle) -> Self {
     Self(Arc::new(Shared {
       isolate,
       state: Mutex::default(),
@@ -58,11 +58,11 @@ impl Interrupter {
     }))
   }
 
-  pub fn begin(&self, execution_id: ExecutionId) {
+  pub(super) fn begin(&self, execution_id: ExecutionId) {
     self.reset(Some(execution_id));
   }
 
-  pub fn end(&self) {
+  pub(super) fn end(&self) {
     self.reset(None);
   }
 
@@ -77,16 +77,16 @@ impl Interrupter {
   }
 
   /// Wakes `waker` when an interrupt comes, also while nothing runs that could be terminated.
-  pub fn register(&self, waker: &Waker) {
+  pub(super) fn register(&self, waker: &Waker) {
     self.0.waker.register(waker);
   }
 
-  pub fn is_pending(&self) -> bool {
+  pub(super) fn is_pending(&self) -> bool {
     self.0.lock().pending
   }
 
   /// Whether an interrupt came; after this the isolate may run again.
-  pub fn take(&self) -> bool {
+  pub(super) fn take(&self) -> bool {
     let mut state = self.0.lock();
     let pending = std::mem::take(&mut state.pending);
     if pending {
@@ -97,7 +97,7 @@ impl Interrupter {
   }
 
   /// Interrupts what runs after `limit`, unless the returned guard is dropped before.
-  pub fn time_limit(&self, limit: Duration) -> TimeLimit {
+  pub(super) fn time_limit(&self, limit: Duration) -> TimeLimit {
     let (done, wait) = mpsc::channel::<()>();
     let shared = self.0.clone();
     let watch = move || {
@@ -116,7 +116,7 @@ impl Interrupter {
 }
 
 /// Ends the time limit when dropped.
-pub struct TimeLimit {
+pub(super) struct TimeLimit {
   _done: mpsc::Sender<()>,
 }
 

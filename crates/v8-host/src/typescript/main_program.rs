@@ -19,7 +19,7 @@ use crate::runtime::format_js_error;
 
 /// How far the main module has come.
 #[derive(Default)]
-pub enum Program {
+pub(super) enum Program {
   /// There is none: a kernel for cells.
   #[default]
   None,
@@ -31,7 +31,7 @@ pub enum Program {
 
 impl Program {
   /// Loads the main module, with all it imports, and begins to evaluate it.
-  pub async fn start(js: &mut JsWorker, program: MainProgram, sink: &dyn EventSink) -> Self {
+  pub(super) async fn start(js: &mut JsWorker, program: MainProgram, sink: &dyn EventSink) -> Self {
     let runtime = &mut js.worker.js_runtime;
     let loaded = match ModuleSpecifier::from_file_path(&program.path) {
       Ok(specifier) => runtime.load_main_es_module(&specifier).await,
@@ -57,7 +57,7 @@ impl Program {
 
   /// Takes the next step after the event loop was polled; `idle` when that has nothing left to do.
   /// `true` when it has something again.
-  pub fn advance(
+  pub(super) fn advance(
     &mut self,
     js: &mut JsWorker,
     sink: &dyn EventSink,
@@ -98,13 +98,13 @@ impl Program {
   }
 
   /// Whether an error that nobody caught ends the process, as it does in a program.
-  pub fn ends_with_errors(&self) -> bool {
+  pub(super) fn ends_with_errors(&self) -> bool {
     matches!(self, Self::Evaluating(_) | Self::Running)
   }
 }
 
 /// Prints an error as `deno run` does and ends the host.
-pub fn fail(sink: &dyn EventSink, error: &CoreError) {
+pub(super) fn fail(sink: &dyn EventSink, error: &CoreError) {
   let text = match error.as_kind() {
     CoreErrorKind::Js(error) => format_js_error(error),
     _ => error.to_string(),

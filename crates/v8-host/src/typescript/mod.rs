@@ -41,7 +41,7 @@ use self::main_program::Program;
 use crate::event_loop;
 use crate::runtime::JsWorker;
 
-pub struct TypeScript {
+pub(crate) struct TypeScript {
   // Declared before the worker: the session must be dropped before its isolate.
   inspector: Inspector,
   /// The object of `js/kernel.js` that shows results and errors.
@@ -78,7 +78,7 @@ impl TypeScript {
   /// # Errors
   /// When the runtime cannot be booted.
   #[expect(clippy::unused_async, reason = "other languages wait while they boot")]
-  pub async fn boot(
+  pub(crate) async fn boot(
     options: Surroundings,
     modules: &ModuleCache,
     main: Option<&MainProgram>,

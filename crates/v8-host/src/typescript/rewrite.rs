@@ -36,14 +36,14 @@ use deno_ast::swc::utils::find_pat_ids;
 
 /// How the isolate knows a name. One kind cannot replace the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Binding {
+pub(crate) enum Binding {
   Lexical,
   /// `var`, function, namespace: a property of the global object.
   Global,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Declaration {
+pub(crate) struct Declaration {
   pub binding: Binding,
   /// Whether the user may not assign to it.
   pub constant: bool,
@@ -51,7 +51,7 @@ pub struct Declaration {
 
 /// Every top-level name that cells have declared so far.
 #[derive(Debug, Default)]
-pub struct Declared(HashMap<String, Declaration>);
+pub(crate) struct Declared(HashMap<String, Declaration>);
 
 impl Declared {
   fn binding(&self, name: &str) -> Option<Binding> {
@@ -63,7 +63,7 @@ impl Declared {
   }
 
   /// The keyword that declares `name` in the way the isolate knows it already.
-  pub fn keyword(&self, name: &str) -> &'static str {
+  pub(crate) fn keyword(&self, name: &str) -> &'static str {
     if self.binding(name) == Some(Binding::Global) {
       "var"
     } else {
@@ -71,7 +71,7 @@ impl Declared {
     }
   }
 
-  pub fn add(&mut self, declarations: Vec<(String, Declaration)>) {
+  pub(crate) fn add(&mut self, declarations: Vec<(String, Declaration)>) {
     for (name, mut declaration) in declarations {
       // It stays what it is to the isolate: the cell was rewritten to fit that.
       declaration.binding = self.binding(&name).unwrap_or(declaration.binding);
@@ -81,7 +81,7 @@ impl Declared {
 
   /// A top-level name that `parsed` assigns to although it is constant, and where. Needs scope
   /// analysis.
-  pub fn assigned_constant(
+  pub(crate) fn assigned_constant(
     &self,
     parsed: &ParsedSource,
     new: &[(String, Declaration)],
@@ -143,7 +143,7 @@ impl Visit for Assignments {
   }
 }
 
-pub fn items(parsed: &ParsedSource) -> impl DoubleEndedIterator<Item = &ModuleItem> {
+pub(crate) fn items(parsed: &ParsedSource) -> impl DoubleEndedIterator<Item = &ModuleItem> {
   let body: &[ModuleItem] = match parsed.program_ref() {
     deno_ast::ProgramRef::Module(module) => &module.body,
     deno_ast::ProgramRef::Script(_) => &[],
@@ -152,7 +152,7 @@ pub fn items(parsed: &ParsedSource) -> impl DoubleEndedIterator<Item = &ModuleIt
 }
 
 /// The top-level names a cell declares.
-pub fn declarations(parsed: &ParsedSource) -> Vec<(String, Declaration)> {
+pub(crate) fn declarations(parsed: &ParsedSource) -> Vec<(String, Declaration)> {
   items(parsed).flat_map(declarations_of).collect()
 }
 
@@ -250,7 +250,7 @@ fn value_specifiers(import: &ImportDecl) -> Vec<&ImportSpecifier> {
 }
 
 /// Names of top-level enums that the cell declares once.
-pub fn enum_names(parsed: &ParsedSource) -> Vec<String> {
+pub(crate) fn enum_names(parsed: &ParsedSource) -> Vec<String> {
   let mut names: Vec<String> = Vec::new();
   for item in items(parsed) {
     if let Some(Decl::TsEnum(e)) = declaration_of(item)
@@ -284,7 +284,7 @@ const BOX: (&str, &str) = ("[(", ")]");
 
 /// The cell as a script may hold it, or `None` when nothing has to change. Lines stay where they are.
 /// What lies at `boxed` is put into an array.
-pub fn as_script(
+pub(crate) fn as_script(
   parsed: &ParsedSource,
   code: &str,
   declared: &Declared,
@@ -504,6 +504,6 @@ fn quoted(text: &str) -> String {
 }
 
 /// Byte positions in the parsed text.
-pub fn bytes(node: &impl SourceRangedForSpanned) -> Range<usize> {
+pub(crate) fn bytes(node: &impl SourceRangedForSpanned) -> Range<usize> {
   node.range().as_byte_range(StartSourcePos::START_SOURCE_POS)
 }

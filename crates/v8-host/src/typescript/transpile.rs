@@ -27,7 +27,7 @@ use crate::typescript::rewrite::items;
 
 /// A cell, ready for `Runtime.evaluate`.
 #[derive(Debug)]
-pub struct PreparedCell {
+pub(crate) struct PreparedCell {
   pub javascript: String,
   pub source_map: Option<CellMap>,
   /// Whether the last statement is an expression, whose value the user wants to see. The script's
@@ -43,7 +43,7 @@ const PROLOGUE: &str = "'use strict'; void 0;\n";
 ///
 /// # Errors
 /// A report of the error, pointing into the cell.
-pub fn prepare(
+pub(crate) fn prepare(
   code: &str,
   name: &str,
   declared: &mut Declared,
@@ -261,7 +261,7 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
 }
 
 /// The answer to an `is_complete` request, as Jupyter shapes it.
-pub fn is_complete(code: &str) -> Value {
+pub(crate) fn is_complete(code: &str) -> Value {
   let code = without_mark(code);
   let specifier = ModuleSpecifier::parse("file:///cell.ts").expect("a constant URL");
   match parse_cell(code, &specifier, &Declared::default()) {

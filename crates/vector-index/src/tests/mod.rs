@@ -24,7 +24,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-  pub fn new(options: &IndexOptions) -> Self {
+  pub(crate) fn new(options: &IndexOptions) -> Self {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("index.db");
     let index =
@@ -32,12 +32,12 @@ impl Fixture {
     Self { folder, index }
   }
 
-  pub fn path(&self) -> PathBuf {
+  pub(crate) fn path(&self) -> PathBuf {
     self.folder.path().join("index.db")
   }
 
   /// Closes the index and opens it again.
-  pub fn reopened(self) -> Self {
+  pub(crate) fn reopened(self) -> Self {
     let path = self.path();
     drop(self.index);
     Self {

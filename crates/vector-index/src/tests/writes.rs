@@ -53,7 +53,7 @@ fn ids_may_be_any_string() {
     .map(|(i, id)| document(id, &[1.0, i as f32]))
     .collect();
   fixture.index.upsert(documents).expect("inserts");
-  let wanted: Vec<String> = odd.iter().map(|id| id.to_string()).collect();
+  let wanted: Vec<String> = odd.iter().map(std::string::ToString::to_string).collect();
   let stored = fixture.index.get(&wanted, false).expect("gets");
   assert_eq!(
     stored.iter().map(|d| d.id.clone()).collect::<Vec<_>>(),

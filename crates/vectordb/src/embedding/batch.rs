@@ -86,7 +86,7 @@ struct Wanted<'a> {
 
 impl Batcher<'_> {
   /// One vector for each text, in their order, all of the provider's dimension and finite.
-  pub async fn embed(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, VectorError> {
+  pub(super) async fn embed(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, VectorError> {
     let limit = self.limits.total;
     match tokio::time::timeout(limit, self.embed_all(texts)).await {
       Ok(outcome) => outcome,

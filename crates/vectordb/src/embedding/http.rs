@@ -76,7 +76,7 @@ impl Failure {
 impl Endpoint {
   /// # Errors
   /// When no connection can be made; the reason.
-  pub fn new(
+  pub(super) fn new(
     base: &Url,
     segments: &[&str],
     secret: Option<Secret>,
@@ -95,7 +95,7 @@ impl Endpoint {
 
   /// # Errors
   /// Why there is no answer, without secrets.
-  pub async fn ask<T: DeserializeOwned>(&self, body: &Value) -> Result<T, String> {
+  pub(super) async fn ask<T: DeserializeOwned>(&self, body: &Value) -> Result<T, String> {
     let mut waits = self.limits.waits.iter();
     let answer = loop {
       let failure = match self.attempt(body).await {

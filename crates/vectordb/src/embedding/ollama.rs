@@ -25,7 +25,7 @@ struct Answer {
 }
 
 impl Ollama {
-  pub fn new(
+  pub(super) fn new(
     config: &OllamaConfig,
     base: &reqwest::Url,
     limits: HttpLimits,

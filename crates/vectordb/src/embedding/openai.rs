@@ -32,7 +32,7 @@ struct Item {
 }
 
 impl OpenAi {
-  pub fn new(
+  pub(super) fn new(
     config: &OpenAiConfig,
     base: &reqwest::Url,
     limits: HttpLimits,

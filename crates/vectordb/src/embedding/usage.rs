@@ -31,11 +31,11 @@ pub struct UsageReport {
 pub(crate) struct Usage(Mutex<UsageReport>);
 
 impl Usage {
-  pub fn report(&self) -> UsageReport {
+  pub(crate) fn report(&self) -> UsageReport {
     *self.0.lock().unwrap_or_else(PoisonError::into_inner)
   }
 
-  pub fn note(&self, change: impl FnOnce(&mut UsageReport)) {
+  pub(crate) fn note(&self, change: impl FnOnce(&mut UsageReport)) {
     let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
     change(&mut report);
     report.last_used = Some(Utc::now());

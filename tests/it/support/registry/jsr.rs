@@ -14,7 +14,7 @@ use super::Reply;
 use super::Request;
 
 /// One version of one package.
-pub struct JsrPackage {
+pub(crate) struct JsrPackage {
   /// `@scope/name`
   name: String,
   version: String,
@@ -26,7 +26,7 @@ pub struct JsrPackage {
 
 impl JsrPackage {
   /// A package with its exports, as in a `deno.json`, and its files, whose names begin with a slash.
-  pub fn of(name: &str, version: &str, exports: Value, files: &[(&str, &str)]) -> Self {
+  pub(crate) fn of(name: &str, version: &str, exports: Value, files: &[(&str, &str)]) -> Self {
     Self {
       name: name.to_owned(),
       version: version.to_owned(),
@@ -41,7 +41,7 @@ impl JsrPackage {
 
   /// Serves a file that is not the one whose sum is published.
   #[must_use]
-  pub fn tampered(mut self, path: &str) -> Self {
+  pub(crate) fn tampered(mut self, path: &str) -> Self {
     self.tampered = Some(path.to_owned());
     self
   }
@@ -71,12 +71,12 @@ impl JsrPackage {
   }
 }
 
-pub struct JsrRegistry {
+pub(crate) struct JsrRegistry {
   pub server: Loopback,
 }
 
 impl JsrRegistry {
-  pub fn start(packages: impl IntoIterator<Item = JsrPackage>) -> Self {
+  pub(crate) fn start(packages: impl IntoIterator<Item = JsrPackage>) -> Self {
     let packages: Arc<[JsrPackage]> = packages.into_iter().collect();
     Self {
       server: Loopback::start(move |request| respond(&packages, request)),
@@ -84,7 +84,7 @@ impl JsrRegistry {
   }
 
   /// With the slash at its end that it needs.
-  pub fn url(&self) -> String {
+  pub(crate) fn url(&self) -> String {
     self.server.url("/")
   }
 }

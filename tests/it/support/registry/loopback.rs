@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-pub struct Request {
+pub(crate) struct Request {
   /// Without the query; `%2f` is a slash.
   pub path: String,
   pub body: Vec<u8>,
@@ -32,7 +32,7 @@ pub struct Request {
   pub origin: String,
 }
 
-pub enum Reply {
+pub(crate) enum Reply {
   Content {
     content_type: &'static str,
     headers: Vec<(&'static str, String)>,
@@ -52,7 +52,7 @@ pub enum Reply {
 }
 
 impl Reply {
-  pub fn content(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+  pub(crate) fn content(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
     Self::Content {
       content_type,
       headers: Vec::new(),
@@ -60,7 +60,7 @@ impl Reply {
     }
   }
 
-  pub fn json(value: &serde_json::Value) -> Self {
+  pub(crate) fn json(value: &serde_json::Value) -> Self {
     Self::content("application/json", value.to_string())
   }
 }
@@ -69,7 +69,7 @@ type Respond = dyn Fn(&Request) -> Reply + Send + Sync;
 type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
 /// Listens until this value goes; it has a thread of its own and so belongs to no test's runtime.
-pub struct Loopback {
+pub(crate) struct Loopback {
   port: u16,
   counts: Counts,
   stop: Option<oneshot::Sender<Infallible>>,
@@ -77,7 +77,7 @@ pub struct Loopback {
 }
 
 impl Loopback {
-  pub fn start(respond: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+  pub(crate) fn start(respond: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     Self::on(listener, Arc::new(respond))
   }
@@ -113,12 +113,12 @@ impl Loopback {
   }
 
   /// The address of a path that begins with a slash.
-  pub fn url(&self, path: &str) -> String {
+  pub(crate) fn url(&self, path: &str) -> String {
     format!("http://127.0.0.1:{}{path}", self.port)
   }
 
   /// How often a path was asked for.
-  pub fn requests(&self, path: &str) -> usize {
+  pub(crate) fn requests(&self, path: &str) -> usize {
     let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
     counts.get(path).copied().unwrap_or_default()
   }
@@ -208,7 +208,7 @@ async fn answer(mut reply: Reply) -> Response {
 }
 
 /// A port whose every answer is no HTTP. It listens as long as the tests run.
-pub fn speaking_garbage() -> u16 {
+pub(super) fn speaking_garbage() -> u16 {
   let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
   let port = listener.local_addr().expect("is bound").port();
   std::thread::spawn(move || {

@@ -6,8 +6,8 @@ mod npm;
 mod site;
 mod sources;
 
-pub use self::loopback::Loopback;
-pub use self::loopback::Reply;
-pub use self::loopback::Request;
-pub use self::site::ADD_WASM;
-pub use self::sources::Sources;
+pub(crate) use self::loopback::Loopback;
+pub(crate) use self::loopback::Reply;
+pub(crate) use self::loopback::Request;
+pub(crate) use self::site::ADD_WASM;
+pub(crate) use self::sources::Sources;

@@ -27,7 +27,7 @@ use super::Request;
 ///
 /// # Panics
 /// When `scripts/test.sh`, which fetches them, does not run the tests.
-pub fn npm_archives() -> PathBuf {
+pub(super) fn npm_archives() -> PathBuf {
   let folder = std::env::var_os("NPM_TEST_PACKAGES");
   folder
     .expect("NPM_TEST_PACKAGES: scripts/test.sh sets it")
@@ -36,7 +36,7 @@ pub fn npm_archives() -> PathBuf {
 
 /// What is wrong with what the registry says about a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
   /// The sum is of another archive.
   WrongIntegrity,
   /// The sum is an old one, SHA-1, and of another archive.
@@ -54,7 +54,7 @@ pub enum Fault {
 }
 
 /// One version of one package.
-pub struct NpmPackage {
+pub(crate) struct NpmPackage {
   manifest: Map<String, Value>,
   archive: Vec<u8>,
   fault: Option<Fault>,
@@ -76,7 +76,7 @@ impl NpmPackage {
 
   /// Makes a package up: its `package.json`, which needs `name` and `version`, and its other files.
   /// File names are taken as they are, those that lead out of the package too.
-  pub fn of(manifest: Value, files: &[(&str, &str)]) -> Self {
+  pub(crate) fn of(manifest: Value, files: &[(&str, &str)]) -> Self {
     let Value::Object(manifest) = manifest else {
       panic!("a package.json is an object, not {manifest}");
     };
@@ -96,7 +96,7 @@ impl NpmPackage {
   }
 
   #[must_use]
-  pub fn with(mut self, fault: Fault) -> Self {
+  pub(crate) fn with(mut self, fault: Fault) -> Self {
     if fault == Fault::TruncatedArchive {
       self.archive.truncate(self.archive.len() / 2);
     }
@@ -178,12 +178,12 @@ fn hex(bytes: &[u8]) -> String {
 /// The versions of each package, in the order they were given: the last one is the latest.
 type Packages = BTreeMap<String, Vec<NpmPackage>>;
 
-pub struct NpmRegistry {
+pub(crate) struct NpmRegistry {
   pub server: Loopback,
 }
 
 impl NpmRegistry {
-  pub fn start(packages: impl IntoIterator<Item = NpmPackage>) -> Self {
+  pub(crate) fn start(packages: impl IntoIterator<Item = NpmPackage>) -> Self {
     let mut by_name = Packages::new();
     for package in packages {
       let name = package.text("name").to_owned();
@@ -199,7 +199,7 @@ impl NpmRegistry {
   ///
   /// # Panics
   /// When the folder cannot be read.
-  pub fn packages_in(folder: &Path) -> Vec<NpmPackage> {
+  pub(crate) fn packages_in(folder: &Path) -> Vec<NpmPackage> {
     let entries = std::fs::read_dir(folder);
     let entries = entries.unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     entries
@@ -210,17 +210,17 @@ impl NpmRegistry {
       .collect()
   }
 
-  pub fn url(&self) -> String {
+  pub(crate) fn url(&self) -> String {
     self.server.url("")
   }
 
   /// How often the description of a package was asked for.
-  pub fn descriptions(&self, name: &str) -> usize {
+  pub(crate) fn descriptions(&self, name: &str) -> usize {
     self.server.requests(&format!("/{name}"))
   }
 
   /// How often an archive was asked for.
-  pub fn archives(&self, name: &str, version: &str) -> usize {
+  pub(crate) fn archives(&self, name: &str, version: &str) -> usize {
     self.server.requests(&archive_path(name, version))
   }
 }

@@ -5,23 +5,23 @@ use super::Reply;
 use super::Request;
 
 /// A WebAssembly module that exports `add(i32, i32) -> i32`.
-pub const ADD_WASM: &[u8] = &[
+pub(crate) const ADD_WASM: &[u8] = &[
   0, 97, 115, 109, 1, 0, 0, 0, 1, 7, 1, 96, 2, 127, 127, 1, 127, 3, 2, 1, 0, 7, 7, 1, 3, 97, 100,
   100, 0, 0, 10, 9, 1, 7, 0, 32, 0, 32, 1, 106, 11,
 ];
 
-pub struct Site {
+pub(crate) struct Site {
   pub server: Loopback,
 }
 
 impl Site {
-  pub fn start() -> Self {
+  pub(crate) fn start() -> Self {
     Self {
       server: Loopback::start(page),
     }
   }
 
-  pub fn url(&self, path: &str) -> String {
+  pub(crate) fn url(&self, path: &str) -> String {
     self.server.url(path)
   }
 }

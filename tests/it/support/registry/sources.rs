@@ -13,7 +13,7 @@ use super::npm::NpmRegistry;
 use super::npm::npm_archives;
 use super::site::Site;
 
-pub struct Sources {
+pub(crate) struct Sources {
   pub npm: NpmRegistry,
   pub jsr: JsrRegistry,
   pub site: Site,
@@ -23,12 +23,12 @@ pub struct Sources {
 
 impl Sources {
   /// With the real packages of `tests/npm-packages.txt`, and those below.
-  pub fn start() -> Self {
+  pub(crate) fn start() -> Self {
     Self::of(NpmRegistry::packages_in(&npm_archives()))
   }
 
   /// Only with the packages below.
-  pub fn small() -> Self {
+  pub(crate) fn small() -> Self {
     Self::of(Vec::new())
   }
 

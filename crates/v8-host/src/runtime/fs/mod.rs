@@ -53,7 +53,7 @@ type ChmodMode = u32;
 
 /// A host directory, and where a kernel sees it.
 #[derive(Debug)]
-pub struct Mount {
+pub(crate) struct Mount {
   /// The directory on the host, opened by the server.
   pub root: OwnedFd,
   /// The absolute path at which the kernel sees it. Nothing has to exist there on the host.
@@ -65,7 +65,7 @@ pub struct Mount {
 /// It can exist before it is known whose kernel it will serve: until [`KernelFs::configure`] it
 /// has no mounts, and the current directory is the process's.
 #[derive(Debug, Default)]
-pub struct KernelFs {
+pub(super) struct KernelFs {
   state: RwLock<State>,
 }
 
@@ -98,7 +98,7 @@ fn checked_name(number: usize) -> PathBuf {
 
 impl KernelFs {
   /// A file system without mounts, in the process's current directory.
-  pub fn new() -> Self {
+  pub(super) fn new() -> Self {
     Self::default()
   }
 
@@ -108,7 +108,7 @@ impl KernelFs {
   /// # Errors
   /// If a root is no directory that can be opened, a path is not absolute, a mount point is given
   /// twice, or the file system has been configured before. Nothing has changed then.
-  pub fn configure(&self, cwd: &Path, mounts: Vec<Mount>) -> io::Result<()> {
+  pub(super) fn configure(&self, cwd: &Path, mounts: Vec<Mount>) -> io::Result<()> {
     let cwd = absolute(cwd)?;
     let mut opened: Vec<Arc<Mounted>> = Vec::with_capacity(mounts.len());
     for (number, Mount { root, mount_point }) in mounts.into_iter().enumerate() {
@@ -145,13 +145,13 @@ impl KernelFs {
     Ok(())
   }
 
-  pub fn has_mounts(&self) -> bool {
+  pub(super) fn has_mounts(&self) -> bool {
     let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
     !state.mounts.is_empty()
   }
 
   /// What permissions are to be checked for instead of this path; `None` when it is in no mount.
-  pub fn checked_path(&self, path: &Path) -> Option<PathBuf> {
+  pub(super) fn checked_path(&self, path: &Path) -> Option<PathBuf> {
     match self.locate(&CheckedPath::unsafe_new(Cow::Borrowed(path))) {
       Ok(Place::Inside(Inside { mount, inner })) => Some(join(&mount.checked, &inner)),
       _ => None,
@@ -162,7 +162,7 @@ impl KernelFs {
   ///
   /// # Errors
   /// When there is no such file.
-  pub fn checked_real_path(&self, path: &Path) -> FsResult<PathBuf> {
+  pub(super) fn checked_real_path(&self, path: &Path) -> FsResult<PathBuf> {
     match self.locate(&CheckedPath::unsafe_new(Cow::Borrowed(path)))? {
       Place::Outside(path) => RealFs.realpath_sync(&path.as_checked_path()),
       Place::Inside(Inside { mount, inner }) => {
@@ -745,7 +745,7 @@ fn umask() -> FsResult<u32> {
 }
 
 /// An absolute path as text, without `.` and `..`.
-pub fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
   if !path.is_absolute() {
     return Err(invalid(format!(
       "'{}' is not an absolute path",

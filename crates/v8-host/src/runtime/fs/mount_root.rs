@@ -15,16 +15,16 @@ use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
 
 /// What a path below `/proc/self/fd` goes through.
-pub type Held = OwnedFd;
+pub(super) type Held = OwnedFd;
 
 /// How often to begin again when a directory that `..` was in has been moved meanwhile.
 const ATTEMPTS: usize = 64;
 
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub(super) struct Root(OwnedFd);
 
 impl Root {
-  pub fn new(root: OwnedFd) -> io::Result<Self> {
+  pub(super) fn new(root: OwnedFd) -> io::Result<Self> {
     let root = Self(root);
     // Some sandboxes have no openat2: say so now.
     root.resolve(Path::new(""), OFlags::PATH, Mode::empty())?;
@@ -32,14 +32,14 @@ impl Root {
   }
 
   /// What the path leads to, whatever it is.
-  pub fn follow(&self, inner: &Path) -> io::Result<(PathBuf, Held)> {
+  pub(super) fn follow(&self, inner: &Path) -> io::Result<(PathBuf, Held)> {
     let held = self.resolve(inner, OFlags::PATH, Mode::empty())?;
     Ok((path_of(&held), held))
   }
 
   /// The path's last name in the directory that the rest leads to. The path returned must not
   /// be given to a call that follows its end.
-  pub fn entry(&self, inner: &Path) -> io::Result<(PathBuf, Held)> {
+  pub(super) fn entry(&self, inner: &Path) -> io::Result<(PathBuf, Held)> {
     let (parent, name) = match (inner.parent(), inner.file_name()) {
       (Some(parent), Some(name)) => (parent, Path::new(name)),
       // The link in /proc is not what is meant.
@@ -50,7 +50,7 @@ impl Root {
   }
 
   /// The path without symlinks, relative to the root.
-  pub fn real_path(&self, inner: &Path) -> io::Result<PathBuf> {
+  pub(super) fn real_path(&self, inner: &Path) -> io::Result<PathBuf> {
     let (path, _held) = self.follow(inner)?;
     let root = std::fs::read_link(path_of(&self.0))?;
     // Not below it any more only if it has been moved or deleted meanwhile.
@@ -62,7 +62,7 @@ impl Root {
   }
 
   /// As `std::fs::OpenOptions` would, except that a file can be created for reading only.
-  pub fn open_file(&self, inner: &Path, options: OpenOptions) -> io::Result<File> {
+  pub(super) fn open_file(&self, inner: &Path, options: OpenOptions) -> io::Result<File> {
     let writes = options.write || options.append;
     let truncates = options.truncate && !options.create_new;
     if !(options.read || writes)

@@ -14,7 +14,7 @@ use outbound::is_loopback;
 
 /// A kernel's permissions, as far as its modules go. Clones see it being configured.
 #[derive(Debug, Clone)]
-pub struct Access(Arc<Mutex<State>>);
+pub(crate) struct Access(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -26,14 +26,14 @@ struct State {
 /// The package registries that the operator chose. They may lie on a network that user code has no
 /// access to.
 #[derive(Debug)]
-pub struct Registries {
+pub(super) struct Registries {
   /// What archives of packages come from: a registry names their addresses.
   origins: Vec<Origin>,
   jsr: Url,
 }
 
 impl Registries {
-  pub fn new(npm: &ResolvedNpmRc, jsr: &Url) -> Self {
+  pub(super) fn new(npm: &ResolvedNpmRc, jsr: &Url) -> Self {
     let scopes = npm.scopes.values().map(|scope| &scope.registry_url);
     let urls = scopes.chain([&npm.default_config.registry_url, jsr]);
     Self {
@@ -43,32 +43,32 @@ impl Registries {
   }
 
   /// Whether packages come from there.
-  pub fn have_packages(&self, url: &Url) -> bool {
+  pub(super) fn have_packages(&self, url: &Url) -> bool {
     self.origins.contains(&url.origin())
   }
 
   /// Whether modules come from there: what `jsr:` specifiers become. The rest of a registry's host is
   /// not for modules, which may come from anybody and redirect to it.
-  pub fn have_modules(&self, url: &Url) -> bool {
+  pub(super) fn have_modules(&self, url: &Url) -> bool {
     url.as_str().starts_with(self.jsr.as_str())
   }
 }
 
 impl Access {
-  pub fn new(permissions: PermissionsContainer, hosts: Option<Vec<String>>) -> Self {
+  pub(crate) fn new(permissions: PermissionsContainer, hosts: Option<Vec<String>>) -> Self {
     Self(Arc::new(Mutex::new(State { permissions, hosts })))
   }
 
-  pub fn replace(&self, permissions: PermissionsContainer, hosts: Option<Vec<String>>) {
+  pub(crate) fn replace(&self, permissions: PermissionsContainer, hosts: Option<Vec<String>>) {
     *self.lock() = State { permissions, hosts };
   }
 
   /// The same hosts under the permissions of a web worker.
-  pub fn narrowed_to(&self, permissions: PermissionsContainer) -> Self {
+  pub(crate) fn narrowed_to(&self, permissions: PermissionsContainer) -> Self {
     Self::new(permissions, self.lock().hosts.clone())
   }
 
-  pub fn permissions(&self) -> PermissionsContainer {
+  pub(crate) fn permissions(&self) -> PermissionsContainer {
     self.lock().permissions.clone()
   }
 
@@ -77,7 +77,7 @@ impl Access {
   ///
   /// # Errors
   /// With Deno's `NotCapable` when it may not.
-  pub fn check(&self, url: &Url, registry: bool) -> Result<(), JsErrorBox> {
+  pub(crate) fn check(&self, url: &Url, registry: bool) -> Result<(), JsErrorBox> {
     let (permissions, all, named) = {
       let state = self.lock();
       let hosts = state.hosts.as_deref();

@@ -27,14 +27,14 @@ const FILE_NAMES: [&str; 3] = ["deno.json", "deno.jsonc", "import_map.json"];
 /// that a configuration of Deno's can say is ignored: it would make the loader read and write files
 /// that user code may not.
 #[derive(Debug)]
-pub struct ImportMaps {
+pub(super) struct ImportMaps {
   local: LocalModules,
   /// By folder: its own, or that of the nearest folder above.
   known: RefCell<HashMap<PathBuf, Option<Rc<ImportMap>>>>,
 }
 
 impl ImportMaps {
-  pub fn new(local: LocalModules) -> Self {
+  pub(super) fn new(local: LocalModules) -> Self {
     Self {
       local,
       known: RefCell::default(),
@@ -46,7 +46,7 @@ impl ImportMaps {
   ///
   /// # Errors
   /// When the map cannot be read; the message names the file.
-  pub fn map(
+  pub(super) fn map(
     &self,
     specifier: &str,
     referrer: &ModuleSpecifier,
@@ -112,7 +112,7 @@ fn parse(path: &Path, text: &str) -> Result<ImportMap, Error> {
 
 /// Maps the imports of modules before Deno resolves them.
 #[derive(Debug)]
-pub struct MappedResolver<'a, R> {
+pub(super) struct MappedResolver<'a, R> {
   pub maps: ImportMaps,
   pub inner: &'a R,
 }

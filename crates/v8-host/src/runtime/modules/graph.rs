@@ -41,7 +41,7 @@ use crate::runtime::modules::configuration::MappedResolver;
 use crate::runtime::modules::http::RemoteModules;
 use crate::runtime::modules::local::Blobs;
 
-pub struct Graph {
+pub(super) struct Graph {
   npm: NpmInstaller,
   current: RefCell<Arc<ModuleGraph>>,
   /// One module is added at a time, each to what the one before has left.
@@ -51,7 +51,7 @@ pub struct Graph {
 }
 
 impl Graph {
-  pub fn new(modules: &Modules) -> Self {
+  pub(super) fn new(modules: &Modules) -> Self {
     Self {
       npm: modules.installer(),
       current: RefCell::new(Arc::new(ModuleGraph::new(GraphKind::CodeOnly))),
@@ -60,12 +60,12 @@ impl Graph {
     }
   }
 
-  pub fn current(&self) -> Arc<ModuleGraph> {
+  pub(super) fn current(&self) -> Arc<ModuleGraph> {
     self.current.borrow().clone()
   }
 
   /// Gives up what is being fetched: a server that never answers would keep later imports waiting.
-  pub fn cancel(&self) {
+  pub(super) fn cancel(&self) {
     self.cancel.take().cancel();
   }
 
@@ -74,7 +74,7 @@ impl Graph {
   ///
   /// # Errors
   /// Naming the first module that is wrong, where it was imported, and why.
-  pub async fn add(
+  pub(super) async fn add(
     &self,
     modules: &Modules,
     specifier: &ModuleSpecifier,

@@ -45,14 +45,14 @@ const MAX_BYTES: usize = 256 << 20;
 /// Waits before a request that found no server, or a failing one, is sent again.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 /// Redirects that a package download follows.
-pub const MAX_REDIRECTS: usize = 5;
+pub(super) const MAX_REDIRECTS: usize = 5;
 /// npm's short form of a package's versions, where a registry has it.
 const PACKAGE_INFORMATION: HeaderValue = HeaderValue::from_static(
   "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
 );
 
 #[derive(Debug, Clone)]
-pub struct RemoteModules(Arc<Inner>);
+pub(super) struct RemoteModules(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -88,7 +88,7 @@ enum FetchError {
 }
 
 impl RemoteModules {
-  pub fn new(access: Access, registries: Registries, roots: Arc<TrustedRoots>) -> Self {
+  pub(super) fn new(access: Access, registries: Registries, roots: Arc<TrustedRoots>) -> Self {
     Self(Arc::new(Inner {
       access,
       registries,
@@ -99,7 +99,7 @@ impl RemoteModules {
     }))
   }
 
-  pub fn open(&self, auth: &[RegistryAuth]) {
+  pub(super) fn open(&self, auth: &[RegistryAuth]) {
     *self.auth() = auth.to_vec();
   }
 

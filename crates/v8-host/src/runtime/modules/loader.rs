@@ -55,7 +55,7 @@ use crate::runtime::stack::SourceMaps;
 /// The name that a module has for what imports it in a cell.
 const CELL_MODULE: &str = "cell.ts";
 
-pub struct KernelModuleLoader {
+pub(crate) struct KernelModuleLoader {
   modules: Arc<Modules>,
   graph: Rc<Graph>,
   source_maps: Rc<SourceMaps>,
@@ -67,7 +67,11 @@ pub struct KernelModuleLoader {
 }
 
 impl KernelModuleLoader {
-  pub fn new(modules: Arc<Modules>, source_maps: Rc<SourceMaps>, load_mark: LoadMark) -> Self {
+  pub(crate) fn new(
+    modules: Arc<Modules>,
+    source_maps: Rc<SourceMaps>,
+    load_mark: LoadMark,
+  ) -> Self {
     Self {
       graph: Rc::new(Graph::new(&modules)),
       modules,
@@ -79,12 +83,12 @@ impl KernelModuleLoader {
   }
 
   /// From now on modules come from the web only: none of Node.js, no packages, no files.
-  pub fn allow_web_only(&self) {
+  pub(crate) fn allow_web_only(&self) {
     self.web_only.set(true);
   }
 
   /// Gives up what is being fetched.
-  pub fn cancel(&self) {
+  pub(crate) fn cancel(&self) {
     self.graph.cancel();
   }
 

@@ -22,7 +22,7 @@ use crate::runtime::fs::KernelFs;
 use crate::runtime::modules::access::Access;
 
 #[derive(Debug, Clone)]
-pub struct LocalModules {
+pub(crate) struct LocalModules {
   pub fs: Arc<KernelFs>,
   pub blobs: Arc<dyn BlobStoreTrait>,
   pub access: Access,
@@ -30,7 +30,7 @@ pub struct LocalModules {
 
 impl LocalModules {
   /// Where user code thinks it is.
-  pub fn working_directory(&self) -> PathBuf {
+  pub(crate) fn working_directory(&self) -> PathBuf {
     self.fs.cwd().unwrap_or_else(|_| PathBuf::from("/"))
   }
 
@@ -38,7 +38,10 @@ impl LocalModules {
   ///
   /// # Errors
   /// When it may not be read or cannot be.
-  pub async fn read(&self, specifier: &ModuleSpecifier) -> Result<Option<Vec<u8>>, JsErrorBox> {
+  pub(crate) async fn read(
+    &self,
+    specifier: &ModuleSpecifier,
+  ) -> Result<Option<Vec<u8>>, JsErrorBox> {
     let path = specifier
       .to_file_path()
       .map_err(|()| JsErrorBox::type_error(format!("\"{specifier}\" is not a local path")))?;
@@ -57,7 +60,7 @@ impl LocalModules {
   ///
   /// # Errors
   /// When it cannot be read.
-  pub fn read_now(&self, path: &Path) -> Result<Vec<u8>, JsErrorBox> {
+  pub(crate) fn read_now(&self, path: &Path) -> Result<Vec<u8>, JsErrorBox> {
     let path = CheckedPath::unsafe_new(Cow::Borrowed(path));
     self
       .fs
@@ -70,13 +73,13 @@ impl LocalModules {
   ///
   /// # Errors
   /// When it may not be read or cannot be.
-  pub fn read_permitted(&self, path: &Path) -> Result<Vec<u8>, JsErrorBox> {
+  pub(crate) fn read_permitted(&self, path: &Path) -> Result<Vec<u8>, JsErrorBox> {
     let checked = self.checked(Cow::Borrowed(path))?;
     self.read_now(&checked)
   }
 
   /// A small text file that may be missing, or that user code may not see.
-  pub fn read_configuration(&self, path: &Path) -> Result<Option<String>, anyhow::Error> {
+  pub(crate) fn read_configuration(&self, path: &Path) -> Result<Option<String>, anyhow::Error> {
     let Ok(checked) = self.checked(Cow::Borrowed(path)) else {
       return Ok(None);
     };
@@ -95,14 +98,14 @@ impl LocalModules {
       .map_err(JsErrorBox::from_err)
   }
 
-  pub fn blobs(&self) -> Blobs {
+  pub(crate) fn blobs(&self) -> Blobs {
     Blobs(self.blobs.clone())
   }
 }
 
 /// The kernel's object URLs, as the file fetcher asks for them.
 #[derive(Debug, Clone)]
-pub struct Blobs(Arc<dyn BlobStoreTrait>);
+pub(crate) struct Blobs(Arc<dyn BlobStoreTrait>);
 
 #[async_trait::async_trait(?Send)]
 impl BlobStore for Blobs {

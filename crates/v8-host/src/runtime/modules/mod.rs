@@ -57,19 +57,20 @@ use self::http::RemoteModules;
 use self::require::RequireLoader;
 use crate::runtime::certificates::TrustedRoots;
 
-pub use self::access::Access;
-pub use self::loader::KernelModuleLoader;
-pub use self::local::LocalModules;
+pub(super) use self::access::Access;
+pub(super) use self::loader::KernelModuleLoader;
+pub(super) use self::local::LocalModules;
 
 /// The node layer's view of packages, as every worker of the engine has it.
-pub type NodeServices = NodeExtInitServices<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>;
+pub(super) type NodeServices =
+  NodeExtInitServices<DenoInNpmPackageChecker, NpmResolver<RealSys>, RealSys>;
 
 type NpmInstaller = NpmInstallerFactory<RemoteModules, LogReporter, RealSys>;
 type Fetcher = PermissionedFileFetcher<local::Blobs, RealSys, RemoteModules>;
 
 /// What resolves, fetches and translates the modules of an isolate.
 #[derive(Clone)]
-pub struct Modules {
+pub(super) struct Modules {
   resolver: Arc<ResolverFactory<RealSys>>,
   remote: RemoteModules,
   fetcher: Arc<Fetcher>,
@@ -86,7 +87,7 @@ impl Modules {
   ///
   /// # Errors
   /// When one of these is unusable.
-  pub fn new(
+  pub(super) fn new(
     cache: &ModuleCache,
     local: LocalModules,
     roots: Arc<TrustedRoots>,
@@ -194,7 +195,7 @@ impl Modules {
   }
 
   /// The same, with the permissions of a web worker.
-  pub fn for_worker(&self, permissions: PermissionsContainer) -> Arc<Self> {
+  pub(super) fn for_worker(&self, permissions: PermissionsContainer) -> Arc<Self> {
     let access = self.local.access.narrowed_to(permissions);
     Arc::new(Self {
       local: LocalModules {
@@ -206,7 +207,7 @@ impl Modules {
   }
 
   /// Has what opens registries sent to them.
-  pub fn open_registries(&self, auth: &[RegistryAuth]) {
+  pub(super) fn open_registries(&self, auth: &[RegistryAuth]) {
     self.remote.open(auth);
   }
 
@@ -244,7 +245,7 @@ impl Modules {
   ///
   /// # Errors
   /// When the npm configuration is unusable.
-  pub fn node_services(
+  pub(super) fn node_services(
     self: &Arc<Self>,
   ) -> Result<NodeServices, Box<dyn std::error::Error + Send + Sync>> {
     Ok(NodeExtInitServices {

@@ -25,7 +25,7 @@ use sys_traits::impls::RealSys;
 
 use crate::runtime::modules::Modules;
 
-pub struct RequireLoader {
+pub(super) struct RequireLoader {
   modules: Arc<Modules>,
   cjs: CjsTrackerRc<DenoInNpmPackageChecker, RealSys>,
   emitter: EmitterRc<DenoInNpmPackageChecker, RealSys>,
@@ -34,7 +34,7 @@ pub struct RequireLoader {
 }
 
 impl RequireLoader {
-  pub fn new(modules: Arc<Modules>) -> Result<Self, deno_core::anyhow::Error> {
+  pub(super) fn new(modules: Arc<Modules>) -> Result<Self, deno_core::anyhow::Error> {
     let resolver = &modules.resolver;
     Ok(Self {
       cjs: resolver.cjs_tracker()?.clone(),

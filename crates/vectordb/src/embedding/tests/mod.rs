@@ -2,4 +2,4 @@
 
 mod providers;
 mod registry;
-pub mod server;
+pub(crate) mod server;

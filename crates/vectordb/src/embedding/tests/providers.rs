@@ -21,7 +21,7 @@ use crate::embedding::tests::server::openai;
 use crate::embedding::tests::server::vector_of;
 use crate::error::VectorError;
 
-pub fn options() -> RegistryOptions {
+pub(super) fn options() -> RegistryOptions {
   RegistryOptions {
     http: HttpLimits {
       patience: Patience {
@@ -40,12 +40,12 @@ pub fn options() -> RegistryOptions {
   }
 }
 
-pub fn registry_with(folder: &Path, options: RegistryOptions) -> Registry {
+pub(super) fn registry_with(folder: &Path, options: RegistryOptions) -> Registry {
   let file = folder.join("providers.json");
   Registry::open(file, Vec::new(), options).expect("opens")
 }
 
-pub fn config(kind: &str, url: &str) -> ProviderConfig {
+pub(super) fn config(kind: &str, url: &str) -> ProviderConfig {
   let address = if kind == "ollama" { "host" } else { "baseURL" };
   let config = json!({address: url, "model": "m", "dimension": 3, "apiKey": "sk-hunter2"});
   ProviderConfig::parse(kind, &config).expect("good")

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// What a server does with a request.
-pub enum Act {
+pub(crate) enum Act {
   /// Answers with this status line and body.
   Answer(&'static str, String),
   /// Answers 429 or 503 and asks to wait so many seconds.
@@ -27,21 +27,21 @@ pub enum Act {
 }
 
 /// Ends with this value.
-pub struct Server {
+pub(crate) struct Server {
   pub url: String,
   requests: Arc<Mutex<Vec<Request>>>,
   task: JoinHandle<()>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
   pub head: String,
   pub body: Value,
 }
 
 impl Server {
   /// `act` is given the number of the request, from 0, and its body.
-  pub async fn start(act: impl Fn(usize, &Value) -> Act + Send + Sync + 'static) -> Self {
+  pub(crate) async fn start(act: impl Fn(usize, &Value) -> Act + Send + Sync + 'static) -> Self {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let requests = Arc::<Mutex<Vec<Request>>>::default();
@@ -59,7 +59,7 @@ impl Server {
     }
   }
 
-  pub fn requests(&self) -> Vec<Request> {
+  pub(crate) fn requests(&self) -> Vec<Request> {
     let requests = self.requests.lock();
     requests.unwrap_or_else(PoisonError::into_inner).clone()
   }
@@ -72,7 +72,7 @@ impl Drop for Server {
 }
 
 /// The texts of a request.
-pub fn inputs(body: &Value) -> Vec<String> {
+pub(crate) fn inputs(body: &Value) -> Vec<String> {
   let texts = body["input"].as_array().expect("a list of texts").iter();
   texts
     .map(|text| text.as_str().expect("a text").to_owned())
@@ -80,19 +80,19 @@ pub fn inputs(body: &Value) -> Vec<String> {
 }
 
 /// What a good model of dimension 3 makes of a text.
-pub fn vector_of(text: &str) -> [f32; 3] {
+pub(crate) fn vector_of(text: &str) -> [f32; 3] {
   let first = text.bytes().next().unwrap_or_default();
   [1.0, f32::from(first), text.len() as f32]
 }
 
 /// As Ollama answers.
-pub fn ollama(body: &Value) -> Act {
+pub(crate) fn ollama(body: &Value) -> Act {
   let vectors: Vec<_> = inputs(body).iter().map(|text| vector_of(text)).collect();
   Act::Answer("200 OK", json!({"embeddings": vectors}).to_string())
 }
 
 /// As OpenAI answers; last text first.
-pub fn openai(body: &Value) -> Act {
+pub(crate) fn openai(body: &Value) -> Act {
   let texts = inputs(body).into_iter().enumerate();
   let items = texts.map(|(i, text)| json!({"index": i, "embedding": vector_of(&text)}));
   let items: Vec<_> = items.rev().collect();
