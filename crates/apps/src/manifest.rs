@@ -213,6 +213,7 @@ mod tests {
 
   use super::*;
 
+  #[expect(clippy::unnecessary_wraps, reason = "as callers have it")]
   fn id(text: &str) -> Option<AppId> {
     Some(AppId::new(text).expect("an id"))
   }

@@ -67,7 +67,7 @@ pub(crate) fn folders(data_dir: &Path, confinement: &Confinement) -> io::Result<
   let root: PathBuf = std::path::absolute(data_dir.join("files"))?;
   confinement.make_passable(&root)?;
   let root = root.canonicalize()?;
-  let folders = LastingFolders::new(root);
+  let folders = LastingFolders::new(&root);
   for folder in folders.parents() {
     confinement.make_passable(&folder)?;
   }

@@ -109,6 +109,7 @@ mod tests {
 
   const MIB: usize = 1 << 20;
 
+  #[expect(clippy::unnecessary_wraps, reason = "as callers have it")]
   fn namespace(name: &str) -> Option<String> {
     Some(name.to_owned())
   }

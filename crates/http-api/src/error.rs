@@ -115,6 +115,7 @@ fn status(kind: ErrorKind) -> StatusCode {
 }
 
 /// A handler that panicked is our mistake; the connection and the server go on.
+#[expect(clippy::needless_pass_by_value, reason = "tower-http gives it away")]
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
   let message = panic
     .downcast_ref::<&str>()

@@ -50,14 +50,14 @@ impl DiskFiles {
     let mut request = request.clone();
     let folder = match &mut request {
       FileRequest::Stat { path } | FileRequest::List { path } | FileRequest::Read { path, .. } => {
-        self.place(path, &self.read)?
+        self.place(path, self.read.as_deref())?
       }
       FileRequest::Write { path, .. } | FileRequest::Delete { path, .. } => {
-        self.place(path, &self.write)?
+        self.place(path, self.write.as_deref())?
       }
       FileRequest::Rename { from, to } => {
-        let folder = self.place(from, &self.write)?;
-        if !std::ptr::eq(folder, self.place(to, &self.write)?) {
+        let folder = self.place(from, self.write.as_deref())?;
+        if !std::ptr::eq(folder, self.place(to, self.write.as_deref())?) {
           return Err(FileError::Denied);
         }
         folder
@@ -67,7 +67,7 @@ impl DiskFiles {
   }
 
   /// The folder that a path is in, if it is `granted`; the path becomes one below that folder.
-  fn place(&self, path: &mut String, granted: &Option<Vec<String>>) -> Result<&Folder, FileError> {
+  fn place(&self, path: &mut String, granted: Option<&[String]>) -> Result<&Folder, FileError> {
     let absolute = plain(&self.working.join(&*path));
     if !self.is_granted(&absolute, granted) {
       return Err(FileError::Denied);
@@ -79,13 +79,13 @@ impl DiskFiles {
     let (_, below, folder) = folders
       .max_by_key(|(depth, ..)| *depth)
       .ok_or(FileError::Denied)?;
-    *path = below.to_str().ok_or(FileError::BadPath)?.to_owned();
+    below.to_str().ok_or(FileError::BadPath)?.clone_into(path);
     Ok(folder)
   }
 
   /// As Deno judges a path: nothing, everything, or what is below the listed paths.
-  fn is_granted(&self, path: &Path, granted: &Option<Vec<String>>) -> bool {
-    granted.as_ref().is_some_and(|list| {
+  fn is_granted(&self, path: &Path, granted: Option<&[String]>) -> bool {
+    granted.is_some_and(|list| {
       let covers = |listed: &String| path.starts_with(plain(&self.working.join(listed)));
       list.is_empty() || list.iter().any(covers)
     })
@@ -115,9 +115,8 @@ mod tests {
 
   use super::*;
 
-  fn paths(list: &[&Path]) -> Option<Vec<String>> {
-    let texts = list.iter().map(|path| path.display().to_string());
-    Some(texts.collect())
+  fn paths(list: &[&Path]) -> Vec<String> {
+    list.iter().map(|path| path.display().to_string()).collect()
   }
 
   fn files(dir: &Path, permissions: HostPermissions) -> DiskFiles {
@@ -196,8 +195,8 @@ mod tests {
     let dir = TempDir::new().expect("a folder");
     let scratch = dir.path().join("scratch");
     let permissions = HostPermissions {
-      read: paths(&[&scratch]),
-      write: paths(&[&scratch.join("out")]),
+      read: Some(paths(&[&scratch])),
+      write: Some(paths(&[&scratch.join("out")])),
       ..Default::default()
     };
     let files = files(dir.path(), permissions);

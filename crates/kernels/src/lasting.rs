@@ -16,7 +16,7 @@ pub struct LastingFolders {
 
 impl LastingFolders {
   /// Those below `root`, which has no symlinks in its path.
-  pub fn new(root: PathBuf) -> Self {
+  pub fn new(root: &Path) -> Self {
     Self {
       namespaces: root.join("namespaces"),
       shared: root.join("shared"),
@@ -53,7 +53,7 @@ mod tests {
 
   #[test]
   fn each_namespace_has_a_folder_of_its_own_and_none_is_anothers() {
-    let folders = LastingFolders::new("/data/files".into());
+    let folders = LastingFolders::new(Path::new("/data/files"));
     let of = |namespace| folders.of(namespace).map_err(|e| e.to_string());
     assert_eq!(of(Some("lab")), Ok("/data/files/namespaces/lab".into()));
     assert_eq!(of(None), Ok("/data/files/shared".into()));

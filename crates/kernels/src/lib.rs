@@ -17,6 +17,7 @@ mod mounts;
 mod options;
 mod orphans;
 mod pool;
+mod pools;
 mod process;
 mod questions;
 mod recovery;

@@ -1,7 +1,6 @@
 //! All kernels of the engine.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -55,6 +54,7 @@ use crate::options::LaunchProgram;
 use crate::options::OwnFolders;
 use crate::pool::Pool;
 use crate::pool::PoolStats;
+use crate::pools::Pools;
 
 /// Engine events a slow watcher may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
@@ -264,10 +264,11 @@ impl KernelManager {
     let approved = request.approve(&self.options, &OwnFolders::scratch(scratch.clone()))?;
     self.reserve(&id)?;
     // Gives the id back on every way out, even when the caller stops waiting.
-    let mut reservation = Reservation {
+    let reservation = Reservation {
       manager: self,
       id: &id,
       scratch: Some(scratch),
+      kept: false,
     };
     let host = self.configured_host(kind, &approved).await?;
     let timeouts = (request.inactivity_timeout, request.max_execution_time);
@@ -284,11 +285,7 @@ impl KernelManager {
     });
     let kernel = Kernel::new(id.clone(), kind, approved, timeouts, owner, &self.logs);
     kernel.attach(host);
-    reservation.scratch = None;
-    self
-      .write()
-      .insert(id.clone(), Entry::Ready(kernel.clone()));
-    std::mem::forget(reservation);
+    reservation.keep(&kernel);
     if let Some((started, limit)) = stalls {
       let kernel = Arc::downgrade(&kernel);
       let _ = self.timed.send(Timed::Executions {
@@ -674,116 +671,29 @@ fn visible(caller: &Caller, id: &str) -> Option<KernelId> {
   caller.sees(id.namespace()).then_some(id)
 }
 
-/// The blank hosts of each runtime that are kept ready, where any are.
-struct Pools {
-  javascript: Pooled,
-  /// Or why there are no Python kernels.
-  python: Result<Pooled, String>,
-}
-
-/// A runtime in V8. CPython kernels are forked, so none waits.
-struct Pooled {
-  spec: LaunchSpec,
-  pool: Option<Arc<Pool>>,
-}
-
-impl Pools {
-  fn new(
-    options: &KernelOptions,
-    hosts: &Arc<dyn Hosts>,
-    modules: ModuleCache,
-    python: Result<PythonFiles, String>,
-  ) -> Self {
-    let preload = options.preload();
-    let pooled = |runtime, languages: &[Language]| {
-      let is_served =
-        |kind: &KernelType| kind.mode == Mode::Worker && languages.contains(&kind.language);
-      let wanted = options.pool.enabled && preload.iter().any(is_served);
-      let spec = LaunchSpec::V8(runtime);
-      let pool = wanted.then(|| {
-        Pool::new(
-          hosts.clone(),
-          spec.clone(),
-          options.pool.size,
-          options.pool.auto_refill,
-        )
-      });
-      Pooled { spec, pool }
-    };
-    Self {
-      python: python.map(|files| {
-        let modules = modules.clone();
-        pooled(Runtime::Pyodide { files, modules }, &[Language::Python])
-      }),
-      javascript: pooled(
-        Runtime::JavaScript {
-          modules,
-          main: None,
-        },
-        &[Language::TypeScript, Language::JavaScript],
-      ),
-    }
-  }
-
-  /// What a blank host of a language boots, and where some wait; `python` is the interpreter of
-  /// CPython.
-  fn of(
-    &self,
-    language: Language,
-    python: &Path,
-  ) -> Result<(LaunchSpec, Option<&Arc<Pool>>), KernelError> {
-    let pooled = match language {
-      Language::TypeScript | Language::JavaScript => &self.javascript,
-      Language::Python => match &self.python {
-        Ok(pooled) => pooled,
-        Err(reason) => return Err(KernelError::Unsupported(reason.clone())),
-      },
-      Language::CPython => {
-        let spec = LaunchSpec::CPython {
-          executable: python.to_owned(),
-          role: Role::Kernel,
-        };
-        return Ok((spec, None));
-      }
-    };
-    Ok((pooled.spec.clone(), pooled.pool.as_ref()))
-  }
-
-  fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
-    std::iter::once(&self.javascript)
-      .chain(&self.python)
-      .filter_map(|pooled| pooled.pool.as_ref())
-  }
-
-  fn fill(&self) {
-    self.all().for_each(Pool::fill);
-  }
-
-  fn close(&self) {
-    self.all().for_each(|pool| pool.close());
-  }
-
-  fn stats(&self) -> PoolStats {
-    self
-      .all()
-      .map(|pool| pool.stats())
-      .fold(PoolStats::default(), |sum, pool| PoolStats {
-        available: sum.available + pool.available,
-        total: sum.total + pool.total,
-      })
-  }
-}
-
 /// An id held for a kernel that boots.
 struct Reservation<'a> {
   manager: &'a KernelManager,
   id: &'a KernelId,
   /// The folder that was made for it, until the kernel has it.
   scratch: Option<PathBuf>,
+  kept: bool,
+}
+
+impl Reservation<'_> {
+  /// Gives the id, and the folder, to the kernel.
+  fn keep(mut self, kernel: &Arc<Kernel>) {
+    self.kept = true;
+    let entry = Entry::Ready(kernel.clone());
+    self.manager.write().insert(self.id.clone(), entry);
+  }
 }
 
 impl Drop for Reservation<'_> {
   fn drop(&mut self) {
+    if self.kept {
+      return;
+    }
     self.manager.write().remove(self.id);
     if let (Some(scratch), Ok(runtime)) =
       (self.scratch.take(), tokio::runtime::Handle::try_current())

@@ -68,6 +68,7 @@ impl Segment {
   }
 
   /// One segment with the vectors of both that are not dead.
+  #[expect(clippy::many_single_char_names, reason = "two parts, side by side")]
   pub(crate) fn merged(parts: [(&Self, &DeletedSlots); 2], dimension: usize) -> Self {
     let mut merged = Self::default();
     let total = parts

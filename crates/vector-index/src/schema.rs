@@ -219,6 +219,7 @@ pub(crate) fn options_text(options: &IndexOptions) -> String {
 }
 
 /// Turns an error of SQLite into one for callers.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn failed(path: &Path, error: rusqlite::Error) -> IndexError {
   let name = name(path);
   let code = error.sqlite_error_code();

@@ -21,6 +21,7 @@ fn timestamp<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok
   serializer.serialize_str(&access::timestamp(*time))
 }
 
+#[expect(clippy::ref_option, reason = "serde passes the field as it is")]
 pub(crate) fn optional_timestamp<S: Serializer>(
   time: &Option<DateTime<Utc>>,
   serializer: S,

@@ -65,10 +65,11 @@ impl EventWatch {
   pub async fn next(&mut self) -> Option<VectorEvent> {
     loop {
       match self.events.recv().await {
-        Ok(event) => match event.seen_by(&self.caller) {
-          Some(event) => return Some(event),
-          None => continue,
-        },
+        Ok(event) => {
+          if let Some(event) = event.seen_by(&self.caller) {
+            return Some(event);
+          }
+        }
         Err(RecvError::Lagged(_)) => {}
         Err(RecvError::Closed) => return None,
       }

@@ -194,7 +194,7 @@ impl VectorDb {
     let _gate = self.gate(&record.id.folder()).await;
     self.check_free(&record.id).await?;
     let (store, id) = (self.store.clone(), record.id.clone());
-    let summary = blocking(move || store.finish(draft, index, &record)).await?;
+    let summary = blocking(move || store.finish(&draft, index, &record)).await?;
     self.announce(VectorEventKind::IndexCreated(id));
     Ok(summary.into())
   }

@@ -132,7 +132,7 @@ impl VectorDb {
       while rest.peek().is_some() {
         index.upsert(rest.by_ref().take(BATCH).collect())?;
       }
-      store.finish(draft, Arc::new(index), &record)
+      store.finish(&draft, Arc::new(index), &record)
     })
     .await?;
     self.announce(VectorEventKind::IndexCreated(id.clone()));

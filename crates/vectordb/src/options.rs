@@ -115,7 +115,9 @@ impl<'de> Deserialize<'de> for InactivityTimeout {
     if !millis.is_finite() || millis < 0.0 {
       return Err(serde::de::Error::custom("Invalid timeout value"));
     }
-    Ok(Self::from_millis(millis as u64))
+    #[expect(clippy::cast_sign_loss, reason = "it is not negative")]
+    let millis = millis as u64;
+    Ok(Self::from_millis(millis))
   }
 }
 

@@ -65,18 +65,21 @@ impl IndexRecord {
 
   /// Applies the members that a request has.
   pub(crate) fn apply(&mut self, request: &CreateIndex) {
-    fn take<T: Clone>(place: &mut Option<T>, said: &Option<T>) {
-      if said.is_some() {
-        place.clone_from(said);
+    fn take<T: Clone>(place: &mut Option<T>, said: Option<&T>) {
+      if let Some(said) = said {
+        *place = Some(said.clone());
       }
     }
-    take(&mut self.embedding_model, &request.embedding_model);
-    take(&mut self.provider, &request.embedding_provider_name);
-    take(&mut self.max_documents, &request.max_documents);
-    take(&mut self.inactivity_timeout, &request.inactivity_timeout);
+    take(&mut self.embedding_model, request.embedding_model.as_ref());
+    take(&mut self.provider, request.embedding_provider_name.as_ref());
+    take(&mut self.max_documents, request.max_documents.as_ref());
+    take(
+      &mut self.inactivity_timeout,
+      request.inactivity_timeout.as_ref(),
+    );
     take(
       &mut self.activity_monitoring,
-      &request.enable_activity_monitoring,
+      request.enable_activity_monitoring.as_ref(),
     );
     if let Some(permission) = request.permission {
       self.permission = permission;

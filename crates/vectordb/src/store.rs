@@ -168,7 +168,7 @@ impl Store {
   /// Closes the index of a draft, and gives it its place.
   pub(crate) fn finish(
     &self,
-    draft: Draft,
+    draft: &Draft,
     index: Arc<Index>,
     record: &IndexRecord,
   ) -> Result<IndexSummary, VectorError> {
@@ -179,7 +179,7 @@ impl Store {
     Ok(summary)
   }
 
-  fn publish(&self, draft: Draft, summary: &IndexSummary) -> Result<(), VectorError> {
+  fn publish(&self, draft: &Draft, summary: &IndexSummary) -> Result<(), VectorError> {
     let bytes = serde_json::to_vec(summary).unwrap_or_default();
     let failed = |e: io::Error| storage(&self.root, "cannot be written", &e);
     write_privately(&draft.file(SUMMARY), &bytes).map_err(failed)?;
@@ -196,7 +196,7 @@ impl Store {
     let index = self.create_in(&draft, options, record)?;
     let summary = IndexSummary::of(&index, record, record.created);
     drop(index);
-    self.publish(draft, &summary)?;
+    self.publish(&draft, &summary)?;
     let opened = Index::open(&self.file(&record.id), &self.memory)?;
     self.remove_summary(&record.id);
     Ok(opened)

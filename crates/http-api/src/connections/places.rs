@@ -287,11 +287,11 @@ mod tests {
     seats[2].guest().touch();
     tokio::time::sleep(Duration::from_millis(5)).await;
     seats[1].guest().touch();
-    let _new = take().expect("that of the third");
+    let newest = take().expect("that of the third");
     seats[2].guest().told_to_leave().await;
     assert_eq!(places.count(), 3);
     let _second = seats[1].guest().begin();
-    _new.guest().switches_protocols();
+    newest.guest().switches_protocols();
     assert!(take().is_none(), "nobody is idle");
     drop(seats);
     assert_eq!(places.count(), 1);

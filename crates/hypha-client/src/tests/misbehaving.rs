@@ -122,7 +122,7 @@ async fn serve(
     Act::SendForever(bytes) => while stream.write_all(&bytes).await.is_ok() {},
     Act::Hold(text) => {
       let _ = stream.write_all(text.as_bytes()).await;
-      std::future::pending().await
+      std::future::pending::<()>().await;
     }
   }
 }

@@ -106,7 +106,9 @@ fn every_metric_finds_exactly_the_nearest_through_every_change() {
       let gone: Vec<String> = stored.keys().skip(round).step_by(9).cloned().collect();
       let removed = fixture.index.delete(&gone).expect("deletes");
       assert_eq!(removed, gone.len());
-      gone.iter().for_each(|id| drop(stored.remove(id)));
+      for id in &gone {
+        stored.remove(id);
+      }
       assert_eq!(fixture.index.count(), stored.len() as u64);
       check_all(&fixture.index, &stored, metric, round as u64);
       assert!(fixture.index.stats().memory_bytes > 0);
@@ -128,7 +130,9 @@ fn vectors_that_bytes_cannot_tell_apart_are_ranked_exactly() {
     let mut stored = BTreeMap::new();
     // One great number, and differences far below a byte's step.
     for (i, mut vector) in random_vectors(1500, 24, 3).into_iter().enumerate() {
-      vector.iter_mut().for_each(|number| *number *= 1e-3);
+      for number in &mut vector {
+        *number *= 1e-3;
+      }
       vector[0] = 1.0;
       stored.insert(i.to_string(), vector);
     }
@@ -148,7 +152,9 @@ fn lengths_of_every_size_are_ranked_exactly() {
     let mut stored = BTreeMap::new();
     for (i, mut vector) in random_vectors(1000, 20, 9).into_iter().enumerate() {
       let scale = 10_f32.powi(i as i32 % 9 - 4);
-      vector.iter_mut().for_each(|number| *number *= scale);
+      for number in &mut vector {
+        *number *= scale;
+      }
       stored.insert(i.to_string(), vector);
     }
     if metric != Metric::Cosine {
