@@ -46,6 +46,14 @@ function guarded(step) {
 export function fileRequests(FS, cwd) {
   const absolute = (path) => path.startsWith("/") ? path : `${cwd}/${path}`;
 
+  function isDirectory(path) {
+    try {
+      return FS.isDir(FS.stat(path).mode);
+    } catch {
+      return false;
+    }
+  }
+
   function entry(name, stat) {
     const kind = FS.isFile(stat.mode) ? "file" : FS.isDir(stat.mode) ? "directory" : "other";
     return {
@@ -119,8 +127,7 @@ export function fileRequests(FS, cwd) {
     }),
     rename: guarded((from, to) => {
       const target = absolute(to);
-      const { node } = FS.analyzePath(target).exists ? FS.lookupPath(target) : {};
-      if (node && FS.isDir(node.mode)) throw new Refused("IsDirectory");
+      if (isDirectory(target)) throw new Refused("IsDirectory");
       FS.rename(absolute(from), target);
       return DONE;
     }),

@@ -52,7 +52,7 @@ mod tests {
   use super::*;
 
   #[test]
-  fn each_namespace_has_a_folder_of_its_own_and_none_is_anothers() {
+  fn each_namespace_has_a_folder_that_no_other_has() {
     let folders = LastingFolders::new(Path::new("/data/files"));
     let of = |namespace| folders.of(namespace).map_err(|e| e.to_string());
     assert_eq!(of(Some("lab")), Ok("/data/files/namespaces/lab".into()));
