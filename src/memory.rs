@@ -12,7 +12,6 @@ mod glibc {
   use std::time::Duration;
 
   use kernel_host::host::give_free_memory_back;
-
   use kernels::resident_bytes;
 
   const MIB: u64 = 1 << 20;
@@ -31,59 +30,93 @@ mod glibc {
       let mut ticks = tokio::time::interval(INTERVAL);
       loop {
         ticks.tick().await;
-        let resident = || resident_bytes(std::process::id()).unwrap_or_default();
-        if trim.is_due(resident(), free_bytes()) {
+        if trim.is_due(Usage::now()) {
           // Walks over all that is free.
           let _ = tokio::task::spawn_blocking(give_free_memory_back).await;
-          trim.done(resident());
+          trim.done(Usage::now());
         }
       }
     });
   }
 
-  /// When there is something to give back. What was given back still counts as free, so growth is what
-  /// tells.
+  /// In bytes.
+  #[derive(Clone, Copy)]
+  struct Usage {
+    resident: u64,
+    /// Freed, and given back or not.
+    free: u64,
+  }
+
+  impl Usage {
+    fn now() -> Self {
+      Self {
+        resident: resident_bytes(std::process::id()).unwrap_or_default(),
+        // SAFETY: it only reads the allocator's counts, under its locks.
+        free: unsafe { libc::mallinfo2() }.fordblks as u64,
+      }
+    }
+  }
+
+  /// When there is something to give back. What was given back still counts as free, so it is growth that
+  /// tells: of what is resident, or of what is free, for that may have been used when the rest was given
+  /// back.
   #[derive(Default)]
   struct Trim {
-    /// Least resident memory since the last time.
-    least: Option<u64>,
+    /// The least of each since the last time.
+    least: Option<Usage>,
   }
 
   impl Trim {
-    fn is_due(&mut self, resident: u64, free: u64) -> bool {
-      let least = self.least.map_or(resident, |least| least.min(resident));
+    fn is_due(&mut self, now: Usage) -> bool {
+      let least = self.least.unwrap_or(now);
+      let least = Usage {
+        resident: least.resident.min(now.resident),
+        free: least.free.min(now.free),
+      };
       self.least = Some(least);
-      free >= WORTH_IT && resident >= least + WORTH_IT
+      let grown = now.resident >= least.resident + WORTH_IT || now.free >= least.free + WORTH_IT;
+      now.free >= WORTH_IT && grown
     }
 
-    fn done(&mut self, resident: u64) {
-      self.least = Some(resident);
+    fn done(&mut self, now: Usage) {
+      self.least = Some(now);
     }
-  }
-
-  fn free_bytes() -> u64 {
-    // SAFETY: it only reads the allocator's counts, under its locks.
-    unsafe { libc::mallinfo2() }.fordblks as u64
   }
 
   #[cfg(test)]
   mod tests {
     use super::*;
 
+    const fn mib(resident: u64, free: u64) -> Usage {
+      Usage {
+        resident: resident * MIB,
+        free: free * MIB,
+      }
+    }
+
     #[test]
     fn memory_is_given_back_once_for_each_growth() {
       let mut trim = Trim::default();
-      assert!(!trim.is_due(50 * MIB, 0));
-      assert!(!trim.is_due(200 * MIB, MIB), "all of it is used");
-      assert!(trim.is_due(200 * MIB, 150 * MIB));
-      trim.done(60 * MIB);
-      // Free, but not resident.
-      assert!(!trim.is_due(60 * MIB, 150 * MIB));
-      assert!(!trim.is_due(70 * MIB, 140 * MIB));
-      assert!(trim.is_due(80 * MIB, 130 * MIB));
-      trim.done(80 * MIB);
-      assert!(!trim.is_due(55 * MIB, 130 * MIB));
-      assert!(trim.is_due(75 * MIB, 130 * MIB), "less than before is seen");
+      assert!(!trim.is_due(mib(50, 0)));
+      assert!(!trim.is_due(mib(200, 1)), "all of it is used");
+      assert!(trim.is_due(mib(200, 150)));
+      trim.done(mib(60, 150));
+      assert!(!trim.is_due(mib(60, 150)), "free, but not resident");
+      assert!(!trim.is_due(mib(70, 140)));
+      assert!(trim.is_due(mib(80, 130)));
+      trim.done(mib(80, 130));
+      assert!(!trim.is_due(mib(55, 130)));
+      assert!(trim.is_due(mib(75, 130)), "less than before is seen");
+    }
+
+    #[test]
+    fn what_is_freed_while_memory_is_given_back_goes_the_next_time() {
+      let mut trim = Trim::default();
+      assert!(!trim.is_due(mib(50, 0)));
+      assert!(trim.is_due(mib(96, 20)));
+      // A log of 26 MiB was still used.
+      trim.done(mib(76, 20));
+      assert!(trim.is_due(mib(76, 46)));
     }
   }
 }

@@ -81,7 +81,6 @@ const ROOMS: &[Room] = &[
     "embed",
     &[
       "engine",
-      "kernel-host",
       "kernel-protocol",
       "kernels",
       "pyodide-dist",
