@@ -70,7 +70,7 @@ need python3 'The measuring scripts are written in it.'
 
 if [[ -z $binary ]]; then
   "$ROOT/scripts/setup.sh"
-  cargo_here build --release --locked --workspace --bins
+  cargo_here build --release --locked --package deno-app-engine --package cpython-host
   binary=$(built release)
 fi
 [[ -x $binary ]] || die "no program at $binary"

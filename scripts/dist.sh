@@ -27,7 +27,7 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 say 'building with link-time optimisation'
-cargo_here build --profile dist --locked --workspace --bins
+cargo_here build --profile dist --locked --package deno-app-engine --package cpython-host
 
 cargo_here metadata --locked --format-version 1 --filter-platform "$target" >"$stage/metadata.json"
 version=$(python3 -c '

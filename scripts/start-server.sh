@@ -25,7 +25,7 @@ esac
 
 binary=$(built release)
 if [[ ! -x $binary ]]; then say 'building: the first build takes a while (see README.md)'; fi
-cargo_here build --release --locked --workspace --bins
+cargo_here build --release --locked --package deno-app-engine --package cpython-host
 
 # In the caller's folder, so that a relative --data-dir is theirs.
 exec "$binary" serve "$@"
