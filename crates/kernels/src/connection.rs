@@ -293,6 +293,8 @@ impl HostConnection {
         }
         Ok(Reply::Alive) => {}
         Ok(reply) => return Some(reply),
+        // It has ended before it read all that it was sent.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
         Err(error) => {
           self.last_words = Some(format!("broke the kernel protocol: {error}"));
           return None;
@@ -391,6 +393,29 @@ fn signal_name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
   use super::*;
+
+  #[tokio::test]
+  async fn a_host_that_ends_with_requests_unread_has_not_broken_the_protocol() {
+    let (ours, theirs) = StdUnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("does not block");
+    std::io::Write::write_all(&mut &ours, b"a request").expect("is sent");
+    drop(theirs);
+    let (read, _write) = UnixStream::from_std(ours).expect("a stream").into_split();
+    let mut connection = HostConnection {
+      handle: HostHandle {
+        outgoing: mpsc::unbounded_channel().0,
+        health: Arc::default(),
+        kill: Arc::default(),
+        pid: None,
+      },
+      replies: LengthDelimitedCodec::builder().new_read(read),
+      child: None,
+      last_words: None,
+      killed: false,
+    };
+    assert!(connection.next().await.is_none());
+    assert_eq!(connection.last_words, None);
+  }
 
   #[test]
   fn an_end_is_told_by_code_or_signal() {
