@@ -210,16 +210,20 @@ fn pieces(
 /// When it cannot be written, is longer than `most` bytes, or `content` breaks off; the old file is
 /// still there then.
 pub async fn write<E: fmt::Display>(
-  store: &dyn Store,
+  store: &Arc<dyn Store>,
   path: &str,
   content: impl Stream<Item = Result<Bytes, E>>,
   most: u64,
 ) -> Result<u64, StoreError> {
-  let part = beside(path)?;
+  let mut part = Part {
+    store: store.clone(),
+    path: beside(path)?,
+    is_left: true,
+  };
   let written = async {
-    let size = write_part(store, path, &part, content, most).await?;
+    let size = write_part(&**store, path, &part.path, content, most).await?;
     let rename = FileRequest::Rename {
-      from: part.clone(),
+      from: part.path.clone(),
       to: path.to_owned(),
     };
     match store.answer(rename).await? {
@@ -231,9 +235,27 @@ pub async fn write<E: fmt::Display>(
   };
   let written = written.await;
   if written.is_err() {
-    let _ = delete(store, &part, false).await;
+    let _ = delete(&**store, &part.path, false).await;
   }
+  part.is_left = false;
   written
+}
+
+/// A file that is not complete. Dropped before it is dealt with, because whoever sends it has gone, it is
+/// deleted in the background.
+struct Part {
+  store: Arc<dyn Store>,
+  path: String,
+  is_left: bool,
+}
+
+impl Drop for Part {
+  fn drop(&mut self) {
+    if let (true, Ok(runtime)) = (self.is_left, tokio::runtime::Handle::try_current()) {
+      let (store, path) = (self.store.clone(), std::mem::take(&mut self.path));
+      runtime.spawn(async move { delete(&*store, &path, false).await });
+    }
+  }
 }
 
 async fn write_part<E: fmt::Display>(
@@ -362,28 +384,45 @@ mod tests {
   async fn a_file_of_several_pieces_is_written_and_read() {
     let (_dir, store) = store();
     let large = vec![7; 3 * MAX_CHUNK_BYTES + 5];
-    let written = write(&*store, "a/large", content(&[b"head", &large]), u64::MAX).await;
+    let written = write(&store, "a/large", content(&[b"head", &large]), u64::MAX).await;
     assert_eq!(written, Ok(large.len() as u64 + 4));
     let all = bytes_of(&store, "a/large", 0..u64::MAX).await;
     assert!(all.starts_with(b"head") && all.len() == large.len() + 4);
     assert_eq!(bytes_of(&store, "a/large", 2..6).await, b"ad\x07\x07");
-    assert_eq!(write(&*store, "empty", content(&[]), 10).await, Ok(0));
+    assert_eq!(write(&store, "empty", content(&[]), 10).await, Ok(0));
     assert_eq!(bytes_of(&store, "empty", 0..10).await, b"");
   }
 
   #[tokio::test]
   async fn a_file_that_does_not_arrive_leaves_the_old_one() {
     let (dir, store) = store();
-    write(&*store, "f", content(&[b"old"]), 10)
+    write(&store, "f", content(&[b"old"]), 10)
       .await
       .expect("is written");
     let broken = content(&[b"ne"]).chain(stream::iter([Err(io::Error::other("gone"))]));
-    let error = write(&*store, "f", broken, 10).await;
+    let error = write(&store, "f", broken, 10).await;
     assert_eq!(error.expect_err("breaks off").kind(), ErrorKind::Invalid);
-    let error = write(&*store, "f", content(&[b"much", b"too large"]), 10).await;
+    let error = write(&store, "f", content(&[b"much", b"too large"]), 10).await;
     assert_eq!(error.expect_err("is too large").kind(), ErrorKind::TooLarge);
     assert_eq!(bytes_of(&store, "f", 0..10).await, b"old");
     assert_eq!(std::fs::read_dir(dir.path()).expect("lists").count(), 1);
+  }
+
+  #[tokio::test]
+  async fn a_file_whose_sender_has_gone_leaves_no_part() {
+    let (dir, store) = store();
+    let endless = content(&[&vec![7; MAX_CHUNK_BYTES], b"more"]).chain(stream::pending());
+    let writing = write(&store, "f", endless, u64::MAX);
+    let gone = tokio::time::timeout(std::time::Duration::from_millis(200), writing).await;
+    assert!(gone.is_err(), "it is still being sent");
+    let parts = || std::fs::read_dir(dir.path()).expect("lists").count();
+    for _ in 0..1000 {
+      if parts() == 0 {
+        return;
+      }
+      tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("{} parts are left", parts());
   }
 
   #[tokio::test]
@@ -394,7 +433,7 @@ mod tests {
     let missing = missing.err().expect("is missing");
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert_eq!(missing.to_string(), "File not found: x");
-    let taken = write(&*store, "d", content(&[b"x"]), 10).await;
+    let taken = write(&store, "d", content(&[b"x"]), 10).await;
     let taken = taken.expect_err("a directory");
     assert_eq!(taken.kind(), ErrorKind::Conflict, "{taken}");
     let full = delete(&*store, "d", false).await.expect_err("not empty");

@@ -36,6 +36,7 @@ use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
 use crate::protection;
+use crate::query::parameters;
 
 /// What is in a directory.
 #[derive(Serialize, ToSchema)]
@@ -111,11 +112,6 @@ pub(crate) struct DeleteLastingQuery {
   recursive: bool,
 }
 
-fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> ApiResult<T> {
-  let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-  Ok(parameters)
-}
-
 // ------------------------------------------------------------ of kernels
 
 /// Lists the working directory of a kernel.
@@ -164,7 +160,7 @@ pub(crate) async fn put_to_kernel(
   body: Body,
 ) -> ApiResult<Json<WrittenFile>> {
   let store = face.engine.kernels.files(&caller, Right::Use, &id)?;
-  put(&store, path, body, face.options.max_file_bytes).await
+  put(Arc::new(store), path, body, face.options.max_file_bytes).await
 }
 
 /// Deletes a file or directory of a kernel.
@@ -236,7 +232,7 @@ pub(crate) async fn put_lasting(
   let asked = parameters(query)?.namespace.filter(|n| !n.is_empty());
   let files = &face.engine.files;
   let store = files.of(&caller, Right::Use, asked.as_deref()).await?;
-  put(&store, path, body, face.options.max_file_bytes).await
+  put(Arc::new(store), path, body, face.options.max_file_bytes).await
 }
 
 /// Deletes a lasting file or directory.
@@ -324,12 +320,12 @@ async fn get(
 }
 
 async fn put(
-  store: &dyn Store,
+  store: Arc<dyn Store>,
   path: String,
   body: Body,
   most: u64,
 ) -> ApiResult<Json<WrittenFile>> {
-  let size = files::write(store, &path, body.into_data_stream(), most).await?;
+  let size = files::write(&store, &path, body.into_data_stream(), most).await?;
   Ok(Json(WrittenFile { path, size }))
 }
 
