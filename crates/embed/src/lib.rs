@@ -150,3 +150,15 @@ fn python_files(options: &Options) -> Result<PythonFiles, String> {
     },
   })
 }
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[tokio::test]
+  async fn a_missing_hook_is_said() {
+    let started = start(Options::new("/no/such/folder", None)).await;
+    let error = started.err().expect("is refused").to_string();
+    assert!(error.contains("call `embed::main_hook()` first"), "{error}");
+  }
+}

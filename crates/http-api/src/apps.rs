@@ -37,6 +37,7 @@ use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::executions::CodeBody;
 use crate::path::Path;
+use crate::query::parameters;
 use crate::stream;
 
 /// Most lines of a log in one answer.
@@ -308,7 +309,7 @@ pub(crate) async fn logs(
   Path(id): Path<String>,
   query: Result<Query<LogQuery>, QueryRejection>,
 ) -> ApiResult<Response<Body>> {
-  let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+  let query = parameters(query)?;
   let log = &engine.apps.get(&caller, &id)?.log;
   let lines = query.lines.unwrap_or(100).min(MAX_LINES);
   let entries = match query.since {

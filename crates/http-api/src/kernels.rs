@@ -37,6 +37,7 @@ use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
+use crate::query::parameters;
 use crate::stream;
 
 #[derive(Serialize, ToSchema)]
@@ -83,7 +84,7 @@ pub(crate) async fn list(
   By(caller): By,
   query: Result<Query<NamespaceQuery>, QueryRejection>,
 ) -> ApiResult<Json<Vec<KernelSummary>>> {
-  let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+  let query = parameters(query)?;
   let asked = query.namespace.filter(|n| !n.is_empty());
   let kernels = engine.kernels.list(&caller, asked.as_deref())?;
   Ok(Json(
@@ -214,7 +215,7 @@ pub(crate) async fn delete(
   Path(id): Path<String>,
   query: Result<Query<DeleteQuery>, QueryRejection>,
 ) -> ApiResult<StatusCode> {
-  let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+  let query = parameters(query)?;
   engine.kernels.delete(&caller, &id, query.force).await?;
   Ok(StatusCode::OK)
 }

@@ -18,6 +18,7 @@ mod origin;
 mod path;
 mod patience;
 mod protection;
+mod query;
 mod stream;
 mod vectordb;
 

@@ -267,7 +267,7 @@ impl KernelManager {
     let reservation = Reservation {
       manager: self,
       id: &id,
-      scratch: Some(scratch),
+      scratch,
       kept: false,
     };
     let host = self.configured_host(kind, &approved).await?;
@@ -675,8 +675,8 @@ fn visible(caller: &Caller, id: &str) -> Option<KernelId> {
 struct Reservation<'a> {
   manager: &'a KernelManager,
   id: &'a KernelId,
-  /// The folder that was made for it, until the kernel has it.
-  scratch: Option<PathBuf>,
+  /// The folder that is made for it.
+  scratch: PathBuf,
   kept: bool,
 }
 
@@ -695,9 +695,8 @@ impl Drop for Reservation<'_> {
       return;
     }
     self.manager.write().remove(self.id);
-    if let (Some(scratch), Ok(runtime)) =
-      (self.scratch.take(), tokio::runtime::Handle::try_current())
-    {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+      let scratch = std::mem::take(&mut self.scratch);
       runtime.spawn_blocking(move || std::fs::remove_dir_all(scratch));
     }
   }

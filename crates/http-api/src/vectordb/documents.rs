@@ -29,7 +29,7 @@ use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
-use crate::vectordb::parameters;
+use crate::query::parameters;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

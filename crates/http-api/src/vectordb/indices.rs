@@ -39,13 +39,13 @@ use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
 use crate::path::Path;
+use crate::query::parameters;
 use crate::stream::sse_events;
 use crate::vectordb::IndicesQuery;
 use crate::vectordb::VectorDone;
 use crate::vectordb::VectorDoneAt;
 use crate::vectordb::done;
 use crate::vectordb::done_now;
-use crate::vectordb::parameters;
 
 /// Lists the indices that are open.
 #[utoipa::path(get, path = "/api/vectordb/instances", tag = "vector database", params(IndicesQuery),

@@ -5,15 +5,10 @@ pub(crate) mod indices;
 pub(crate) mod providers;
 
 use axum::Json;
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::IntoParams;
 use utoipa::ToSchema;
-
-use crate::error::ApiError;
-use crate::error::ApiResult;
 
 /// Confirms a change.
 #[derive(Serialize, ToSchema)]
@@ -51,9 +46,4 @@ fn done_now(message: impl Into<String>) -> Json<VectorDoneAt> {
     message: message.into(),
     timestamp: ::access::timestamp(chrono::Utc::now()),
   })
-}
-
-fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> ApiResult<T> {
-  let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-  Ok(parameters)
 }
