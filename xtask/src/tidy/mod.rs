@@ -3,6 +3,8 @@
 mod arrows;
 mod documents;
 mod files;
+mod graph;
+mod lints;
 mod manifests;
 
 use std::io;
@@ -23,6 +25,8 @@ pub(crate) fn run() -> Result<(), String> {
   problems.extend(manifests::check(&workspace));
   problems.extend(documents::check(&root, &workspace)?);
   problems.extend(files::check(&root)?);
+  problems.extend(lints::check(&root)?);
+  problems.extend(graph::check(&root)?);
   // Running the binary takes a build, which is in vain while the above is wrong.
   if problems.is_empty() {
     problems.extend(generate::stale(&root)?);
