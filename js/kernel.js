@@ -247,11 +247,24 @@ const BROADCASTS = {
 BROADCASTS.update_display_data = BROADCASTS.display_data;
 BROADCASTS.execute_error = BROADCASTS.error;
 
+/** Comm messages, whose content goes as it is. */
+const COMM_MESSAGES = ["comm_open", "comm_msg", "comm_close"];
+
+function commBody(content, { metadata, buffers }) {
+  const encoded = [...(buffers ?? [])].map((buffer) => {
+    const { buffer: bytes = buffer, byteOffset, byteLength } = buffer;
+    return new Uint8Array(bytes, byteOffset, byteLength).toBase64();
+  });
+  return { content, metadata: metadata ?? {}, buffers: encoded };
+}
+
 const listeners = new Map();
 
 async function broadcast(type, content = {}, extra = {}) {
   const shape = BROADCASTS[type];
-  if (shape) {
+  if (COMM_MESSAGES.includes(type)) {
+    emit(type, commBody(content, extra));
+  } else if (shape) {
     emit(type === "error" ? "execute_error" : type, shape({ ...extra, ...content }));
   }
   for (const listener of [...(listeners.get(type) ?? [])]) listener(content, extra);

@@ -128,9 +128,12 @@ internals.python = {
   renameFile: (from, to) => files.rename(from, to),
   deleteFile: (path, recursive) => files.remove(path, recursive),
   execute: async (code) => await kernel.execute(code),
+  comm: async (kind, body) => await kernel.comm(kind, body),
   runProgram: async (source, path, args) => await kernel.run_program(source, path, args),
   cancel: () => kernel.cancel(),
   complete: (code, cursor) => kernel.complete(code, cursor),
   inspect: (code, cursor) => kernel.inspect(code, cursor),
   isComplete: (code) => kernel.is_complete(code),
+  // Python has a value of its own for null.
+  commInfo: (targetName) => kernel.comm_info(targetName ?? undefined),
 };

@@ -1,11 +1,12 @@
 """What clients see of a kernel: the events, and the one place they leave through."""
 
+import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol, TypedDict
 
-from .bundles import clean_bundle
+from .bundles import clean, clean_bundle
 from .text import valid
 
 
@@ -78,6 +79,25 @@ class Frontend:
                 "ename": valid(report["ename"]),
                 "evalue": valid(report["evalue"]),
                 "traceback": [valid(line) for line in report["traceback"]],
+            },
+        )
+
+    def comm(
+        self,
+        kind: str,
+        content: Mapping[str, object],
+        metadata: Mapping[str, object] | None,
+        buffers: Iterable[bytes | bytearray | memoryview] | None,
+    ) -> None:
+        self._emit(
+            kind,
+            {
+                "content": clean(content),
+                "metadata": clean(metadata or {}),
+                "buffers": [
+                    base64.b64encode(memoryview(buffer).tobytes()).decode("ascii")
+                    for buffer in buffers or ()
+                ],
             },
         )
 

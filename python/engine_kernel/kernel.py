@@ -7,9 +7,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from . import errors, intelligence, program, prompts
+from .comms import Comms
 from .frontend import ErrorReport, Frontend, Host
 from .interrupts import Cell, Interrupts, interruptible
 from .shell import KernelShell
@@ -30,6 +31,7 @@ class Kernel:
         self._interrupts = Interrupts()
         self._context = contextvars.copy_context()
         self._cell: Cell | None = None
+        self._comms = Comms(self._frontend)
 
     def attach(self, host: Host) -> None:
         """Connects the kernel with its host and takes over the process's input and output."""
@@ -57,11 +59,29 @@ class Kernel:
 
     async def execute(self, code: str) -> str:
         """Runs a cell; its events are out when this returns. Never raises."""
+
+        async def run(cell: Cell) -> ErrorReport | None:
+            await self._prepare(code)
+            return await self._shell.run(code, cell)
+
+        return await self._as_cell(run)
+
+    async def comm(self, kind: str, body: str) -> str:
+        """Hands a comm message to those who listen for it. Never raises."""
+
+        async def deliver(cell: Cell) -> None:
+            self._shell.cell = cell
+            interruptible(self._comms.deliver, kind, body)
+
+        return await self._as_cell(deliver)
+
+    async def _as_cell(self, work: "Callable[[Cell], Awaitable[ErrorReport | None]]") -> str:
+        """Does what an interrupt may end. Returns how it ended."""
         cell = Cell()
         options = {"eager_start": True} if sys.version_info >= (3, 12) else {}
         self._interrupts.watch(cell, asyncio.current_task())
         return await asyncio.Task(
-            self._run(code, cell),
+            self._run(work, cell),
             loop=asyncio.get_running_loop(),
             context=self._context,
             **options,
@@ -100,15 +120,19 @@ class Kernel:
             reply = {"status": "unknown"}
         return intelligence.encoded(reply)
 
+    def comm_info(self, target_name: str | None) -> str:
+        return intelligence.encoded({"status": "ok", "comms": self._comms.open(target_name)})
+
     async def _prepare(self, code: str) -> None:
         """What a platform does before a cell runs."""
 
-    async def _run(self, code: str, cell: Cell) -> str:
+    async def _run(
+        self, work: "Callable[[Cell], Awaitable[ErrorReport | None]]", cell: Cell
+    ) -> str:
         cell.task = asyncio.current_task()
         self._cell = cell
         try:
-            await self._prepare(code)
-            report = await self._shell.run(code, cell)
+            report = await work(cell)
         except BaseException as error:
             report = self._last_report(error, cell)
         self._cell = self._shell.cell = None

@@ -7,6 +7,7 @@ mod bad_input;
 mod browser;
 mod cells;
 mod cli;
+mod comms;
 mod connections;
 mod cpython;
 mod engine_events;

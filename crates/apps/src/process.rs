@@ -26,6 +26,7 @@ use kernels::KernelManager;
 use kernels::LaunchProgram;
 use kernels::OwnFolders;
 use kernels::ProgramNotice;
+use kernels::Work;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -258,7 +259,7 @@ impl Instance for KernelInstance {
   }
 
   fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
-    Ok(self.kernel.submit(code)?)
+    Ok(self.kernel.submit(Work::Code(code))?)
   }
 }
 

@@ -14,12 +14,14 @@ use kernel_host::language::Cell;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
+use kernel_protocol::ExecutionId;
 use kernel_protocol::HostConfig;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
 use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::descriptors::watch;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::exceptions::PyValueError;
@@ -114,6 +116,24 @@ impl CPython {
     }
   }
 
+  /// Calls the runner as the execution that an interrupt may name.
+  fn run(
+    &self,
+    execution_id: ExecutionId,
+    call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+  ) -> Outcome {
+    Python::attach(|py| {
+      if self.interrupter.begin(py, execution_id) == Begin::Interrupted {
+        return self.interrupted();
+      }
+      let result = call(self.runner.bind(py)).and_then(|outcome| outcome.extract());
+      let outcome = self.outcome(py, &result);
+      leave_if_child(outcome);
+      self.interrupter.end(py);
+      outcome
+    })
+  }
+
   fn interrupted(&self) -> Outcome {
     self.sink.emit(KernelEvent::python_error(
       "KeyboardInterrupt",
@@ -168,19 +188,15 @@ impl Language for CPython {
   }
 
   async fn execute(&mut self, cell: Cell) -> Outcome {
-    Python::attach(|py| {
-      if self.interrupter.begin(py, cell.execution_id) == Begin::Interrupted {
-        return self.interrupted();
-      }
-      let result = self
-        .runner
-        .bind(py)
-        .call_method1("execute", (cell.code,))
-        .and_then(|outcome| outcome.extract());
-      let outcome = self.outcome(py, &result);
-      leave_if_child(outcome);
-      self.interrupter.end(py);
-      outcome
+    self.run(cell.execution_id, |runner| {
+      runner.call_method1("execute", (cell.code,))
+    })
+  }
+
+  async fn comm(&mut self, execution_id: ExecutionId, message: CommMessage) -> Outcome {
+    let arguments = (message.kind.as_str(), message.body.as_str());
+    self.run(execution_id, |runner| {
+      runner.call_method1("comm", arguments)
     })
   }
 
@@ -216,6 +232,7 @@ impl Language for CPython {
         Question::Complete { code, cursor } => kernel.call_method1("complete", (code, cursor)),
         Question::Inspect { code, cursor } => kernel.call_method1("inspect", (code, cursor)),
         Question::IsComplete { code } => kernel.call_method1("is_complete", (code,)),
+        Question::CommInfo { target_name } => kernel.call_method1("comm_info", (target_name,)),
       };
       leave_if_child(Outcome::Ok);
       drop(limit);
@@ -261,6 +278,7 @@ fn no_answer(question: &Question) -> Value {
       "status": "ok", "found": false, "data": {}, "metadata": {},
     }),
     Question::IsComplete { .. } => json!({ "status": "unknown" }),
+    Question::CommInfo { .. } => json!({ "status": "ok", "comms": {} }),
   }
 }
 

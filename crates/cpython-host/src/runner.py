@@ -51,7 +51,13 @@ class Runner:
         return self._selector.fileno()
 
     def execute(self, code):
-        cell = self._loop.create_task(self._kernel.execute(code))
+        return self._finish(self._kernel.execute(code))
+
+    def comm(self, kind, body):
+        return self._finish(self._kernel.comm(kind, body))
+
+    def _finish(self, work):
+        cell = self._loop.create_task(work)
         while not cell.done():
             try:
                 self._loop.run_until_complete(cell)

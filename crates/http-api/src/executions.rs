@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::Response;
 use engine::Engine;
+use engine::kernels::Execution;
 use kernel_protocol::Question;
 use kernel_protocol::json::JsonText;
 use serde::Deserialize;
@@ -78,6 +79,14 @@ pub(crate) struct Submitted {
   session_id: String,
 }
 
+impl Submitted {
+  pub(crate) fn of(execution: &Execution) -> Json<Self> {
+    Json(Self {
+      session_id: execution.id.session(),
+    })
+  }
+}
+
 /// Queues a cell and answers at once.
 #[utoipa::path(post, path = "/api/kernels/{id}/execute/submit", tag = "executions",
   params(("id" = String, Path)), request_body = CodeBody, responses(
@@ -90,9 +99,7 @@ pub(crate) async fn submit(
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Json<Submitted>> {
   let execution = engine.kernels.submit(&caller, &id, body.into_code()?)?;
-  Ok(Json(Submitted {
-    session_id: execution.id.session(),
-  }))
+  Ok(Submitted::of(&execution))
 }
 
 /// Waits until an execution has ended, then answers with all its events.

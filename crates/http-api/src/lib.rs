@@ -6,6 +6,7 @@ mod apps;
 mod authority;
 mod body;
 mod body_memory;
+mod comms;
 mod connections;
 mod engine_status;
 mod error;

@@ -14,6 +14,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::Face;
 use crate::apps;
+use crate::comms;
 use crate::engine_status;
 use crate::executions;
 use crate::files;
@@ -33,6 +34,7 @@ use crate::vectordb::providers;
     (name = "kernels", description = "Create, list, restart, interrupt and delete kernels"),
     (name = "executions", description = "Run code in a kernel, and read or follow its output"),
     (name = "code intelligence", description = "Complete and inspect code, and answer prompts"),
+    (name = "comms", description = "Talk with the widgets of a kernel, as Jupyter's comms do"),
     (name = "apps", description = "Programs that the engine starts and keeps running; requests to one go to `/apps/{id}/`"),
     (name = "vector database", description = "Indices of documents, found by meaning, by words and by metadata"),
     (name = "engine", description = "Status and events of the engine")
@@ -77,6 +79,7 @@ fn described() -> Vec<UtoipaMethodRouter<Face>> {
     routes!(executions::inspect),
     routes!(executions::is_complete),
     routes!(executions::input_reply),
+    routes!(comms::list, comms::send),
     routes!(
       files::get_of_kernel,
       files::put_to_kernel,

@@ -9,6 +9,7 @@ use kernel_protocol::HostConfig;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
 use kernel_protocol::Question;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::files::FileError;
 use kernel_protocol::files::FileReply;
 use kernel_protocol::files::FileRequest;
@@ -38,6 +39,10 @@ pub trait Language {
 
   /// Runs a cell to its end. Output and errors leave as events.
   async fn execute(&mut self, cell: Cell) -> Outcome;
+
+  /// Hands a comm message to the code that listens for it, as a cell that runs. One for which nobody
+  /// listens is dropped, and the comm that it opens is closed.
+  async fn comm(&mut self, execution_id: ExecutionId, message: CommMessage) -> Outcome;
 
   /// Starts a main program, which goes on beside cells, and returns. What becomes of it leaves as
   /// [`ProgramEvent`](kernel_protocol::ProgramEvent)s.

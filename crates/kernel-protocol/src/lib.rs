@@ -4,6 +4,7 @@
 //! host side is blocking (it must write from the thread that runs user code), the server side uses
 //! `tokio_util`'s length-delimited codec over the same bytes.
 
+pub mod comm;
 pub mod descriptors;
 pub mod files;
 pub mod json;
@@ -28,13 +29,15 @@ use serde::de::Visitor;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::comm::CommBody;
+use crate::comm::CommMessage;
 use crate::files::FileReply;
 use crate::files::FileRequest;
 use crate::json::JsonText;
 
 /// The version of these messages. A host of another version is not used: the two binaries of one
 /// release belong together.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Largest frame a host reads, in bytes: what the server sends is bounded by the bodies it takes.
 pub const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Largest frame the server reads, in bytes. A host that sends a longer one breaks the protocol, and
@@ -90,6 +93,12 @@ pub enum Request {
     execution_id: ExecutionId,
     code: String,
   },
+  /// Hands a comm message to the code that listens for it. Queued and answered as `Execute` is: what that
+  /// code prints belongs to the message.
+  Comm {
+    execution_id: ExecutionId,
+    message: CommMessage,
+  },
   /// Stops the named execution, or whatever runs between cells when it is `None`. Keeps state.
   Interrupt { execution_id: Option<ExecutionId> },
   /// Starts the main program of an app, once. Answered by [`Reply::Program`] as it goes on; cells may
@@ -108,13 +117,25 @@ pub enum Request {
   Shutdown,
 }
 
-/// Code intelligence, named after the Jupyter messages of the same meaning. `cursor` counts UTF-16
+/// Questions about code and state, named after the Jupyter messages of the same meaning. `cursor` counts UTF-16
 /// code units from the start of `code`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Question {
-  Complete { code: String, cursor: usize },
-  Inspect { code: String, cursor: usize },
-  IsComplete { code: String },
+  Complete {
+    code: String,
+    cursor: usize,
+  },
+  Inspect {
+    code: String,
+    cursor: usize,
+  },
+  IsComplete {
+    code: String,
+  },
+  /// Which comms are open: all, or those to one target.
+  CommInfo {
+    target_name: Option<String>,
+  },
 }
 
 /// What a host tells the server.
@@ -317,6 +338,10 @@ pub enum KernelEvent {
     prompt: String,
     password: bool,
   },
+  /// Each with a [`CommBody`].
+  CommOpen(JsonText),
+  CommMsg(JsonText),
+  CommClose(JsonText),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -419,6 +444,9 @@ impl KernelEvent {
       "display_data" => Ok(Self::DisplayData(bundle(data).map_err(wrong)?)),
       "update_display_data" => Ok(Self::UpdateDisplayData(bundle(data).map_err(wrong)?)),
       "execute_result" => Ok(Self::ExecuteResult(bundle(data).map_err(wrong)?)),
+      "comm_open" => Ok(Self::CommOpen(CommBody::check(data).map_err(wrong)?)),
+      "comm_msg" => Ok(Self::CommMsg(CommBody::check(data).map_err(wrong)?)),
+      "comm_close" => Ok(Self::CommClose(CommBody::check(data).map_err(wrong)?)),
       "stream" | "clear_output" | "execute_error" | "error" | "input_request" => {
         serde_json::from_str(&format!(r#"{{"type":"{kind}","data":{data}}}"#)).map_err(wrong)
       }
@@ -435,9 +463,12 @@ impl KernelEvent {
       + HOLDER
       + match self {
         Self::Stream { text, .. } => texts(&[text]),
-        Self::DisplayData(json) | Self::UpdateDisplayData(json) | Self::ExecuteResult(json) => {
-          json.as_str().len() + HOLDER
-        }
+        Self::DisplayData(json)
+        | Self::UpdateDisplayData(json)
+        | Self::ExecuteResult(json)
+        | Self::CommOpen(json)
+        | Self::CommMsg(json)
+        | Self::CommClose(json) => json.as_str().len() + HOLDER,
         Self::ExecuteError(e) | Self::Error(e) => {
           let lines: Vec<&String> = e.traceback.iter().collect();
           texts(&[&e.ename, &e.evalue]) + texts(&lines) + e.traceback.len() * size_of::<String>()

@@ -21,6 +21,8 @@ use kernel_protocol::Question;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
 use kernel_protocol::StreamName;
+use kernel_protocol::comm::CommKind;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::decode;
 use kernel_protocol::descriptors::DescriptorReader;
 use kernel_protocol::descriptors::MAX_DESCRIPTORS;
@@ -121,6 +123,9 @@ fn event() -> impl Strategy<Value = KernelEvent> {
       report.traceback = traceback;
       KernelEvent::ExecuteError(report)
     }),
+    json_text().prop_map(KernelEvent::CommOpen),
+    json_text().prop_map(KernelEvent::CommMsg),
+    json_text().prop_map(KernelEvent::CommClose),
     (".{0,20}", any::<bool>())
       .prop_map(|(prompt, password)| KernelEvent::InputRequest { prompt, password }),
   ]
@@ -165,14 +170,24 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-  let question = (".{0,40}", any::<usize>(), 0..3_u8).prop_map(|(code, cursor, kind)| match kind {
+  let question = (".{0,40}", any::<usize>(), 0..4_u8).prop_map(|(code, cursor, kind)| match kind {
     0 => Question::Complete { code, cursor },
     1 => Question::Inspect { code, cursor },
-    _ => Question::IsComplete { code },
+    2 => Question::IsComplete { code },
+    _ => Question::CommInfo {
+      target_name: (cursor % 2 == 0).then_some(code),
+    },
   });
   prop_oneof![
     (execution(), ".{0,200}")
       .prop_map(|(execution_id, code)| Request::Execute { execution_id, code }),
+    (execution(), json_text()).prop_map(|(execution_id, body)| Request::Comm {
+      execution_id,
+      message: CommMessage {
+        kind: CommKind::Message,
+        body,
+      },
+    }),
     prop::option::of(execution()).prop_map(|execution_id| Request::Interrupt { execution_id }),
     (any::<u64>(), question).prop_map(|(id, question)| Request::Ask { id, question }),
     prop::option::of(".{0,40}").prop_map(|value| Request::InputReply { value }),

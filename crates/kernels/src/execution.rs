@@ -13,6 +13,10 @@ use kernel_protocol::ErrorReport;
 use kernel_protocol::ExecutionId;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::Outcome;
+use kernel_protocol::Request;
+use kernel_protocol::comm::CommKind;
+use kernel_protocol::comm::CommMessage;
+use kernel_protocol::json::JsonText;
 use tokio::sync::Notify;
 
 use crate::log_budget::Evict;
@@ -26,9 +30,20 @@ const MAX_ERRORS: usize = 16;
 /// What stays of the code of an execution whose log made room for others, in bytes.
 const EVICTED_CODE: usize = 1024;
 
-/// One run of one cell.
+/// What a kernel is given to do.
+#[derive(Debug, Clone)]
+pub enum Work {
+  /// A cell.
+  Code(String),
+  /// A message to what listens for it.
+  Comm(CommMessage),
+}
+
+/// One run of one cell, or of what a comm message sets off.
 pub struct Execution {
   pub id: ExecutionId,
+  /// `None` of a cell.
+  comm: Option<CommKind>,
   max_bytes: usize,
   account: LogAccount,
   log: Mutex<Log>,
@@ -37,6 +52,7 @@ pub struct Execution {
 
 #[derive(Default)]
 struct Log {
+  /// The source of a cell, or the body of a comm message.
   code: Arc<str>,
   events: Vec<Arc<KernelEvent>>,
   bytes: usize,
@@ -51,11 +67,16 @@ struct Log {
 }
 
 impl Execution {
-  /// `None` when there is no room for the code.
-  pub fn new(code: String, max_bytes: u64, owner: &LogOwner) -> Option<Self> {
+  /// `None` when there is no room for the work itself.
+  pub fn new(work: Work, max_bytes: u64, owner: &LogOwner) -> Option<Self> {
+    let (code, comm) = match work {
+      Work::Code(code) => (code, None),
+      Work::Comm(message) => (message.body.as_str().to_owned(), Some(message.kind)),
+    };
     let account = owner.account();
     account.take(code.len()).then(|| Self {
       id: ExecutionId::random(),
+      comm,
       max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
       account,
       log: Mutex::new(Log {
@@ -66,9 +87,33 @@ impl Execution {
     })
   }
 
-  /// The cell's source; of an execution whose log made room for others only the start.
+  /// The cell's source, or the message's body; of an execution whose log made room for others only the start.
   pub fn code(&self) -> Arc<str> {
     self.lock().code.clone()
+  }
+
+  /// Whether it is a cell's, and no comm message's.
+  pub fn is_cell(&self) -> bool {
+    self.comm.is_none()
+  }
+
+  /// What a host is asked to do. For executions that have not ended: what is left of others is not all.
+  pub(crate) fn request(&self) -> Request {
+    let text = self.code().to_string();
+    let execution_id = self.id;
+    match self.comm {
+      None => Request::Execute {
+        execution_id,
+        code: text,
+      },
+      Some(kind) => Request::Comm {
+        execution_id,
+        message: CommMessage {
+          kind,
+          body: JsonText::new(text).expect("was JSON before"),
+        },
+      },
+    }
   }
 
   /// Appends an event; past the limit one last event says that output was cut. Errors are kept even
@@ -262,7 +307,7 @@ mod tests {
 
   fn execution(max_bytes: u64) -> Arc<Execution> {
     let owner = LogBudget::new(1 << 20, 1 << 20).owner(None, 1 << 20);
-    Arc::new(Execution::new(String::new(), max_bytes, &owner).expect("there is room"))
+    Arc::new(Execution::new(Work::Code(String::new()), max_bytes, &owner).expect("there is room"))
   }
 
   #[tokio::test]
@@ -313,7 +358,8 @@ mod tests {
   async fn an_old_log_makes_room_for_a_new_one() {
     let budget = LogBudget::new(10_000, 10_000);
     let owner = budget.owner(None, 10_000);
-    let new = || Arc::new(Execution::new("1".into(), 1 << 20, &owner).expect("there is room"));
+    let new =
+      || Arc::new(Execution::new(Work::Code("1".into()), 1 << 20, &owner).expect("there is room"));
     let old = new();
     old.append(print(&"x".repeat(8000)));
     old.finish(Outcome::Ok);

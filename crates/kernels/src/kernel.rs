@@ -40,6 +40,7 @@ use crate::connection::Unread;
 use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
 use crate::execution::Execution;
+use crate::execution::Work;
 use crate::log_budget::LogBudget;
 use crate::log_budget::LogOwner;
 use crate::options::Approved;
@@ -48,6 +49,8 @@ use crate::questions::Questions;
 
 /// Executions kept for late readers and the history.
 const MAX_HISTORY: usize = 500;
+/// Comm messages whose output is kept.
+const MAX_COMMS: usize = 100;
 /// Executions that may wait in the queue.
 const MAX_QUEUE: usize = 1000;
 /// What the code of those may weigh together, in bytes.
@@ -205,13 +208,13 @@ impl Kernel {
     }
   }
 
-  /// Finished executions, in the order they were submitted.
+  /// Finished executions of cells, in the order they were submitted.
   pub fn history(&self) -> Vec<Arc<Execution>> {
     self
       .lock()
       .executions
       .iter()
-      .filter(|e| e.outcome().is_some())
+      .filter(|e| e.is_cell() && e.outcome().is_some())
       .cloned()
       .collect()
   }
@@ -392,10 +395,7 @@ impl Kernel {
       match state.queue.pop_front() {
         Some(execution) => {
           execution.start();
-          host.send(&Request::Execute {
-            execution_id: execution.id,
-            code: execution.code().to_string(),
-          });
+          host.send(&execution.request());
           state.running = Some(execution.clone());
           Some(execution)
         }
@@ -569,13 +569,12 @@ impl Kernel {
 
   // ------------------------------------------------------------ executions
 
-  /// Queues a cell. It runs whether or not anybody reads its log.
+  /// Queues a cell or a comm message. It runs whether or not anybody reads its log.
   ///
   /// # Errors
   /// When the kernel is dead or the queue is full.
-  pub fn submit(self: &Arc<Self>, code: String) -> Result<Arc<Execution>, KernelError> {
-    let length = code.len();
-    let execution = Execution::new(code, self.approved.output_bytes, &self.logs).map(Arc::new);
+  pub fn submit(self: &Arc<Self>, work: Work) -> Result<Arc<Execution>, KernelError> {
+    let execution = Execution::new(work, self.approved.output_bytes, &self.logs).map(Arc::new);
     let execution = execution.ok_or_else(|| {
       KernelError::LimitReached(
         "the outputs and cells that the server keeps leave no room for this one (LOGS_MEMORY_BYTES): \
@@ -589,6 +588,7 @@ impl Kernel {
         state.host()?;
       }
       let queued: usize = state.queue.iter().map(|e| e.code().len()).sum();
+      let length = execution.code().len();
       if state.queue.len() >= MAX_QUEUE || queued + length > MAX_QUEUE_BYTES {
         return Err(KernelError::LimitReached(format!(
           "too much waits for this kernel already: at most {MAX_QUEUE} executions, {} MiB of code",
@@ -746,12 +746,16 @@ impl State {
   }
 
   fn forget_old(&mut self) {
-    while self.executions.len() > MAX_HISTORY {
-      // The oldest finished one; those that run or wait are never forgotten.
-      match self.executions.front() {
-        Some(oldest) if oldest.outcome().is_some() => self.executions.pop_front(),
-        _ => break,
-      };
+    // A slider that is dragged sends hundreds of messages: cells are not forgotten for them.
+    for (cells, most) in [(true, MAX_HISTORY), (false, MAX_COMMS)] {
+      let remembered = self.executions.iter().filter(|e| e.is_cell() == cells);
+      let mut extra = remembered.count().saturating_sub(most);
+      // The oldest finished ones; those that run or wait are never forgotten.
+      self.executions.retain(|e| {
+        let forgotten = extra > 0 && e.is_cell() == cells && e.outcome().is_some();
+        extra -= usize::from(forgotten);
+        !forgotten
+      });
     }
   }
 }

@@ -33,6 +33,7 @@ pub use self::events::EngineEventKind;
 pub use self::events::EventWatch;
 pub use self::execution::Execution;
 pub use self::execution::LogReader;
+pub use self::execution::Work;
 pub use self::files::KernelFiles;
 pub use self::id::KernelId;
 pub use self::id::KernelType;

@@ -18,6 +18,7 @@ use kernel_protocol::ErrorReport;
 use kernel_protocol::ExecutionId;
 use kernel_protocol::HostPermissions;
 use kernel_protocol::Question;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::json::JsonText;
 use kernel_protocol::launch::ModuleCache;
 use kernel_protocol::launch::PythonFiles;
@@ -38,6 +39,7 @@ use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
 use crate::events::EventWatch;
 use crate::execution::Execution;
+use crate::execution::Work;
 use crate::files::KernelFiles;
 use crate::kernel::Kernel;
 use crate::kernel::Listeners;
@@ -479,7 +481,22 @@ impl KernelManager {
     id: &str,
     code: String,
   ) -> Result<Arc<Execution>, KernelError> {
-    self.get_to(caller, Right::Use, id)?.submit(code)
+    let kernel = self.get_to(caller, Right::Use, id)?;
+    kernel.submit(Work::Code(code))
+  }
+
+  /// Queues a comm message. What the code that listens for it prints is the log of an execution.
+  ///
+  /// # Errors
+  /// As [`Self::submit`].
+  pub fn comm(
+    &self,
+    caller: &Caller,
+    id: &str,
+    message: CommMessage,
+  ) -> Result<Arc<Execution>, KernelError> {
+    let kernel = self.get_to(caller, Right::Use, id)?;
+    kernel.submit(Work::Comm(message))
   }
 
   /// An execution of a kernel, by its id or the bare form of it.

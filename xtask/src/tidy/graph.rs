@@ -60,7 +60,10 @@ fn twice(graph: &Value, profile: &str) -> Vec<String> {
         lacking.join(", ")
       ));
     }
-    if units.iter().any(|unit| unit["profile"] != units[0]["profile"]) {
+    if units
+      .iter()
+      .any(|unit| unit["profile"] != units[0]["profile"])
+    {
       problems.push(format!(
         "{package}: compiled twice, since [profile.{profile}] and its build-override differ"
       ));
@@ -93,8 +96,14 @@ mod tests {
     let (a, b) = (unit("a@1", &["x"], "0"), unit("b@1", &["x"], "0"));
     assert!(twice(&graph(&[a.clone(), b]), "dev").is_empty());
     let other = twice(&graph(&[a.clone(), unit("a@1", &["x", "y"], "0")]), "dev");
-    assert!(other.len() == 1 && other[0].starts_with("a@1: compiled twice, once without y"), "{other:?}");
+    assert!(
+      other.len() == 1 && other[0].starts_with("a@1: compiled twice, once without y"),
+      "{other:?}"
+    );
     let slow = twice(&graph(&[a, unit("a@1", &["x"], "1")]), "dev");
-    assert!(slow.len() == 1 && slow[0].contains("build-override"), "{slow:?}");
+    assert!(
+      slow.len() == 1 && slow[0].contains("build-override"),
+      "{slow:?}"
+    );
   }
 }

@@ -61,6 +61,9 @@ mod tests {
     std::os::unix::fs::symlink(LINK, crates.join("linked/clippy.toml")).expect("a link");
     fs::write(crates.join("own/clippy.toml"), "").expect("a file");
     let problems = check(root.path()).expect("reads");
-    assert!(problems.len() == 1 && problems[0].starts_with("crates/own"), "{problems:?}");
+    assert!(
+      problems.len() == 1 && problems[0].starts_with("crates/own"),
+      "{problems:?}"
+    );
   }
 }

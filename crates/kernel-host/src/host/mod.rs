@@ -26,6 +26,7 @@ use kernel_protocol::Question;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
 use kernel_protocol::VERSION;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::descriptors::DescriptorReader;
 use kernel_protocol::files::FileRequest;
 use kernel_protocol::json::JsonText;
@@ -54,6 +55,10 @@ enum Job {
   Execute {
     execution_id: ExecutionId,
     code: String,
+  },
+  Comm {
+    execution_id: ExecutionId,
+    message: CommMessage,
   },
   Run(MainProgram),
   Ask {
@@ -195,6 +200,13 @@ impl Control {
           Job::Configure(config, descriptors)
         }
         Request::Execute { execution_id, code } => Job::Execute { execution_id, code },
+        Request::Comm {
+          execution_id,
+          message,
+        } => Job::Comm {
+          execution_id,
+          message,
+        },
         Request::Run(program) => Job::Run(program),
         Request::Ask { id, question } => Job::Ask { id, question },
         Request::File { id, request } => match &self.files {
@@ -345,6 +357,17 @@ impl Outbox {
       Job::Execute { execution_id, code } => {
         self.begin(execution_id);
         let outcome = language.execute(Cell { execution_id, code }).await;
+        self.send(&Reply::Done {
+          execution_id,
+          outcome,
+        });
+      }
+      Job::Comm {
+        execution_id,
+        message,
+      } => {
+        self.begin(execution_id);
+        let outcome = language.comm(execution_id, message).await;
         self.send(&Reply::Done {
           execution_id,
           outcome,

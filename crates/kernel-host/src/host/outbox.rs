@@ -162,6 +162,9 @@ impl Channel {
       KernelEvent::DisplayData(json)
       | KernelEvent::UpdateDisplayData(json)
       | KernelEvent::ExecuteResult(json)
+      | KernelEvent::CommOpen(json)
+      | KernelEvent::CommMsg(json)
+      | KernelEvent::CommClose(json)
         if json.as_str().len() > MAX_JSON_BYTES =>
       {
         let event = KernelEvent::stderr(format!(

@@ -112,6 +112,20 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
           outcome: Outcome::Ok,
         })?;
       }
+      Request::Comm {
+        execution_id,
+        message,
+      } => {
+        send(&Reply::Started { execution_id })?;
+        send(&Reply::Event {
+          execution_id: Some(execution_id),
+          event: KernelEvent::CommMsg(message.body),
+        })?;
+        send(&Reply::Done {
+          execution_id,
+          outcome: Outcome::Ok,
+        })?;
+      }
       Request::Interrupt { .. } => {
         if let Some((execution_id, _)) = running.take_if(|(_, code)| code == ENDLESS) {
           send(&Reply::Done {

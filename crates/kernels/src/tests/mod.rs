@@ -10,6 +10,9 @@ use std::time::Duration;
 use access::Caller;
 use access::Right;
 use access::Scope;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::comm::CommKind;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::launch::ModuleCache;
 use tempfile::TempDir;
 
@@ -19,6 +22,7 @@ use self::fake::REFUSE;
 use self::fake::STUBBORN;
 use crate::CreateKernel;
 use crate::EngineEventKind;
+use crate::Execution;
 use crate::Interrupted;
 use crate::KernelError;
 use crate::KernelManager;
@@ -245,6 +249,37 @@ async fn a_cell_that_runs_too_long_is_reported_and_its_kernel_recovered() {
   let after = manager.submit(&all, "k", "x".into()).expect("runs");
   after.ended().await;
   assert!(!after.is_stalled());
+}
+
+#[tokio::test]
+async fn messages_of_comms_are_remembered_beside_cells_and_no_history() {
+  let Fixture { manager, .. } = fixture();
+  let all = Caller::operator();
+  let kernel = manager
+    .create(&all, typescript("k"))
+    .await
+    .expect("is made");
+  let cell = manager.submit(&all, "k", "x".into()).expect("runs");
+  let message = || {
+    let content = serde_json::Map::from_iter([("comm_id".to_owned(), "c".into())]);
+    let none = serde_json::Map::new();
+    CommMessage::new(CommKind::Message, &content, &none, &[]).expect("is a message")
+  };
+  let mut sent = Vec::new();
+  for _ in 0..150 {
+    sent.push(manager.comm(&all, "k", message()).expect("is queued"));
+  }
+  for execution in &sent {
+    execution.ended().await;
+    let events = execution.events();
+    assert_eq!(*events[0], KernelEvent::CommMsg(message().body));
+  }
+  let known = |execution: &Execution| kernel.execution(execution.id).is_some();
+  assert_eq!(sent.iter().filter(|it| known(it)).count(), 100);
+  assert!(known(&cell) && known(&sent[149]));
+  let history = kernel.history();
+  assert_eq!(history.len(), 1);
+  assert_eq!(history[0].id, cell.id);
 }
 
 #[tokio::test]

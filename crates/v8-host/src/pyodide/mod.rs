@@ -23,12 +23,14 @@ use kernel_host::language::Cell;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
+use kernel_protocol::ExecutionId;
 use kernel_protocol::HostConfig;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
 use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::files::FileError;
 use kernel_protocol::files::FileReply;
 use kernel_protocol::files::FileRequest;
@@ -174,6 +176,26 @@ impl Pyodide {
     .await
   }
 
+  /// Calls a method of the kernel as the execution that an interrupt may name.
+  async fn run(&mut self, method: &str, execution_id: ExecutionId, arguments: &[Value]) -> Outcome {
+    self.interrupter.begin(execution_id);
+    let arguments: Vec<_> = arguments.iter().map(|it| self.v8_value(it)).collect();
+    let result = self.call(method, &arguments).await;
+    self.interrupter.end();
+    match result.map(|value| self.text_of(&value)) {
+      Ok(outcome) if outcome == "ok" => Outcome::Ok,
+      Ok(outcome) if outcome == "interrupted" => Outcome::Interrupted,
+      Ok(_) => Outcome::Error,
+      // Pyodide itself has failed and cannot go on.
+      Err(message) => {
+        let error = KernelEvent::python_error("FatalError", message.clone());
+        self.sink.emit(error);
+        self.sink.fatal(&format!("failed: {message}"));
+        Outcome::Error
+      }
+    }
+  }
+
   /// Drives the event loop, and the main program on it.
   fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
     let polled = event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx);
@@ -261,22 +283,14 @@ impl Language for Pyodide {
   }
 
   async fn execute(&mut self, cell: Cell) -> Outcome {
-    self.interrupter.begin(cell.execution_id);
-    let code = self.v8_value(&json!(cell.code));
-    let result = self.call("execute", &[code]).await;
-    self.interrupter.end();
-    match result.map(|value| self.text_of(&value)) {
-      Ok(outcome) if outcome == "ok" => Outcome::Ok,
-      Ok(outcome) if outcome == "interrupted" => Outcome::Interrupted,
-      Ok(_) => Outcome::Error,
-      // Pyodide itself has failed and cannot go on.
-      Err(message) => {
-        let error = KernelEvent::python_error("FatalError", message.clone());
-        self.sink.emit(error);
-        self.sink.fatal(&format!("failed: {message}"));
-        Outcome::Error
-      }
-    }
+    self
+      .run("execute", cell.execution_id, &[json!(cell.code)])
+      .await
+  }
+
+  async fn comm(&mut self, execution_id: ExecutionId, message: CommMessage) -> Outcome {
+    let arguments = [json!(message.kind), json!(message.body.as_str())];
+    self.run("comm", execution_id, &arguments).await
   }
 
   async fn run_program(&mut self, program: MainProgram) {
@@ -298,6 +312,7 @@ impl Language for Pyodide {
       Question::Complete { code, cursor } => ("complete", vec![json!(code), json!(cursor)]),
       Question::Inspect { code, cursor } => ("inspect", vec![json!(code), json!(cursor)]),
       Question::IsComplete { code } => ("isComplete", vec![json!(code)]),
+      Question::CommInfo { target_name } => ("commInfo", vec![json!(target_name)]),
     };
     let arguments: Vec<_> = arguments.iter().map(|a| self.v8_value(a)).collect();
     match self.call_now(method, &arguments) {

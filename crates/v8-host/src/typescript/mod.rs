@@ -24,11 +24,14 @@ use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
 use kernel_protocol::ErrorReport;
+use kernel_protocol::ExecutionId;
 use kernel_protocol::HostConfig;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
 use kernel_protocol::Question;
+use kernel_protocol::comm::CommKind;
+use kernel_protocol::comm::CommMessage;
 use kernel_protocol::launch::ModuleCache;
 use serde_json::Value;
 use serde_json::json;
@@ -315,6 +318,14 @@ impl Language for TypeScript {
     outcome
   }
 
+  /// Cells can send comm messages; there is nothing that they could listen with.
+  async fn comm(&mut self, _: ExecutionId, message: CommMessage) -> Outcome {
+    if message.kind == CommKind::Open {
+      self.sink.emit(KernelEvent::CommClose(message.body));
+    }
+    Outcome::Ok
+  }
+
   async fn run_program(&mut self, program: MainProgram) {
     self.program = Program::start(&mut self.js, program, &*self.sink).await;
   }
@@ -326,6 +337,7 @@ impl Language for TypeScript {
       Question::Complete { code, cursor } => self.complete(&code, cursor).await,
       Question::Inspect { code, cursor } => self.inspect(&code, cursor).await,
       Question::IsComplete { code } => transpile::is_complete(&code),
+      Question::CommInfo { .. } => json!({ "status": "ok", "comms": {} }),
     };
     drop(limit);
     self.interrupter.end();
