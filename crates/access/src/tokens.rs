@@ -1,6 +1,11 @@
 //! Bearer tokens: what each may see. Only their digests are kept, so that nothing that reads this
 //! process or its files learns one.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "once at the start, and by the command line"
+)]
+
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;

@@ -1,6 +1,8 @@
 //! Finds where an app listens, in `/proc`. What the app says is a claim, and it must not choose where the
 //! engine connects to.
 
+#![expect(clippy::disallowed_methods, reason = "files of /proc wait for no disk")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;

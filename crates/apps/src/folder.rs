@@ -1,5 +1,10 @@
 //! Apps in the operator's folder: each subdirectory and each program file in it. Blocking.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "called where threads may wait: on the blocking pool"
+)]
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

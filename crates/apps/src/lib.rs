@@ -26,6 +26,10 @@ mod store;
 mod supervisor;
 mod table;
 #[cfg(test)]
+#[expect(
+  clippy::disallowed_methods,
+  reason = "a test is all that its thread does"
+)]
 mod tests;
 
 pub use self::app::App;

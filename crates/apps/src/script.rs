@@ -1,5 +1,10 @@
 //! Files that hold a program.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "called where threads may wait: on the blocking pool"
+)]
+
 use std::fs;
 use std::path::Path;
 

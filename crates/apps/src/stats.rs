@@ -1,5 +1,7 @@
 //! Processor time and memory of an instance, from `/proc`. Blocks for a few milliseconds at most.
 
+#![expect(clippy::disallowed_methods, reason = "files of /proc wait for no disk")]
+
 use std::fs;
 use std::time::Instant;
 

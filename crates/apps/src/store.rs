@@ -1,5 +1,10 @@
 //! Keeps posted apps on disk until they are deleted. Blocking.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "called where threads may wait: on the blocking pool"
+)]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;

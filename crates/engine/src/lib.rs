@@ -244,6 +244,10 @@ fn check_readable(name: &str, path: &Path, confinement: &Confinement) -> io::Res
 
 /// Keeps the user of kernels, if there is one, from what is the server's alone: vectors, and the
 /// manifests of posted apps with their secrets.
+#[expect(
+  clippy::disallowed_methods,
+  reason = "at the start, before anything is served"
+)]
 fn keep_private(data_dir: &Path, vectors: &Path, confinement: &Confinement) -> io::Result<()> {
   let own_vectors = data_dir.join("vectordb");
   for folder in [&own_vectors, &data_dir.join("apps").join("posted")] {

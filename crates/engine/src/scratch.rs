@@ -1,5 +1,10 @@
 //! The folder of kernels' own folders: one a server, removed with it.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "at the start, before anything is served"
+)]
+
 use std::fs;
 use std::io;
 use std::path::Path;

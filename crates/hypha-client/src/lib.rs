@@ -5,6 +5,10 @@ mod artifact;
 mod client;
 mod error;
 #[cfg(test)]
+#[expect(
+  clippy::disallowed_methods,
+  reason = "a test is all that its thread does"
+)]
 mod tests;
 
 pub use self::artifact::Artifact;

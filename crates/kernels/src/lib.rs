@@ -24,6 +24,10 @@ mod recovery;
 pub mod spawner;
 mod start;
 #[cfg(test)]
+#[expect(
+  clippy::disallowed_methods,
+  reason = "a test is all that its thread does"
+)]
 mod tests;
 mod watchdog;
 

@@ -707,6 +707,7 @@ impl Reservation<'_> {
 }
 
 impl Drop for Reservation<'_> {
+  #[expect(clippy::disallowed_methods, reason = "passed to the blocking pool")]
   fn drop(&mut self) {
     if self.kept {
       return;

@@ -155,6 +155,10 @@ impl MountSource {
 }
 
 #[cfg(test)]
+#[expect(
+  clippy::disallowed_methods,
+  reason = "a test is all that its thread does"
+)]
 mod tests {
   use std::fs;
   use std::os::unix::fs::symlink;

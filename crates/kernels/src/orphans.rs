@@ -1,6 +1,8 @@
 //! What kernels leave running when they end comes to the server, whose children it then is. It is ended
 //! here, and nothing else is: not what the server started, nor what was never a kernel's.
 
+#![expect(clippy::disallowed_methods, reason = "files of /proc wait for no disk")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

@@ -75,6 +75,7 @@ pub(crate) async fn watch_health(manager: Weak<KernelManager>) {
 }
 
 /// Resident memory of a process, in bytes.
+#[expect(clippy::disallowed_methods, reason = "files of /proc wait for no disk")]
 pub fn resident_bytes(pid: u32) -> Option<u64> {
   let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
   let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;

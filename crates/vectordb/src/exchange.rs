@@ -95,6 +95,10 @@ impl VectorDb {
   ///
   /// # Errors
   /// When the index cannot be used, or the disk is full.
+  #[expect(
+    clippy::disallowed_methods,
+    reason = "its files are written where indices are read: on threads of their own"
+  )]
   pub async fn export(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<Export, VectorError> {
     let id = IndexId::of(caller, id);
     let lease = self.lease(caller, &id, Operation::Read).await?;

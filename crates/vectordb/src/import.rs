@@ -34,6 +34,10 @@ const BATCH: usize = 1000;
 impl VectorDb {
   /// Takes over what the original off-loaded into the folder of this database. Each only once: one
   /// that is deleted afterwards does not come back when the server starts again.
+  #[expect(
+    clippy::disallowed_methods,
+    reason = "at the start, before anything is served"
+  )]
   pub async fn take_over(self: &Arc<Self>) {
     let list = self.folder().join(TAKEN_OVER);
     let mut known: BTreeSet<String> = fs::read(&list)

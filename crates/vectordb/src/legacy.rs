@@ -1,6 +1,11 @@
 //! Indices as the original wrote them when it off-loaded them: three files each, or two in older
 //! versions, whose documents have their vectors with them. Blocking.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "called where threads may wait: on the blocking pool"
+)]
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -27,6 +27,10 @@ mod sample_documents;
 mod store;
 mod tasks;
 #[cfg(test)]
+#[expect(
+  clippy::disallowed_methods,
+  reason = "a test is all that its thread does"
+)]
 mod tests;
 
 pub use self::answers::ActivityInfo;

@@ -1,6 +1,11 @@
 //! The folder with one folder for each index. Blocking. Every folder of an index is whole: an index is
 //! made under another name and renamed, and renamed before its files are deleted.
 
+#![expect(
+  clippy::disallowed_methods,
+  reason = "called where threads may wait: on the blocking pool"
+)]
+
 use std::fs;
 use std::fs::File;
 use std::io;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use app_proxy::Upstream;
 use async_trait::async_trait;
 use kernels::Execution;
+use kernels::Work;
 use kernels::log_budget::LogBudget;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -216,7 +217,7 @@ impl Instance for PlayedInstance {
 
   fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
     let logs = LogBudget::new(1 << 20, 1 << 20).owner(None, 1 << 20);
-    let execution = Execution::new(code, 1024, &logs).expect("there is room");
+    let execution = Execution::new(Work::Code(code), 1024, &logs).expect("there is room");
     Ok(Arc::new(execution))
   }
 }

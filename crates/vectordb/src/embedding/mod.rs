@@ -10,6 +10,10 @@ mod openai;
 mod provider;
 mod registry;
 #[cfg(test)]
+#[expect(
+  clippy::disallowed_methods,
+  reason = "a test is all that its thread does"
+)]
 pub(crate) mod tests;
 mod usage;
 

@@ -258,6 +258,10 @@ impl Registry {
     })
   }
 
+  #[expect(
+    clippy::disallowed_methods,
+    reason = "at the start, before anything is served"
+  )]
   fn read_kept(&self) -> Result<Vec<Kept>, VectorError> {
     let shown = self.file.display();
     match fs::read(&self.file) {
