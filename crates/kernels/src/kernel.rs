@@ -15,7 +15,6 @@ use kernel_protocol::ExecutionId;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
-use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
@@ -26,15 +25,12 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::sync::broadcast;
-use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use crate::KernelError;
 use crate::KernelId;
 use crate::KernelType;
 use crate::connection::HostConnection;
-use crate::connection::HostEnd;
 use crate::connection::HostHandle;
 use crate::connection::Unread;
 use crate::events::EngineEvent;
@@ -43,6 +39,9 @@ use crate::execution::Execution;
 use crate::log_budget::LogBudget;
 use crate::log_budget::LogOwner;
 use crate::options::Approved;
+use crate::owner::Listeners;
+use crate::owner::Owner;
+use crate::owner::ProgramNotice;
 use crate::questions::Answer;
 use crate::questions::Questions;
 
@@ -97,32 +96,6 @@ pub struct Kernel {
   /// Told when a host has gone for good.
   host_gone: Notify,
   owner: Owner,
-}
-
-/// Whose a kernel is.
-pub enum Owner {
-  /// A client's: the manager has it under its id, replaces its host when need be, and hears here
-  /// what happens to it.
-  Client(Listeners),
-  /// A program's: whoever reads this hears of it, and starts another kernel when need be.
-  Program(mpsc::Sender<ProgramNotice>),
-}
-
-/// Who hears of a client's kernel.
-pub struct Listeners {
-  pub events: broadcast::Sender<EngineEvent>,
-  /// Hears of every execution that starts, where those may take only so long.
-  pub started: Option<mpsc::UnboundedSender<Arc<Execution>>>,
-}
-
-/// What a kernel reports of its main program.
-#[derive(Debug)]
-pub enum ProgramNotice {
-  /// Output, also that of cells.
-  Event(KernelEvent),
-  Program(ProgramEvent),
-  /// The process is gone, and why. The last notice.
-  Ended(HostEnd),
 }
 
 struct State {
@@ -363,11 +336,7 @@ impl Kernel {
       }
     };
     if execution.is_stalled() {
-      execution.fail(recovery_report(
-        "ExecutionInterrupted",
-        "interrupted",
-        &execution,
-      ));
+      execution.fail(execution.recovery_report("ExecutionInterrupted", "interrupted"));
     }
     execution.finish(outcome);
     if outcome == Outcome::Interrupted {
@@ -712,16 +681,6 @@ fn odd_answer() -> KernelError {
   KernelError::Host("the kernel answered something else than it was asked".into())
 }
 
-impl ProgramNotice {
-  fn of(reply: &Reply) -> Option<Self> {
-    match reply {
-      Reply::Event { event, .. } => Some(Self::Event(event.clone())),
-      Reply::Program(event) => Some(Self::Program(event.clone())),
-      _ => None,
-    }
-  }
-}
-
 impl State {
   /// The host, while it is up.
   fn host(&self) -> Result<&HostHandle, KernelError> {
@@ -753,22 +712,5 @@ impl State {
         _ => break,
       };
     }
-  }
-}
-
-/// The error event of a recovery step, in the words of the original's.
-pub(crate) fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorReport {
-  let runtime = execution.runtime().unwrap_or_default().as_millis();
-  let code: String = execution.code().chars().take(200).collect();
-  let evalue = format!("Kernel execution was {what} after {runtime}ms");
-  ErrorReport {
-    ename: ename.to_owned(),
-    traceback: vec![
-      format!("{ename}: {evalue}"),
-      format!("Runtime: {runtime}ms"),
-      format!("Code: {code}"),
-    ],
-    evalue,
-    status: None,
   }
 }
