@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use chrono::DateTime;
 use chrono::Utc;
+use files::Feeds;
 use kernel_protocol::ErrorReport;
 use kernel_protocol::ExecutionId;
 use kernel_protocol::KernelEvent;
@@ -43,6 +44,7 @@ use crate::owner::Listeners;
 use crate::owner::Owner;
 use crate::owner::ProgramNotice;
 use crate::questions::Answer;
+use crate::questions::OpenQuestion;
 use crate::questions::Questions;
 
 /// Executions kept for late readers and the history.
@@ -91,6 +93,8 @@ pub struct Kernel {
   logs: LogOwner,
   state: Mutex<State>,
   questions: Questions,
+  /// What watches of its files tell.
+  pub(crate) watches: Feeds,
   /// Held while a host is being replaced: two replacements at once would leave one host behind.
   pub replacing: tokio::sync::Mutex<()>,
   /// Told when a host has gone for good.
@@ -145,6 +149,7 @@ impl Kernel {
         awaits_input: false,
       }),
       questions: Questions::default(),
+      watches: Feeds::default(),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
       owner,
@@ -310,6 +315,11 @@ impl Kernel {
       } => self.done(execution_id, outcome, generation),
       Reply::Answer { id, answer } => self.questions.answer(id, Answer::Code(answer)),
       Reply::File { id, reply } => self.questions.answer(id, Answer::File(reply)),
+      Reply::FilesChanged { watch, changes } => {
+        if self.lock().generation == generation {
+          self.watches.tell(watch, changes);
+        }
+      }
       Reply::Started { .. }
       | Reply::Ready { .. }
       | Reply::Configured { .. }
@@ -396,6 +406,7 @@ impl Kernel {
       state.phase = Phase::Dead(format!("the kernel {reason}"));
       state.take_unfinished()
     };
+    self.watches.end(&format!("the kernel {reason}"));
     if matches!(self.owner, Owner::Client(_)) {
       tracing::warn!(kernel = %self.id, "the kernel {reason}");
     }
@@ -411,8 +422,13 @@ impl Kernel {
   }
 
   /// Takes the host away, ends it, and ends every execution with `report`; without one they end
-  /// quietly. Returns when the host is gone.
-  async fn detach(&self, next: Phase, report: Option<ErrorReport>) -> Result<(), KernelError> {
+  /// quietly. Watches are told `ending`. Returns when the host is gone.
+  async fn detach(
+    &self,
+    next: Phase,
+    ending: &str,
+    report: Option<ErrorReport>,
+  ) -> Result<(), KernelError> {
     let (host, orphans) = {
       let mut state = self.lock();
       if matches!(state.phase, Phase::Removed) {
@@ -423,6 +439,7 @@ impl Kernel {
       (previous, state.take_unfinished())
     };
     self.questions.clear();
+    self.watches.end(ending);
     for execution in orphans {
       match &report {
         Some(report) => execution.fail(report.clone()),
@@ -446,7 +463,8 @@ impl Kernel {
   /// # Errors
   /// When it was removed meanwhile.
   pub async fn begin_restart(&self, report: ErrorReport) -> Result<(), KernelError> {
-    self.detach(Phase::Restarting, Some(report)).await
+    let ending = "the kernel was restarted";
+    self.detach(Phase::Restarting, ending, Some(report)).await
   }
 
   /// Forgets sessions and history, as a restart over HTTP does.
@@ -465,7 +483,9 @@ impl Kernel {
 
   /// Ends the kernel for good.
   pub async fn remove(&self, reason: &str, report: Option<ErrorReport>) {
-    if self.detach(Phase::Removed, report).await.is_ok() {
+    let ending = format!("the kernel was ended: {reason}");
+    let detached = self.detach(Phase::Removed, &ending, report).await;
+    if detached.is_ok() {
       self.announce(EngineEventKind::KernelTerminated {
         reason: reason.to_owned(),
       });
@@ -647,18 +667,55 @@ impl Kernel {
     }
   }
 
+  /// Starts to watch files. `opened` is called with the watch's id before the request is sent; `None`
+  /// sends nothing.
+  ///
+  /// # Errors
+  /// When the kernel is dead or has no time to answer.
+  pub(crate) async fn watch<T>(
+    &self,
+    path: String,
+    opened: impl FnOnce(u64) -> Option<T>,
+  ) -> Result<Option<(T, FileReply)>, KernelError> {
+    let question = self.questions.open().ok_or_else(busy)?;
+    let id = question.id;
+    let Some(open) = opened(id) else {
+      return Ok(None);
+    };
+    match self
+      .answer_to(question, &Request::Watch { id, path })
+      .await?
+    {
+      Answer::File(reply) => Ok(Some((open, reply))),
+      Answer::Code(_) => Err(odd_answer()),
+    }
+  }
+
+  /// Ends a watch. Each was opened by a request that was bounded, and so is this.
+  pub(crate) fn unwatch(&self, id: u64) {
+    self.watches.close(id);
+    if let Phase::Up(host) = &self.lock().phase {
+      host.send(&Request::Unwatch { id });
+    }
+  }
+
   /// Sends a request and waits for the answer to it.
   async fn answered(&self, request: impl FnOnce(u64) -> Request) -> Result<Answer, KernelError> {
-    let busy = || {
-      KernelError::LimitReached(
-        "too many questions wait for this kernel already: wait for the cell or interrupt it".into(),
-      )
-    };
-    let mut question = self.questions.open().ok_or_else(busy)?;
+    let question = self.questions.open().ok_or_else(busy)?;
+    let request = request(question.id);
+    self.answer_to(question, &request).await
+  }
+
+  /// Sends a request that asks an open question, and waits for the answer to it.
+  async fn answer_to(
+    &self,
+    mut question: OpenQuestion<'_>,
+    request: &Request,
+  ) -> Result<Answer, KernelError> {
     {
       let mut state = self.lock();
       state.last_activity = Instant::now();
-      let sent = state.host()?.try_send(&request(question.id));
+      let sent = state.host()?.try_send(request);
       sent.map_err(|Unread| busy())?;
     }
     match tokio::time::timeout(ANSWER_TIMEOUT, question.answered()).await {
@@ -675,6 +732,12 @@ impl Kernel {
   fn lock(&self) -> MutexGuard<'_, State> {
     self.state.lock().unwrap_or_else(PoisonError::into_inner)
   }
+}
+
+fn busy() -> KernelError {
+  KernelError::LimitReached(
+    "too many questions wait for this kernel already: wait for the cell or interrupt it".into(),
+  )
 }
 
 fn odd_answer() -> KernelError {

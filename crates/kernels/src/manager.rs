@@ -523,7 +523,7 @@ impl KernelManager {
     self.get_to(caller, Right::Use, id)?.reply_to_input(value)
   }
 
-  /// The files of a kernel, to read them or, with [`Right::Use`], to change them.
+  /// The files of a kernel, to read and watch them or, with [`Right::Use`], to change them.
   ///
   /// # Errors
   /// When there is no such kernel, or the caller does not have `right`.
