@@ -15,6 +15,7 @@ mod environment;
 mod escapes;
 mod executions;
 mod faults;
+mod file_watches;
 mod files;
 mod hostile;
 mod hypha_apps;

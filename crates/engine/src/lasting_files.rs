@@ -1,13 +1,19 @@
 //! Lasting files: those that a namespace keeps in the data directory, whatever becomes of its kernels.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
 
 use access::Caller;
 use access::Right;
 use files::Folder;
 use files::FolderStore;
+use files::FolderWatches;
 use files::StoreError;
 use kernels::KernelError;
 use kernels::LastingFolders;
@@ -17,6 +23,8 @@ use sandbox::Confinement;
 pub struct LastingFiles {
   folders: LastingFolders,
   confinement: Confinement,
+  /// The watches of those namespaces that have any.
+  watches: Mutex<HashMap<PathBuf, Weak<FolderWatches>>>,
 }
 
 impl LastingFiles {
@@ -24,6 +32,7 @@ impl LastingFiles {
     Self {
       folders,
       confinement,
+      watches: Mutex::default(),
     }
   }
 
@@ -42,13 +51,27 @@ impl LastingFiles {
     let namespace = caller.work_in(asked).map_err(|e| StoreError::of(&e))?;
     let folder = self.folders.of(namespace.as_deref());
     let folder = folder.map_err(|e| StoreError::of(&e))?;
+    let watches = self.watches_of(&folder);
     let confinement = self.confinement.clone();
     let opened = tokio::task::spawn_blocking(move || open(&folder, &confinement)).await;
     let opened = opened.unwrap_or_else(|e| Err(e.into()));
-    opened.map(FolderStore::new).map_err(|e| {
+    let opened = opened.map_err(|e| {
       let message = format!("the lasting files cannot be opened: {e}");
       StoreError::of(&KernelError::Host(message))
-    })
+    })?;
+    Ok(FolderStore::new(opened, watches))
+  }
+
+  /// The watches of a folder; they last as long as anybody uses them.
+  fn watches_of(&self, folder: &Path) -> Arc<FolderWatches> {
+    let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = watches.get(folder).and_then(Weak::upgrade) {
+      return known;
+    }
+    watches.retain(|_, watches| watches.strong_count() > 0);
+    let new = Arc::<FolderWatches>::default();
+    watches.insert(folder.to_owned(), Arc::downgrade(&new));
+    new
   }
 }
 

@@ -177,6 +177,27 @@ impl Folder {
     rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR).map_err(failed)
   }
 
+  /// What a watch of a path follows.
+  pub(crate) fn watchable(&self, path: &str) -> Result<Watchable, FileError> {
+    let path = relative(path)?;
+    let file = self.open_at(&path, OFlags::PATH, Mode::empty())?;
+    let name = path.file_name().unwrap_or_default();
+    let entry = entry(name, &rustix::fs::fstat(&file).map_err(failed)?);
+    let (folder, only) = match entry.kind {
+      FileKind::Directory => {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        (self.open_at(&path, flags, Mode::empty())?, None)
+      }
+      FileKind::File => (self.parent_of(&path)?.0, Some(entry.name.clone())),
+      FileKind::Other => return Err(FileError::NotFile),
+    };
+    Ok(Watchable {
+      entry,
+      folder,
+      only,
+    })
+  }
+
   /// The folder that something is in, and its name there.
   fn parent_of<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), FileError> {
     let name = path.file_name().ok_or(FileError::Denied)?;
@@ -232,6 +253,30 @@ impl Folder {
       path
     };
     beneath(&self.dir, path, flags, mode).map_err(failed)
+  }
+}
+
+/// What can be watched.
+pub(crate) struct Watchable {
+  pub entry: FileEntry,
+  /// The folder itself, or the one that the file is in.
+  pub folder: OwnedFd,
+  /// The name of the file there.
+  pub only: Option<String>,
+}
+
+impl Watchable {
+  /// What is in the folder; `None` where that is more than a listing has, or cannot be read.
+  pub(crate) fn names(&self) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for listed in Dir::read_from(&self.folder).ok()? {
+      if names.len() == MAX_ENTRIES {
+        return None;
+      }
+      let name = listed.ok()?.file_name().to_string_lossy().into_owned();
+      names.push(name);
+    }
+    Some(names)
   }
 }
 
@@ -292,7 +337,7 @@ fn entry(name: &OsStr, stat: &Stat) -> FileEntry {
   }
 }
 
-fn failed(errno: Errno) -> FileError {
+pub(crate) fn failed(errno: Errno) -> FileError {
   match errno {
     Errno::NOENT => FileError::NotFound,
     // XDEV: the path leads out. LOOP: a symlink where none may be, or a circle of them.

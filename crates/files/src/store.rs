@@ -19,10 +19,14 @@ use kernel_protocol::files::FileKind;
 use kernel_protocol::files::FileReply;
 use kernel_protocol::files::FileRequest;
 use kernel_protocol::files::MAX_CHUNK_BYTES;
+use kernel_protocol::files::MAX_WATCHES;
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
+use crate::feed::FileWatch;
+use crate::feed::OpenWatch;
 use crate::folder::Folder;
+use crate::folder_watches::FolderWatches;
 
 /// Keeps files.
 #[async_trait]
@@ -32,6 +36,12 @@ pub trait Store: Send + Sync {
   /// # Errors
   /// When whatever keeps the files does not answer; what is wrong with the request is in the reply.
   async fn answer(&self, request: FileRequest) -> Result<FileReply, StoreError>;
+
+  /// Opens a watch of a file or a folder.
+  ///
+  /// # Errors
+  /// When whatever keeps the files does not answer; what is wrong with the request is in the inner result.
+  async fn open_watch(&self, path: String) -> Result<Result<OpenWatch, FileError>, StoreError>;
 }
 
 /// Why files could not be used: a message for whoever asked.
@@ -52,6 +62,14 @@ impl StoreError {
       kind,
       message: message.into(),
     }
+  }
+
+  /// The answer is none to what was asked.
+  pub fn odd() -> Self {
+    Self::new(
+      ErrorKind::Internal,
+      "the kernel gave no proper answer about its files",
+    )
   }
 
   fn file(error: FileError, path: &str) -> Self {
@@ -85,6 +103,16 @@ impl StoreError {
         ErrorKind::Invalid,
         format!("`{path}` is not a path: it is too long or has characters that paths cannot have"),
       ),
+      FileError::TooManyWatches => Self::new(
+        ErrorKind::LimitReached,
+        format!(
+          "{MAX_WATCHES} watches are open here already, the most at one time: close one first"
+        ),
+      ),
+      FileError::CannotWatch => Self::new(
+        ErrorKind::Unavailable,
+        "this machine has no more watches (fs.inotify.max_user_instances, fs.inotify.max_user_watches)",
+      ),
       FileError::Other(reason) => Self::new(ErrorKind::Internal, format!("`{path}`: {reason}")),
     }
   }
@@ -105,22 +133,40 @@ impl Classified for StoreError {
 }
 
 /// The files of a folder of this machine.
-pub struct FolderStore(Arc<Folder>);
+pub struct FolderStore {
+  folder: Arc<Folder>,
+  watches: Arc<FolderWatches>,
+}
 
 impl FolderStore {
-  pub fn new(folder: Folder) -> Self {
-    Self(Arc::new(folder))
+  /// `watches` are those of whoever owns the folder.
+  pub fn new(folder: Folder, watches: Arc<FolderWatches>) -> Self {
+    Self {
+      folder: Arc::new(folder),
+      watches,
+    }
   }
 }
 
 #[async_trait]
 impl Store for FolderStore {
   async fn answer(&self, request: FileRequest) -> Result<FileReply, StoreError> {
-    let folder = self.0.clone();
-    tokio::task::spawn_blocking(move || folder.answer(&request))
-      .await
-      .map_err(|e| StoreError::new(ErrorKind::Internal, e.to_string()))
+    let folder = self.folder.clone();
+    blocking(move || folder.answer(&request)).await
   }
+
+  async fn open_watch(&self, path: String) -> Result<Result<OpenWatch, FileError>, StoreError> {
+    let (folder, watches) = (self.folder.clone(), self.watches.clone());
+    blocking(move || watches.open(&folder, &path)).await
+  }
+}
+
+async fn blocking<T: Send + 'static>(
+  work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+  tokio::task::spawn_blocking(work)
+    .await
+    .map_err(|e| StoreError::new(ErrorKind::Internal, e.to_string()))
 }
 
 /// What is at a path.
@@ -341,13 +387,21 @@ pub async fn delete(store: &dyn Store, path: &str, recursive: bool) -> Result<()
   }
 }
 
+/// Watches a file, or what is directly in a folder, from now on.
+///
+/// # Errors
+/// When it is not there, or there are too many watches.
+pub async fn watch(store: &dyn Store, path: &str) -> Result<FileWatch, StoreError> {
+  match store.open_watch(path.to_owned()).await? {
+    Ok(open) => Ok(FileWatch::new(path, open)),
+    Err(error) => Err(StoreError::file(error, path)),
+  }
+}
+
 fn unexpected(reply: FileReply, path: &str) -> StoreError {
   match reply {
     FileReply::Failed(error) => StoreError::file(error, path),
-    _ => StoreError::new(
-      ErrorKind::Internal,
-      "the kernel gave no proper answer about its files",
-    ),
+    _ => StoreError::odd(),
   }
 }
 
@@ -356,14 +410,17 @@ mod tests {
   use std::io;
 
   use futures::TryStreamExt;
+  use kernel_protocol::files::ChangeKind;
   use tempfile::TempDir;
 
   use super::*;
+  use crate::feed::FileEvent;
 
   fn store() -> (TempDir, Arc<dyn Store>) {
     let dir = TempDir::new().expect("a folder");
     let folder = Folder::open(dir.path()).expect("opens");
-    (dir, Arc::new(FolderStore::new(folder)))
+    let store = FolderStore::new(folder, Arc::default());
+    (dir, Arc::new(store))
   }
 
   fn content(pieces: &[&[u8]]) -> impl Stream<Item = io::Result<Bytes>> + use<> {
@@ -423,6 +480,51 @@ mod tests {
       tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     panic!("{} parts are left", parts());
+  }
+
+  #[tokio::test]
+  async fn a_folder_is_watched_until_nobody_reads() {
+    let dir = TempDir::new().expect("a folder");
+    let watches = Arc::<FolderWatches>::default();
+    let folder = Folder::open(dir.path()).expect("opens");
+    let store: Arc<dyn Store> = Arc::new(FolderStore::new(folder, watches.clone()));
+    std::fs::create_dir(dir.path().join("in")).expect("is made");
+    let mut watch = super::watch(&*store, "in").await.expect("is watched");
+    for expected in [ChangeKind::Created, ChangeKind::Modified] {
+      write(&store, "in/f", content(&[b"x"]), 10)
+        .await
+        .expect("is written");
+      loop {
+        match watch.next().await.expect("goes on") {
+          FileEvent::Changed { path, change } if path == "in/f" => {
+            assert_eq!(change, expected);
+            break;
+          }
+          // The part, on a slow machine.
+          other => assert!(format!("{other:?}").contains(".part"), "{other:?}"),
+        }
+      }
+    }
+    delete(&*store, "in", true).await.expect("is deleted");
+    let mut last = None;
+    while let Some(event) = watch.next().await {
+      last = Some(event);
+    }
+    assert!(matches!(last, Some(FileEvent::Ended { .. })), "{last:?}");
+    drop(watch);
+    assert_eq!(
+      Arc::strong_count(&watches),
+      2,
+      "nothing holds them any more"
+    );
+    let mut open = Vec::new();
+    for _ in 0..MAX_WATCHES {
+      open.push(super::watch(&*store, "").await.expect("is watched"));
+    }
+    let refused = super::watch(&*store, "").await.err().expect("is refused");
+    assert_eq!(refused.kind(), ErrorKind::LimitReached, "{refused}");
+    open.pop();
+    super::watch(&*store, "").await.expect("there is room");
   }
 
   #[tokio::test]

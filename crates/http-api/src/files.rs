@@ -34,6 +34,8 @@ use crate::access::By;
 use crate::error::ApiError;
 use crate::error::ApiResult;
 use crate::error::ErrorBody;
+use crate::file_watch::WireFileEvent;
+use crate::file_watch::watch;
 use crate::path::Path;
 use crate::protection;
 use crate::query::parameters;
@@ -96,6 +98,26 @@ pub(crate) struct DeleteFileQuery {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+pub(crate) struct GetFileQuery {
+  /// Streams what happens to the file, or to what is directly in the directory, as server-sent events.
+  #[serde(default)]
+  watch: bool,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GetLastingQuery {
+  /// Whose files; the caller's own when left out.
+  namespace: Option<String>,
+  /// Streams what happens to the file, or to what is directly in the directory, as server-sent events.
+  #[serde(default)]
+  watch: bool,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct LastingQuery {
   /// Whose files; the caller's own when left out.
   namespace: Option<String>,
@@ -114,35 +136,50 @@ pub(crate) struct DeleteLastingQuery {
 
 // ------------------------------------------------------------ of kernels
 
-/// Lists the working directory of a kernel.
-#[utoipa::path(get, path = "/api/kernels/{id}/files", tag = "files", params(("id" = String, Path)),
-  responses((status = 200, body = Listing), (status = 404, body = ErrorBody), (status = 504, body = ErrorBody)))]
+/// Lists the working directory of a kernel, or watches it.
+#[utoipa::path(get, path = "/api/kernels/{id}/files", tag = "files", params(("id" = String, Path), GetFileQuery),
+  responses((status = 200, description = "A listing, or what changes", content(
+    (Listing = "application/json"), (WireFileEvent = "text/event-stream"))),
+    (status = 404, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
+    (status = 504, body = ErrorBody)))]
 pub(crate) async fn list_of_kernel(
   State(face): State<Face>,
   By(caller): By,
   Path(id): Path<String>,
+  query: Result<Query<GetFileQuery>, QueryRejection>,
 ) -> ApiResult<Response<Body>> {
+  let query = parameters(query)?;
   let store = face.engine.kernels.files(&caller, Right::Read, &id)?;
+  if query.watch {
+    return watch(&store, String::new()).await;
+  }
   get(Arc::new(store), "", &Method::GET, &HeaderMap::new()).await
 }
 
-/// Reads a file of a kernel, or lists a directory. The path is relative to the kernel's working directory,
-/// or absolute after a second slash. One range of bytes can be asked for.
+/// Reads a file of a kernel, lists a directory, or watches either. The path is relative to the kernel's
+/// working directory, or absolute after a second slash. One range of bytes can be asked for.
 #[utoipa::path(get, path = "/api/kernels/{id}/files/{*path}", tag = "files",
-  params(("id" = String, Path), ("path" = String, Path), ("Range" = Option<String>, Header)),
-  responses((status = 200, description = "The file, or a listing as JSON", content(
-    (Vec<u8> = "application/octet-stream"), (Listing = "application/json"))),
+  params(("id" = String, Path), ("path" = String, Path), GetFileQuery, ("Range" = Option<String>, Header)),
+  responses((status = 200, description = "The file, a listing as JSON, or what changes", content(
+    (Vec<u8> = "application/octet-stream"), (Listing = "application/json"),
+    (WireFileEvent = "text/event-stream"))),
     (status = 206, description = "A part of the file", content_type = "application/octet-stream"),
     (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
-    (status = 416, body = ErrorBody), (status = 504, body = ErrorBody)))]
+    (status = 416, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
+    (status = 504, body = ErrorBody)))]
 pub(crate) async fn get_of_kernel(
   State(face): State<Face>,
   By(caller): By,
   Path((id, path)): Path<(String, String)>,
+  query: Result<Query<GetFileQuery>, QueryRejection>,
   method: Method,
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
+  let query = parameters(query)?;
   let store = face.engine.kernels.files(&caller, Right::Read, &id)?;
+  if query.watch {
+    return watch(&store, path).await;
+  }
   get(Arc::new(store), &path, &method, &headers).await
 }
 
@@ -181,38 +218,50 @@ pub(crate) async fn delete_of_kernel(
 
 // ------------------------------------------------------------ lasting ones
 
-/// Lists the lasting files of a namespace.
-#[utoipa::path(get, path = "/api/files", tag = "files", params(LastingQuery),
-  responses((status = 200, body = Listing), (status = 403, body = ErrorBody)))]
+/// Lists the lasting files of a namespace, or watches them.
+#[utoipa::path(get, path = "/api/files", tag = "files", params(GetLastingQuery),
+  responses((status = 200, description = "A listing, or what changes", content(
+    (Listing = "application/json"), (WireFileEvent = "text/event-stream"))),
+    (status = 403, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn list_lasting(
   State(face): State<Face>,
   By(caller): By,
-  query: Result<Query<LastingQuery>, QueryRejection>,
+  query: Result<Query<GetLastingQuery>, QueryRejection>,
 ) -> ApiResult<Response<Body>> {
-  let asked = parameters(query)?.namespace.filter(|n| !n.is_empty());
+  let query = parameters(query)?;
+  let asked = query.namespace.filter(|n| !n.is_empty());
   let files = &face.engine.files;
   let store = files.of(&caller, Right::Read, asked.as_deref()).await?;
+  if query.watch {
+    return watch(&store, String::new()).await;
+  }
   get(Arc::new(store), "", &Method::GET, &HeaderMap::new()).await
 }
 
-/// Reads a lasting file, or lists a directory. One range of bytes can be asked for.
+/// Reads a lasting file, lists a directory, or watches either. One range of bytes can be asked for.
 #[utoipa::path(get, path = "/api/files/{*path}", tag = "files",
-  params(("path" = String, Path), LastingQuery, ("Range" = Option<String>, Header)),
-  responses((status = 200, description = "The file, or a listing as JSON", content(
-    (Vec<u8> = "application/octet-stream"), (Listing = "application/json"))),
+  params(("path" = String, Path), GetLastingQuery, ("Range" = Option<String>, Header)),
+  responses((status = 200, description = "The file, a listing as JSON, or what changes", content(
+    (Vec<u8> = "application/octet-stream"), (Listing = "application/json"),
+    (WireFileEvent = "text/event-stream"))),
     (status = 206, description = "A part of the file", content_type = "application/octet-stream"),
-    (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416, body = ErrorBody)))]
+    (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416, body = ErrorBody),
+    (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn get_lasting(
   State(face): State<Face>,
   By(caller): By,
   Path(path): Path<String>,
-  query: Result<Query<LastingQuery>, QueryRejection>,
+  query: Result<Query<GetLastingQuery>, QueryRejection>,
   method: Method,
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
-  let asked = parameters(query)?.namespace.filter(|n| !n.is_empty());
+  let query = parameters(query)?;
+  let asked = query.namespace.filter(|n| !n.is_empty());
   let files = &face.engine.files;
   let store = files.of(&caller, Right::Read, asked.as_deref()).await?;
+  if query.watch {
+    return watch(&store, path).await;
+  }
   get(Arc::new(store), &path, &method, &headers).await
 }
 

@@ -11,6 +11,7 @@ mod connections;
 mod engine_status;
 mod error;
 mod executions;
+mod file_watch;
 mod files;
 mod gateway;
 mod kernels;

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use files::Folder;
+use files::Tell;
+use files::Watcher;
 use kernel_protocol::HostConfig;
 use kernel_protocol::files::FileError;
 use kernel_protocol::files::FileReply;
@@ -19,11 +21,13 @@ pub(crate) struct DiskFiles {
   folders: Vec<(PathBuf, Folder)>,
   read: Option<Vec<String>>,
   write: Option<Vec<String>>,
+  watcher: Watcher,
 }
 
 impl DiskFiles {
-  /// `roots` are the directories of the mounts, in their order. What cannot be opened is not there.
-  pub(crate) fn new(config: &HostConfig, roots: &[OwnedFd]) -> Self {
+  /// `roots` are the directories of the mounts, in their order. What cannot be opened is not there. What
+  /// watches see goes to `tell`.
+  pub(crate) fn new(config: &HostConfig, roots: &[OwnedFd], tell: Tell) -> Self {
     let mounts = config.mounts.iter().zip(roots).filter_map(|(mount, root)| {
       let root = root.try_clone().ok()?;
       Some((mount.mount_point.clone(), Folder::from(root)))
@@ -35,6 +39,7 @@ impl DiskFiles {
       folders: scratch.into_iter().chain(mounts).collect(),
       read: config.permissions.read.clone(),
       write: config.permissions.write.clone(),
+      watcher: Watcher::new(tell),
     }
   }
 
@@ -43,6 +48,19 @@ impl DiskFiles {
       Ok((folder, request)) => folder.answer(&request),
       Err(error) => FileReply::Failed(error),
     }
+  }
+
+  /// Opens a watch, for which it takes the permission to read.
+  pub(crate) fn watch(&self, id: u64, mut path: String) -> FileReply {
+    let placed = self.place(&mut path, self.read.as_deref());
+    match placed.and_then(|folder| self.watcher.watch(id, folder, &path)) {
+      Ok(entry) => FileReply::Entry(entry),
+      Err(error) => FileReply::Failed(error),
+    }
+  }
+
+  pub(crate) fn unwatch(&self, id: u64) {
+    self.watcher.unwatch(id);
   }
 
   /// The folder that a request is about, and the request as that folder takes it.
@@ -109,8 +127,15 @@ fn plain(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+  use std::sync::Arc;
+  use std::sync::mpsc;
+  use std::time::Duration;
+
   use kernel_protocol::HostPermissions;
   use kernel_protocol::MountConfig;
+  use kernel_protocol::files::ChangeKind;
+  use kernel_protocol::files::FileChange;
+  use kernel_protocol::files::FileChanges;
   use tempfile::TempDir;
 
   use super::*;
@@ -120,6 +145,10 @@ mod tests {
   }
 
   fn files(dir: &Path, permissions: HostPermissions) -> DiskFiles {
+    telling(dir, permissions, Arc::new(|_, _| {}))
+  }
+
+  fn telling(dir: &Path, permissions: HostPermissions, tell: Tell) -> DiskFiles {
     for name in ["scratch", "mounted"] {
       std::fs::create_dir_all(dir.join(name)).expect("is made");
     }
@@ -136,7 +165,7 @@ mod tests {
       max_heap_bytes: 0,
     };
     let root = std::fs::File::open(dir.join("mounted")).expect("opens");
-    DiskFiles::new(&config, &[root.into()])
+    DiskFiles::new(&config, &[root.into()], tell)
   }
 
   fn write(path: &str) -> FileRequest {
@@ -213,5 +242,42 @@ mod tests {
       ..files
     };
     assert_eq!(nothing.answer(&stat("in.txt")), denied);
+    assert_eq!(nothing.watch(1, "in.txt".into()), denied);
+  }
+
+  #[test]
+  fn what_may_be_read_may_be_watched_and_nothing_else() {
+    let dir = TempDir::new().expect("a folder");
+    let scratch = dir.path().join("scratch");
+    let permissions = HostPermissions {
+      read: Some(paths(&[&scratch.join("in"), Path::new("/data")])),
+      ..Default::default()
+    };
+    let (sender, told) = mpsc::channel();
+    let tell: Tell = Arc::new(move |id, changes| {
+      let _ = sender.send((id, changes));
+    });
+    let files = telling(dir.path(), permissions, tell);
+    std::fs::create_dir(scratch.join("in")).expect("is made");
+    for path in ["", "out", "/etc", "../mounted", "in/../.."] {
+      let denied = FileReply::Failed(FileError::Denied);
+      assert_eq!(files.watch(1, path.into()), denied, "{path}");
+    }
+    let missing = files.watch(1, "in/x".into());
+    assert_eq!(missing, FileReply::Failed(FileError::NotFound));
+    for (id, path, on_disk) in [(1, "in", "scratch/in/a"), (2, "/data", "mounted/a")] {
+      let watched = files.watch(id, path.into());
+      assert!(matches!(watched, FileReply::Entry(_)), "{watched:?}");
+      std::fs::write(dir.path().join(on_disk), "x").expect("is written");
+      let change = FileChange {
+        name: "a".into(),
+        change: ChangeKind::Created,
+      };
+      // The other watch may still have told that its file was written.
+      let mut of_this = std::iter::from_fn(|| told.recv_timeout(Duration::from_secs(30)).ok());
+      let first = of_this.find(|(of, _)| *of == id);
+      assert_eq!(first, Some((id, FileChanges::Names(vec![change]))));
+      files.unwatch(id);
+    }
   }
 }

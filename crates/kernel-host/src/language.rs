@@ -51,7 +51,8 @@ pub trait Language {
   /// Answers a question about code, in the shape of the Jupyter reply of the same name.
   async fn answer(&mut self, question: Question) -> Value;
 
-  /// Does a step with files that the language keeps in memory.
+  /// Does a step with files that the language keeps in memory. Watches ask it what is there, again and
+  /// again.
   async fn file(&mut self, _request: FileRequest) -> FileReply {
     FileReply::Failed(FileError::Denied)
   }

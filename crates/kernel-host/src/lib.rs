@@ -4,4 +4,5 @@
 mod files;
 pub mod host;
 pub mod language;
+mod listings;
 pub mod sink;

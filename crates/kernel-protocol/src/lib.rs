@@ -4,6 +4,7 @@
 //! host side is blocking (it must write from the thread that runs user code), the server side uses
 //! `tokio_util`'s length-delimited codec over the same bytes.
 
+mod bounded;
 pub mod comm;
 pub mod descriptors;
 pub mod files;
@@ -20,17 +21,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use serde::Deserializer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::de::Error;
-use serde::de::SeqAccess;
-use serde::de::Visitor;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::bounded::few;
 use crate::comm::CommBody;
 use crate::comm::CommMessage;
+use crate::files::FileChanges;
 use crate::files::FileReply;
 use crate::files::FileRequest;
 use crate::json::JsonText;
@@ -109,6 +109,12 @@ pub enum Request {
   /// A step with files of the kernel, answered by [`Reply::File`] with the same `id`: at once where they
   /// are on disk, between cells where they are in memory.
   File { id: u64, request: FileRequest },
+  /// Watches a file, or a folder: what is directly in it. Answered by [`Reply::File`] with the same `id` and
+  /// the [`FileReply::Entry`] of what is watched; [`Reply::FilesChanged`] follow. A path is one of
+  /// [`FileRequest`].
+  Watch { id: u64, path: String },
+  /// Ends the watch of that id. Not answered.
+  Unwatch { id: u64 },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
   InputReply { value: Option<String> },
   /// Asks for a sign of life, [`Reply::Alive`].
@@ -168,6 +174,12 @@ pub enum Reply {
   File {
     id: u64,
     reply: FileReply,
+  },
+  /// What a watch has seen: one at a time, none sooner than [`files::WATCH_INTERVAL`] after the last.
+  FilesChanged {
+    /// The id of its [`Request::Watch`].
+    watch: u64,
+    changes: FileChanges,
   },
   /// The answer to [`Request::Ping`].
   Alive,
@@ -348,7 +360,7 @@ pub enum KernelEvent {
 pub struct ErrorReport {
   pub ename: String,
   pub evalue: String,
-  #[serde(deserialize_with = "few_lines")]
+  #[serde(deserialize_with = "few::<_, _, MAX_TRACEBACK_LINES>")]
   pub traceback: Vec<String>,
   /// Said with errors of Python only, as the original did.
   #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -360,31 +372,6 @@ pub struct ErrorReport {
 #[serde(rename_all = "lowercase")]
 pub enum ErrorStatus {
   Error,
-}
-
-/// Reads a traceback, refusing one of more lines than honest hosts send: each would cost the server far
-/// more than the byte it takes in a frame.
-fn few_lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-  struct Lines;
-  impl<'de> Visitor<'de> for Lines {
-    type Value = Vec<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-      write!(f, "at most {MAX_TRACEBACK_LINES} lines")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut lines: A) -> Result<Self::Value, A::Error> {
-      let mut traceback = Vec::new();
-      while let Some(line) = lines.next_element()? {
-        if traceback.len() == MAX_TRACEBACK_LINES {
-          return Err(A::Error::invalid_length(MAX_TRACEBACK_LINES + 1, &self));
-        }
-        traceback.push(line);
-      }
-      Ok(traceback)
-    }
-  }
-  deserializer.deserialize_seq(Lines)
 }
 
 impl ErrorReport {
@@ -550,6 +537,9 @@ mod tests {
   use serde_json::json;
 
   use super::*;
+  use crate::files::ChangeKind;
+  use crate::files::FileChange;
+  use crate::files::MAX_CHANGES;
 
   #[test]
   fn a_frame_survives_the_round_trip() {
@@ -633,6 +623,27 @@ mod tests {
       event: KernelEvent::ExecuteError(report),
     });
     assert!(decode::<Reply>(&frame[4..]).is_err());
+  }
+
+  #[test]
+  fn more_changes_of_files_than_honest_hosts_tell_are_refused() {
+    let change = |number: usize| FileChange {
+      name: number.to_string(),
+      change: ChangeKind::Created,
+    };
+    let told = |count| {
+      let changes = FileChanges::Names((0..count).map(change).collect());
+      encode(&Reply::FilesChanged { watch: 1, changes })
+    };
+    assert!(decode::<Reply>(&told(MAX_CHANGES)[4..]).is_ok());
+    assert!(decode::<Reply>(&told(MAX_CHANGES + 1)[4..]).is_err());
+    let many = FileChanges::of((0..=MAX_CHANGES).map(change).collect());
+    assert_eq!(many, FileChanges::TooMany);
+    let long = FileChange {
+      name: "x".repeat(1 << 20),
+      change: ChangeKind::Created,
+    };
+    assert_eq!(FileChanges::of(vec![long]), FileChanges::TooMany);
   }
 
   #[test]

@@ -28,6 +28,11 @@ use kernel_protocol::descriptors::DescriptorReader;
 use kernel_protocol::descriptors::MAX_DESCRIPTORS;
 use kernel_protocol::descriptors::send_with_descriptors;
 use kernel_protocol::encode;
+use kernel_protocol::files::ChangeKind;
+use kernel_protocol::files::FileChange;
+use kernel_protocol::files::FileChanges;
+use kernel_protocol::files::FileError;
+use kernel_protocol::files::FileReply;
 use kernel_protocol::json::JsonText;
 use kernel_protocol::read_frame;
 use proptest::prelude::*;
@@ -138,6 +143,22 @@ fn execution() -> impl Strategy<Value = ExecutionId> {
   })
 }
 
+fn changes() -> impl Strategy<Value = FileChanges> {
+  let change = (".{0,20}", 0..3_u8).prop_map(|(name, kind)| FileChange {
+    name,
+    change: match kind {
+      0 => ChangeKind::Created,
+      1 => ChangeKind::Modified,
+      _ => ChangeKind::Removed,
+    },
+  });
+  prop_oneof![
+    prop::collection::vec(change, 0..5).prop_map(FileChanges::Names),
+    Just(FileChanges::TooMany),
+    Just(FileChanges::Gone),
+  ]
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
   let outcome = prop_oneof![
     Just(Outcome::Ok),
@@ -163,6 +184,11 @@ fn reply() -> impl Strategy<Value = Reply> {
       outcome
     }),
     (any::<u64>(), json_text()).prop_map(|(id, answer)| Reply::Answer { id, answer }),
+    any::<u64>().prop_map(|id| Reply::File {
+      id,
+      reply: FileReply::Failed(FileError::TooManyWatches)
+    }),
+    (any::<u64>(), changes()).prop_map(|(watch, changes)| Reply::FilesChanged { watch, changes }),
     (0..1_u8).prop_map(|_| Reply::Alive),
     program.prop_map(Reply::Program),
     ".{0,40}".prop_map(|reason| Reply::Fatal { reason }),
@@ -190,6 +216,8 @@ fn request() -> impl Strategy<Value = Request> {
     }),
     prop::option::of(execution()).prop_map(|execution_id| Request::Interrupt { execution_id }),
     (any::<u64>(), question).prop_map(|(id, question)| Request::Ask { id, question }),
+    (any::<u64>(), ".{0,40}").prop_map(|(id, path)| Request::Watch { id, path }),
+    any::<u64>().prop_map(|id| Request::Unwatch { id }),
     prop::option::of(".{0,40}").prop_map(|value| Request::InputReply { value }),
     (0..1_u8).prop_map(|_| Request::Ping),
     (0..1_u8).prop_map(|_| Request::Shutdown),

@@ -200,6 +200,23 @@ impl Execution {
     self.finish(Outcome::Error);
   }
 
+  /// The error event of a recovery step, in the words of the original's.
+  pub(crate) fn recovery_report(&self, ename: &str, what: &str) -> ErrorReport {
+    let runtime = self.runtime().unwrap_or_default().as_millis();
+    let code: String = self.code().chars().take(200).collect();
+    let evalue = format!("Kernel execution was {what} after {runtime}ms");
+    ErrorReport {
+      ename: ename.to_owned(),
+      traceback: vec![
+        format!("{ename}: {evalue}"),
+        format!("Runtime: {runtime}ms"),
+        format!("Code: {code}"),
+      ],
+      evalue,
+      status: None,
+    }
+  }
+
   /// How long it has been running, `None` while it waits for its turn.
   pub fn runtime(&self) -> Option<Duration> {
     self.lock().started.map(|started| started.elapsed())

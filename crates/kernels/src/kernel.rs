@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use chrono::DateTime;
 use chrono::Utc;
+use files::Feeds;
 use kernel_protocol::ErrorReport;
 use kernel_protocol::ExecutionId;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::Outcome;
-use kernel_protocol::ProgramEvent;
 use kernel_protocol::Question;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
@@ -26,15 +26,12 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::sync::broadcast;
-use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use crate::KernelError;
 use crate::KernelId;
 use crate::KernelType;
 use crate::connection::HostConnection;
-use crate::connection::HostEnd;
 use crate::connection::HostHandle;
 use crate::connection::Unread;
 use crate::events::EngineEvent;
@@ -44,7 +41,11 @@ use crate::execution::Work;
 use crate::log_budget::LogBudget;
 use crate::log_budget::LogOwner;
 use crate::options::Approved;
+use crate::owner::Listeners;
+use crate::owner::Owner;
+use crate::owner::ProgramNotice;
 use crate::questions::Answer;
+use crate::questions::OpenQuestion;
 use crate::questions::Questions;
 
 /// Executions kept for late readers and the history.
@@ -95,37 +96,13 @@ pub struct Kernel {
   logs: LogOwner,
   state: Mutex<State>,
   questions: Questions,
+  /// What watches of its files tell.
+  pub(crate) watches: Feeds,
   /// Held while a host is being replaced: two replacements at once would leave one host behind.
   pub replacing: tokio::sync::Mutex<()>,
   /// Told when a host has gone for good.
   host_gone: Notify,
   owner: Owner,
-}
-
-/// Whose a kernel is.
-pub enum Owner {
-  /// A client's: the manager has it under its id, replaces its host when need be, and hears here
-  /// what happens to it.
-  Client(Listeners),
-  /// A program's: whoever reads this hears of it, and starts another kernel when need be.
-  Program(mpsc::Sender<ProgramNotice>),
-}
-
-/// Who hears of a client's kernel.
-pub struct Listeners {
-  pub events: broadcast::Sender<EngineEvent>,
-  /// Hears of every execution that starts, where those may take only so long.
-  pub started: Option<mpsc::UnboundedSender<Arc<Execution>>>,
-}
-
-/// What a kernel reports of its main program.
-#[derive(Debug)]
-pub enum ProgramNotice {
-  /// Output, also that of cells.
-  Event(KernelEvent),
-  Program(ProgramEvent),
-  /// The process is gone, and why. The last notice.
-  Ended(HostEnd),
 }
 
 struct State {
@@ -175,6 +152,7 @@ impl Kernel {
         awaits_input: false,
       }),
       questions: Questions::default(),
+      watches: Feeds::default(),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
       owner,
@@ -340,6 +318,11 @@ impl Kernel {
       } => self.done(execution_id, outcome, generation),
       Reply::Answer { id, answer } => self.questions.answer(id, Answer::Code(answer)),
       Reply::File { id, reply } => self.questions.answer(id, Answer::File(reply)),
+      Reply::FilesChanged { watch, changes } => {
+        if self.lock().generation == generation {
+          self.watches.tell(watch, changes);
+        }
+      }
       Reply::Started { .. }
       | Reply::Ready { .. }
       | Reply::Configured { .. }
@@ -366,11 +349,7 @@ impl Kernel {
       }
     };
     if execution.is_stalled() {
-      execution.fail(recovery_report(
-        "ExecutionInterrupted",
-        "interrupted",
-        &execution,
-      ));
+      execution.fail(execution.recovery_report("ExecutionInterrupted", "interrupted"));
     }
     execution.finish(outcome);
     if outcome == Outcome::Interrupted {
@@ -427,6 +406,7 @@ impl Kernel {
       state.phase = Phase::Dead(format!("the kernel {reason}"));
       state.take_unfinished()
     };
+    self.watches.end(&format!("the kernel {reason}"));
     if matches!(self.owner, Owner::Client(_)) {
       tracing::warn!(kernel = %self.id, "the kernel {reason}");
     }
@@ -442,8 +422,13 @@ impl Kernel {
   }
 
   /// Takes the host away, ends it, and ends every execution with `report`; without one they end
-  /// quietly. Returns when the host is gone.
-  async fn detach(&self, next: Phase, report: Option<ErrorReport>) -> Result<(), KernelError> {
+  /// quietly. Watches are told `ending`. Returns when the host is gone.
+  async fn detach(
+    &self,
+    next: Phase,
+    ending: &str,
+    report: Option<ErrorReport>,
+  ) -> Result<(), KernelError> {
     let (host, orphans) = {
       let mut state = self.lock();
       if matches!(state.phase, Phase::Removed) {
@@ -454,6 +439,7 @@ impl Kernel {
       (previous, state.take_unfinished())
     };
     self.questions.clear();
+    self.watches.end(ending);
     for execution in orphans {
       match &report {
         Some(report) => execution.fail(report.clone()),
@@ -477,7 +463,8 @@ impl Kernel {
   /// # Errors
   /// When it was removed meanwhile.
   pub async fn begin_restart(&self, report: ErrorReport) -> Result<(), KernelError> {
-    self.detach(Phase::Restarting, Some(report)).await
+    let ending = "the kernel was restarted";
+    self.detach(Phase::Restarting, ending, Some(report)).await
   }
 
   /// Forgets sessions and history, as a restart over HTTP does.
@@ -496,7 +483,9 @@ impl Kernel {
 
   /// Ends the kernel for good.
   pub async fn remove(&self, reason: &str, report: Option<ErrorReport>) {
-    if self.detach(Phase::Removed, report).await.is_ok() {
+    let ending = format!("the kernel was ended: {reason}");
+    let detached = self.detach(Phase::Removed, &ending, report).await;
+    if detached.is_ok() {
       self.announce(EngineEventKind::KernelTerminated {
         reason: reason.to_owned(),
       });
@@ -678,18 +667,55 @@ impl Kernel {
     }
   }
 
+  /// Starts to watch files. `opened` is called with the watch's id before the request is sent; `None`
+  /// sends nothing.
+  ///
+  /// # Errors
+  /// When the kernel is dead or has no time to answer.
+  pub(crate) async fn watch<T>(
+    &self,
+    path: String,
+    opened: impl FnOnce(u64) -> Option<T>,
+  ) -> Result<Option<(T, FileReply)>, KernelError> {
+    let question = self.questions.open().ok_or_else(busy)?;
+    let id = question.id;
+    let Some(open) = opened(id) else {
+      return Ok(None);
+    };
+    match self
+      .answer_to(question, &Request::Watch { id, path })
+      .await?
+    {
+      Answer::File(reply) => Ok(Some((open, reply))),
+      Answer::Code(_) => Err(odd_answer()),
+    }
+  }
+
+  /// Ends a watch. Each was opened by a request that was bounded, and so is this.
+  pub(crate) fn unwatch(&self, id: u64) {
+    self.watches.close(id);
+    if let Phase::Up(host) = &self.lock().phase {
+      host.send(&Request::Unwatch { id });
+    }
+  }
+
   /// Sends a request and waits for the answer to it.
   async fn answered(&self, request: impl FnOnce(u64) -> Request) -> Result<Answer, KernelError> {
-    let busy = || {
-      KernelError::LimitReached(
-        "too many questions wait for this kernel already: wait for the cell or interrupt it".into(),
-      )
-    };
-    let mut question = self.questions.open().ok_or_else(busy)?;
+    let question = self.questions.open().ok_or_else(busy)?;
+    let request = request(question.id);
+    self.answer_to(question, &request).await
+  }
+
+  /// Sends a request that asks an open question, and waits for the answer to it.
+  async fn answer_to(
+    &self,
+    mut question: OpenQuestion<'_>,
+    request: &Request,
+  ) -> Result<Answer, KernelError> {
     {
       let mut state = self.lock();
       state.last_activity = Instant::now();
-      let sent = state.host()?.try_send(&request(question.id));
+      let sent = state.host()?.try_send(request);
       sent.map_err(|Unread| busy())?;
     }
     match tokio::time::timeout(ANSWER_TIMEOUT, question.answered()).await {
@@ -708,18 +734,14 @@ impl Kernel {
   }
 }
 
-fn odd_answer() -> KernelError {
-  KernelError::Host("the kernel answered something else than it was asked".into())
+fn busy() -> KernelError {
+  KernelError::LimitReached(
+    "too many questions wait for this kernel already: wait for the cell or interrupt it".into(),
+  )
 }
 
-impl ProgramNotice {
-  fn of(reply: &Reply) -> Option<Self> {
-    match reply {
-      Reply::Event { event, .. } => Some(Self::Event(event.clone())),
-      Reply::Program(event) => Some(Self::Program(event.clone())),
-      _ => None,
-    }
-  }
+fn odd_answer() -> KernelError {
+  KernelError::Host("the kernel answered something else than it was asked".into())
 }
 
 impl State {
@@ -757,22 +779,5 @@ impl State {
         !forgotten
       });
     }
-  }
-}
-
-/// The error event of a recovery step, in the words of the original's.
-pub(crate) fn recovery_report(ename: &str, what: &str, execution: &Execution) -> ErrorReport {
-  let runtime = execution.runtime().unwrap_or_default().as_millis();
-  let code: String = execution.code().chars().take(200).collect();
-  let evalue = format!("Kernel execution was {what} after {runtime}ms");
-  ErrorReport {
-    ename: ename.to_owned(),
-    traceback: vec![
-      format!("{ename}: {evalue}"),
-      format!("Runtime: {runtime}ms"),
-      format!("Code: {code}"),
-    ],
-    evalue,
-    status: None,
   }
 }

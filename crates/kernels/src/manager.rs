@@ -42,9 +42,6 @@ use crate::execution::Execution;
 use crate::execution::Work;
 use crate::files::KernelFiles;
 use crate::kernel::Kernel;
-use crate::kernel::Listeners;
-use crate::kernel::Owner;
-use crate::kernel::ProgramNotice;
 use crate::kernel::Status;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
@@ -54,6 +51,9 @@ use crate::options::CreateKernel;
 use crate::options::KernelOptions;
 use crate::options::LaunchProgram;
 use crate::options::OwnFolders;
+use crate::owner::Listeners;
+use crate::owner::Owner;
+use crate::owner::ProgramNotice;
 use crate::pool::Pool;
 use crate::pool::PoolStats;
 use crate::pools::Pools;
@@ -540,7 +540,7 @@ impl KernelManager {
     self.get_to(caller, Right::Use, id)?.reply_to_input(value)
   }
 
-  /// The files of a kernel, to read them or, with [`Right::Use`], to change them.
+  /// The files of a kernel, to read and watch them or, with [`Right::Use`], to change them.
   ///
   /// # Errors
   /// When there is no such kernel, or the caller does not have `right`.

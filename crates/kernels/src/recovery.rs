@@ -15,7 +15,6 @@ use crate::events::EngineEventKind;
 use crate::execution::Execution;
 use crate::kernel::Kernel;
 use crate::kernel::Stop;
-use crate::kernel::recovery_report;
 use crate::manager::KernelManager;
 
 /// Characters of a stalled cell that are announced.
@@ -54,10 +53,9 @@ async fn interrupt(
     Stop::Stopped => return Ok(Interrupted::Stopped),
     Stop::Stubborn(execution) => execution,
   };
-  let report = recovery_report(
+  let report = execution.recovery_report(
     "KernelRestarted",
     "restarted: the cell could not be interrupted",
-    &execution,
   );
   manager
     .replace_host(kernel, report, "the cell could not be interrupted")
@@ -110,7 +108,7 @@ async fn recover(
   if let Err(error) = interrupt(manager, kernel).await {
     // The last step: without a kernel there is nothing left to recover.
     tracing::error!(kernel = %kernel.id, "a stalled kernel could not be restarted: {error}");
-    let report = recovery_report("KernelForcedTermination", "terminated", execution);
+    let report = execution.recovery_report("KernelForcedTermination", "terminated");
     let reason = report.evalue.clone();
     if manager
       .remove(&kernel.id, &reason, Some(report))

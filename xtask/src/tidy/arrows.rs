@@ -170,7 +170,7 @@ fn of_deno(each: &Crate, dependency: &Dependency) -> Option<String> {
   })
 }
 
-/// Tests may serve: they stand for others' servers then.
+/// Tests may serve: they stand for others' servers then. What only decides features while building does not.
 fn of_http(each: &Crate, dependency: &Dependency) -> Option<String> {
   let name = dependency.name.as_str();
   let serves = ["axum", "hyper"].iter().any(|library| {
@@ -178,7 +178,7 @@ fn of_http(each: &Crate, dependency: &Dependency) -> Option<String> {
       .strip_prefix(library)
       .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
   });
-  let wrong = serves && dependency.kind != Kind::Test && !SERVE_HTTP.contains(&each.name.as_str());
+  let wrong = serves && dependency.kind == Kind::Normal && !SERVE_HTTP.contains(&each.name.as_str());
   wrong.then(|| {
     format!(
       "only {} serve HTTP; others ask over HTTP with `outbound`",
@@ -322,7 +322,9 @@ mod tests {
       let problems = with("apps", name, None);
       assert_eq!(problems.len(), 1, "{problems:?}");
       assert!(problems[0].contains("serve HTTP"), "{problems:?}");
-      assert!(with("apps", name, Some("dev")).is_empty());
+      for kind in ["dev", "build"] {
+        assert!(with("apps", name, Some(kind)).is_empty());
+      }
       assert!(with("app-proxy", name, None).is_empty());
     }
   }

@@ -33,12 +33,14 @@ use kernel_protocol::json::JsonText;
 use serde_json::Value;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::outbox::Outbox;
 use crate::files::DiskFiles;
 use crate::language::Cell;
 use crate::language::Interrupt;
 use crate::language::Language;
+use crate::listings::ListingWatches;
 use crate::sink::EventSink;
 use crate::sink::ProcessOwner;
 use crate::sink::SharedSink;
@@ -68,6 +70,13 @@ enum Job {
   File {
     id: u64,
     request: FileRequest,
+  },
+  Watch {
+    id: u64,
+    path: String,
+  },
+  Unwatch {
+    id: u64,
   },
 }
 
@@ -195,7 +204,9 @@ impl Control {
       let job = match request {
         Request::Configure(config) => {
           if self.booted.get().is_some_and(|it| it.keeps_files_on_disk) {
-            self.files = Some(DiskFiles::new(&config, &descriptors));
+            let outbox = self.outbox.clone();
+            let tell = move |watch, changes| outbox.send(&Reply::FilesChanged { watch, changes });
+            self.files = Some(DiskFiles::new(&config, &descriptors, Arc::new(tell)));
           }
           Job::Configure(config, descriptors)
         }
@@ -216,6 +227,21 @@ impl Control {
             continue;
           }
           None => Job::File { id, request },
+        },
+        Request::Watch { id, path } => match &self.files {
+          Some(files) => {
+            let reply = files.watch(id, path);
+            self.outbox.send(&Reply::File { id, reply });
+            continue;
+          }
+          None => Job::Watch { id, path },
+        },
+        Request::Unwatch { id } => match &self.files {
+          Some(files) => {
+            files.unwatch(id);
+            continue;
+          }
+          None => Job::Unwatch { id },
         },
         Request::InputReply { value } => {
           self.outbox.input.answer(value);
@@ -314,31 +340,42 @@ impl Owner {
         keeps_files_on_disk: L::FILES_ON_DISK,
       });
       outbox.send(&Reply::Ready { version: VERSION });
-      let mut worked = true;
+      let mut quiet = Some(Instant::now() + QUIET);
       let mut has_program = false;
+      let mut watches = ListingWatches::default();
+      let tell = |watch, changes| outbox.send(&Reply::FilesChanged { watch, changes });
       loop {
+        let due = watches.due();
         let job = tokio::select! {
           biased;
           job = self.queue.recv() => job,
           () = language.idle() => continue,
-          () = tokio::time::sleep(QUIET), if worked => {
-            worked = false;
+          () = at(quiet) => {
+            quiet = None;
             language.relax();
             give_free_memory_back();
             continue;
           }
+          () = at(due) => {
+            watches.look(&mut language, tell).await;
+            continue;
+          }
         };
-        worked = true;
         match job {
           None => return Ok(()),
           Some(job) => {
             has_program |= matches!(job, Job::Run(_));
-            outbox.work_off(job, &mut language).await;
+            outbox.work_off(job, &mut language, &mut watches).await;
             if has_program {
               outbox.end_execution();
             }
           }
         }
+        // Jobs that wait one behind the other do not keep a watch silent.
+        if watches.due().is_some_and(|due| due <= Instant::now()) {
+          watches.look(&mut language, tell).await;
+        }
+        quiet = Some(Instant::now() + QUIET);
         if outbox.has_ended() {
           return Ok(());
         }
@@ -347,8 +384,16 @@ impl Owner {
   }
 }
 
+/// Waits until then; without a time for ever.
+async fn at(time: Option<Instant>) {
+  match time {
+    Some(time) => tokio::time::sleep_until(time).await,
+    None => std::future::pending().await,
+  }
+}
+
 impl Outbox {
-  async fn work_off(&self, job: Job, language: &mut impl Language) {
+  async fn work_off(&self, job: Job, language: &mut impl Language, watches: &mut ListingWatches) {
     match job {
       Job::Configure(config, roots) => {
         let error = language.configure(&config, roots).await.err();
@@ -382,6 +427,11 @@ impl Outbox {
         let reply = language.file(request).await;
         self.send(&Reply::File { id, reply });
       }
+      Job::Watch { id, path } => {
+        let reply = watches.open(id, path, language).await;
+        self.send(&Reply::File { id, reply });
+      }
+      Job::Unwatch { id } => watches.close(id),
     }
   }
 }

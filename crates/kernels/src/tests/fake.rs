@@ -1,5 +1,7 @@
-//! Hosts that are threads of the test: they speak the protocol and run no code.
+//! Hosts that are threads of the test: they speak the protocol and run no code. What a cell that begins
+//! with [`TELL`] says of files is told to every watch.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::io::Write;
 use std::net::Shutdown;
@@ -18,6 +20,13 @@ use kernel_protocol::Request;
 use kernel_protocol::StreamName;
 use kernel_protocol::VERSION;
 use kernel_protocol::encode;
+use kernel_protocol::files::ChangeKind;
+use kernel_protocol::files::FileChange;
+use kernel_protocol::files::FileChanges;
+use kernel_protocol::files::FileEntry;
+use kernel_protocol::files::FileError;
+use kernel_protocol::files::FileKind;
+use kernel_protocol::files::FileReply;
 use kernel_protocol::read_frame;
 
 use crate::launch::HostProcess;
@@ -28,6 +37,12 @@ use crate::launch::LaunchSpec;
 pub(super) const REFUSE: &str = "REFUSE";
 /// A cell that goes on until it is interrupted.
 pub(super) const ENDLESS: &str = "endless";
+/// Begins a cell that lists names: each is told as created, or, `!` for a name, that there were too many.
+pub(super) const TELL: &str = "tell ";
+/// A path that is not there.
+pub(super) const MISSING: &str = "missing";
+/// Begins the output of a cell: the watches that are open.
+pub(super) const WATCHES: &str = "watches ";
 /// A cell that nothing stops but the end of its host.
 pub(super) const STUBBORN: &str = "stubborn";
 
@@ -87,6 +102,7 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
   };
   send(&Reply::Ready { version })?;
   let mut running = None;
+  let mut watches = BTreeSet::new();
   let mut requests = socket;
   while let Some(request) = read_frame::<Request>(&mut requests)? {
     match request {
@@ -100,11 +116,22 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
           running = Some((execution_id, code));
           continue;
         }
+        let text = match code.strip_prefix(TELL) {
+          Some(told) => {
+            // One watch is of nobody.
+            for watch in watches.iter().copied().chain([u64::MAX]) {
+              let changes = told_of(told);
+              send(&Reply::FilesChanged { watch, changes })?;
+            }
+            format!("{WATCHES}{}", watches.len())
+          }
+          None => code,
+        };
         send(&Reply::Event {
           execution_id: Some(execution_id),
           event: KernelEvent::Stream {
             name: StreamName::Stdout,
-            text: code,
+            text,
           },
         })?;
         send(&Reply::Done {
@@ -136,11 +163,39 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
       }
       Request::Ping => send(&Reply::Alive)?,
       Request::Shutdown => return Ok(()),
+      Request::Watch { id, path } => {
+        let reply = if path == MISSING {
+          FileReply::Failed(FileError::NotFound)
+        } else {
+          watches.insert(id);
+          FileReply::Entry(FileEntry {
+            name: path,
+            kind: FileKind::Directory,
+            size: 0,
+            modified: None,
+          })
+        };
+        send(&Reply::File { id, reply })?;
+      }
+      Request::Unwatch { id } => {
+        watches.remove(&id);
+      }
       Request::Run(_) | Request::Ask { .. } | Request::File { .. } | Request::InputReply { .. } => {
       }
     }
   }
   Ok(())
+}
+
+fn told_of(names: &str) -> FileChanges {
+  if names == "!" {
+    return FileChanges::TooMany;
+  }
+  let changes = names.split_whitespace().map(|name| FileChange {
+    name: name.into(),
+    change: ChangeKind::Created,
+  });
+  FileChanges::Names(changes.collect())
 }
 
 struct FakeProcess {

@@ -1,6 +1,7 @@
 //! The manager with hosts that run no code.
 
 mod fake;
+mod watches;
 
 use std::path::Path;
 use std::sync::Arc;
