@@ -1,6 +1,8 @@
 //! What the server itself asks of others over HTTP: connections with limits, answers of a bounded
 //! size, and what messages say of both.
 
+pub mod network;
+
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use reqwest::Certificate;
 use reqwest::Client;
+use reqwest::ClientBuilder;
 use reqwest::Response;
 use reqwest::Url;
 use reqwest::redirect;
@@ -18,6 +21,11 @@ use url::Host;
 /// Most of an error's body that is read, in bytes, and of its text that is told, in characters.
 const MAX_ERROR_BODY: usize = 64 << 10;
 const MAX_DETAIL: usize = 300;
+
+/// A client with this many idle connections to one host, and this long, spares handshakes and holds
+/// no crowd of sockets.
+const MAX_IDLE: usize = 4;
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Until a connection stands, and from connecting to the end of the answer.
 #[derive(Debug, Clone, Copy)]
@@ -36,10 +44,53 @@ pub fn client(
   certificates: Option<&Path>,
   patience: Patience,
 ) -> Result<Client, String> {
+  built(builder(url, certificates, patience.connect)?.timeout(patience.request))
+}
+
+/// Where a client may connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+  /// Wherever this machine can.
+  Anywhere,
+  /// The public network: see [`network`].
+  PublicNetwork,
+}
+
+/// A client for answers that arrive piece by piece: as [`client()`], but the caller bounds the time of
+/// an answer, and what is compressed stays so, for a small answer may unpack to a huge one.
+///
+/// With [`Reach::PublicNetwork`] the caller checks every URL with [`network::check_literal`]; names are
+/// judged by the addresses that they resolve to. No proxy is used then: it would resolve names by itself.
+///
+/// # Errors
+/// When no connection could ever be made; the reason.
+pub fn streaming_client(
+  url: &Url,
+  certificates: Option<&Path>,
+  connect: Duration,
+  reach: Reach,
+) -> Result<Client, String> {
+  let mut builder = builder(url, certificates, connect)?
+    .no_gzip()
+    .no_brotli()
+    .no_zstd()
+    .no_deflate()
+    .pool_idle_timeout(IDLE)
+    .pool_max_idle_per_host(MAX_IDLE);
+  if reach == Reach::PublicNetwork {
+    builder = builder.no_proxy().dns_resolver(network::PublicResolver);
+  }
+  built(builder)
+}
+
+fn builder(
+  url: &Url,
+  certificates: Option<&Path>,
+  connect: Duration,
+) -> Result<ClientBuilder, String> {
   let mut builder = Client::builder()
     .user_agent(concat!("deno-app-engine/", env!("CARGO_PKG_VERSION")))
-    .connect_timeout(patience.connect)
-    .timeout(patience.request)
+    .connect_timeout(connect)
     .redirect(redirect::Policy::none());
   // A proxy cannot reach this machine's own addresses.
   if is_loopback(url) {
@@ -51,6 +102,10 @@ pub fn client(
   } else if let Some(path) = certificates {
     builder = builder.tls_certs_merge(authorities(path)?);
   }
+  Ok(builder)
+}
+
+fn built(builder: ClientBuilder) -> Result<Client, String> {
   builder
     .build()
     .map_err(|error| format!("no HTTPS connection can be made: {}", reason(&error)))
@@ -101,14 +156,19 @@ pub async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>, Unrea
 }
 
 /// The JSON of an answer that says why not; null when it is none, or too long.
-pub async fn error_body(mut response: Response) -> Value {
+pub async fn error_body(response: Response) -> Value {
+  serde_json::from_slice(&error_bytes(response).await).unwrap_or_default()
+}
+
+/// The body of an answer that says why not: its beginning, when it is long or breaks off.
+pub async fn error_bytes(mut response: Response) -> Vec<u8> {
   let mut body = Vec::new();
   while body.len() < MAX_ERROR_BODY
     && let Ok(Some(chunk)) = response.chunk().await
   {
     body.extend_from_slice(&chunk);
   }
-  serde_json::from_slice(&body).unwrap_or_default()
+  body
 }
 
 /// Whether an address is this machine's own.

@@ -33,6 +33,7 @@ const ROOMS: &[Room] = &[
   room("access", &[]),
   room("files", &["access", "kernel-protocol"]),
   room("hypha-client", &["access", "outbound"]),
+  room("models", &["access", "outbound"]),
   room("pyodide-dist", &["outbound"]),
   room("kernel-host", &["files", "kernel-protocol", "sandbox"]),
   Room {

@@ -1,7 +1,6 @@
 //! From the merged permission lists of a kernel to Deno's own container.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +31,9 @@ use deno_runtime::deno_permissions::WriteDescriptor;
 use deno_runtime::permissions::RuntimePermissionDescriptorParser;
 use fqdn::FQDN;
 use kernel_protocol::HostPermissions;
+use outbound::network::LOOPBACK;
+use outbound::network::NOT_PUBLIC;
+use outbound::network::own_addresses;
 
 use crate::runtime::sys::KernelSys;
 
@@ -136,45 +138,11 @@ impl PermissionDescriptorParser for Parser {
   }
 }
 
-/// What is not the public internet: this machine, private and link-local networks, and what is
-/// reserved, translated to one of these or to many hosts at once (RFC 6890 and the registries it
-/// began; RFC 6052, 8215, 3056, 3879, 1112).
-const NOT_PUBLIC: &[&str] = &[
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.0.0.0/24",
-  "192.88.99.0/24",
-  "192.168.0.0/16",
-  "198.18.0.0/15",
-  "224.0.0.0/4",
-  "240.0.0.0/4",
-  // The unspecified and the loopback address, and IPv4 addresses in IPv6 ones.
-  "::/96",
-  "64:ff9b::/96",
-  "64:ff9b:1::/48",
-  "2002::/16",
-  "fc00::/7",
-  "fe80::/10",
-  "fec0::/10",
-  "ff00::/8",
-];
-
-/// Addresses of this machine's own interfaces, as they are now.
-fn own_addresses() -> Vec<IpAddr> {
-  match netif::up() {
-    Ok(interfaces) => interfaces.map(|interface| *interface.address()).collect(),
-    Err(_) => Vec::new(),
-  }
-}
-
 /// [`NOT_PUBLIC`], and what leads to this machine by another name or address, except the one address
 /// that is the app's own.
 fn local_networks(except: Option<Ipv4Addr>) -> Vec<NetDescriptor> {
   let loopback = match except {
-    None => vec!["127.0.0.0/8".to_owned()],
+    None => vec![LOOPBACK.to_owned()],
     Some(own) => loopback_without(own),
   };
   let ranges = NOT_PUBLIC.iter().map(|range| (*range).to_owned());
