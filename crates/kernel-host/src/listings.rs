@@ -226,6 +226,7 @@ mod tests {
   use kernel_protocol::MainProgram;
   use kernel_protocol::Outcome;
   use kernel_protocol::Question;
+  use kernel_protocol::comm::CommMessage;
   use kernel_protocol::files::MAX_CHANGES;
   use serde_json::Value;
   use tempfile::TempDir;
@@ -256,6 +257,10 @@ mod tests {
     }
 
     async fn execute(&mut self, _: Cell) -> Outcome {
+      Outcome::Ok
+    }
+
+    async fn comm(&mut self, _: kernel_protocol::ExecutionId, _: CommMessage) -> Outcome {
       Outcome::Ok
     }
 

@@ -179,7 +179,8 @@ fn of_http(each: &Crate, dependency: &Dependency) -> Option<String> {
       .strip_prefix(library)
       .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
   });
-  let wrong = serves && dependency.kind == Kind::Normal && !SERVE_HTTP.contains(&each.name.as_str());
+  let wrong =
+    serves && dependency.kind == Kind::Normal && !SERVE_HTTP.contains(&each.name.as_str());
   wrong.then(|| {
     format!(
       "only {} serve HTTP; others ask over HTTP with `outbound`",
