@@ -683,7 +683,7 @@ impl Kernel {
       return Ok(None);
     };
     match self
-      .answer_to(question, &Request::Watch { id, path })
+      .answer_to(question, Request::Watch { id, path })
       .await?
     {
       Answer::File(reply) => Ok(Some((open, reply))),
@@ -703,21 +703,23 @@ impl Kernel {
   async fn answered(&self, request: impl FnOnce(u64) -> Request) -> Result<Answer, KernelError> {
     let question = self.questions.open().ok_or_else(busy)?;
     let request = request(question.id);
-    self.answer_to(question, &request).await
+    self.answer_to(question, request).await
   }
 
   /// Sends a request that asks an open question, and waits for the answer to it.
   async fn answer_to(
     &self,
     mut question: OpenQuestion<'_>,
-    request: &Request,
+    request: Request,
   ) -> Result<Answer, KernelError> {
     {
       let mut state = self.lock();
       state.last_activity = Instant::now();
-      let sent = state.host()?.try_send(request);
+      let sent = state.host()?.try_send(&request);
       sent.map_err(|Unread| busy())?;
     }
+    // It may be large, and the answer takes its time.
+    drop(request);
     match tokio::time::timeout(ANSWER_TIMEOUT, question.answered()).await {
       Ok(Some(answer)) => Ok(answer),
       Ok(None) => Err(KernelError::Conflict(
