@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use engine::AppOptions;
 use engine::apps::script;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
@@ -30,7 +29,6 @@ use rustix::process::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::mpsc;
-use vectordb::VectorDbOptions;
 
 use crate::pyodide::PYODIDE;
 use crate::settings::KernelArgs;
@@ -145,9 +143,7 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
     cached_only: settings.cached_only,
     pyodide: PYODIDE,
     pyodide_packages_dir: settings.pyodide_packages_dir,
-    apps: AppOptions::default(),
-    vectors: VectorDbOptions::new(data_dir.join("vectordb")),
-    data_dir,
+    ..embed::Options::new(data_dir, None)
   })
   .await?;
   // Inherited by the program's process, the only one that is started here.

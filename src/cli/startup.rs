@@ -21,7 +21,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// Flags whose values are secrets, and the variables that say the same.
-const SECRETS: [(&str, &str); 3] = [
+const SECRETS: [(&str, &str); 4] = [
+  ("--agent-model-api-key", "AGENT_MODEL_API_KEY"),
   ("--tokens", "ENGINE_TOKENS"),
   ("--hypha-token", "HYPHA_TOKEN"),
   ("--token", "ENGINE_TOKEN"),

@@ -1,6 +1,7 @@
 //! Every environment variable and flag, parsed and checked once. Names and defaults of the variables
 //! that the original knew are the original's.
 
+mod agents;
 mod apps;
 mod kernels;
 mod vectors;
@@ -24,6 +25,7 @@ use hypha_client::Artifacts;
 
 use crate::pyodide::PYODIDE;
 
+pub(crate) use self::agents::AgentArgs;
 pub(crate) use self::apps::AppArgs;
 pub(crate) use self::kernels::KernelArgs;
 pub(crate) use self::vectors::VectorArgs;
@@ -123,6 +125,9 @@ pub(crate) struct ServeArgs {
   pub vectors: VectorArgs,
 
   #[command(flatten)]
+  pub agents: AgentArgs,
+
+  #[command(flatten)]
   pub kernels: KernelArgs,
 }
 
@@ -152,6 +157,7 @@ pub(crate) struct Settings {
   /// Where published apps come from, when they are run.
   pub artifacts: Option<Arc<Artifacts>>,
   pub vectors: VectorArgs,
+  pub agents: AgentArgs,
   pub kernels: KernelArgs,
 }
 
@@ -233,6 +239,7 @@ impl Settings {
       apps,
       artifacts,
       vectors: args.vectors,
+      agents: args.agents,
       kernels,
     })
   }
@@ -253,6 +260,7 @@ impl Settings {
         update_interval: Duration::from_secs(self.apps.apps_update_seconds),
         reserved_ports: own_ports.into_iter().flatten().collect(),
       },
+      agents: self.agents.options(&self.data_dir, certificates.clone()),
       vectors: self.vectors.options(&self.data_dir, certificates),
       data_dir: self.data_dir.clone(),
     }

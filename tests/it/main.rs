@@ -2,6 +2,7 @@
 //! test; `support` holds the server and the client, `../cells` the table of cells.
 
 mod access;
+mod agents;
 mod apps;
 mod bad_input;
 mod browser;

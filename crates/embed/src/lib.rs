@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use agents::AgentOptions;
 use engine::AppOptions;
 use engine::Engine;
 use engine::EngineOptions;
@@ -44,6 +45,7 @@ pub struct Options {
   pub pyodide_packages_dir: Option<PathBuf>,
   pub apps: AppOptions,
   pub vectors: VectorDbOptions,
+  pub agents: AgentOptions,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
       pyodide_packages_dir: None,
       apps: AppOptions::default(),
       vectors: VectorDbOptions::new(data_dir.join("vectordb")),
+      agents: AgentOptions::new(data_dir.join("agents")),
       data_dir,
     }
   }
@@ -131,6 +134,7 @@ fn wired(options: Options) -> (EngineOptions, Arc<LocalHosts>) {
     python,
     apps: options.apps,
     vectors: options.vectors,
+    agents: options.agents,
   };
   (options, Arc::new(hosts))
 }

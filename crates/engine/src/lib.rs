@@ -1,4 +1,4 @@
-//! Everything the engine offers, as a library: kernels, apps and vectors behind typed requests and
+//! Everything the engine offers, as a library: kernels, apps, vectors and agents behind typed requests and
 //! answers. Faces (HTTP, later others) map to it and decide nothing. Knows the order of starting and
 //! stopping. How kernels are started is handed in ([`Hosts`]); the crate `embed` has the usual way.
 
@@ -21,6 +21,7 @@ use sandbox::Confinement;
 // What a face needs of the rooms below, under their own names.
 pub use ::access;
 pub use ::files;
+pub use agents;
 pub use app_proxy;
 pub use apps;
 pub use hypha_client;
@@ -29,6 +30,8 @@ pub use kernels;
 pub use vector_index;
 pub use vectordb;
 
+use agents::AgentManager;
+use agents::AgentOptions;
 use app_proxy::Proxy;
 use apps::AppManager;
 use apps::KernelLauncher;
@@ -53,6 +56,7 @@ pub struct EngineOptions {
   pub python: Result<PythonFiles, String>,
   pub apps: AppOptions,
   pub vectors: VectorDbOptions,
+  pub agents: AgentOptions,
 }
 
 /// Which apps there are.
@@ -90,6 +94,7 @@ pub struct Engine {
   /// Carries requests to apps.
   pub proxy: Proxy,
   pub vectors: Arc<VectorDb>,
+  pub agents: Arc<AgentManager>,
   pub started: Instant,
   app_folder: Option<PathBuf>,
   update_interval: Duration,
@@ -104,6 +109,7 @@ impl Engine {
       data_dir,
       apps: app_options,
       vectors,
+      agents,
       ..
     } = options;
     let artifacts = app_options.artifacts;
@@ -128,6 +134,8 @@ impl Engine {
     let vector_folder = vectors.folder.clone();
     let vectors = VectorDb::open(vectors).map_err(io::Error::other)?;
     keep_private(&data_dir, &vector_folder, kernels.confinement())?;
+    let agents = AgentManager::open(agents, kernels.clone(), vectors.clone());
+    let agents = agents.map_err(io::Error::other)?;
     let files = LastingFiles::new(
       kernels.options.lasting_files.clone().ok_or_else(|| {
         io::Error::other("the kernel manager was started without a folder of lasting files")
@@ -140,6 +148,7 @@ impl Engine {
       apps,
       proxy: Proxy::new(),
       vectors,
+      agents,
       started: Instant::now(),
       app_folder: app_options.folder,
       update_interval: app_options.update_interval,

@@ -130,17 +130,7 @@ pub(crate) async fn follow(
   headers: HeaderMap,
 ) -> ApiResult<Response<Body>> {
   let execution = engine.kernels.execution(&caller, &id, &session_id)?;
-  let start = match headers
-    .get("last-event-id")
-    .map(|v| v.to_str().unwrap_or(""))
-  {
-    None | Some("") => 0,
-    Some(last) => last
-      .parse::<usize>()
-      .ok()
-      .and_then(|last| last.checked_add(1))
-      .ok_or_else(|| ApiError::bad_request("Last-Event-ID: must be the number of an event"))?,
-  };
+  let start = stream::position_after(&headers)?;
   Ok(stream::sse(execution.reader(start)))
 }
 

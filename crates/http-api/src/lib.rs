@@ -1,6 +1,7 @@
 //! The HTTP face: a thin mapping from routes to the managers' methods.
 
 mod access;
+mod agents;
 mod app_origins;
 mod apps;
 mod authority;

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::Face;
+use crate::agents;
 use crate::apps;
 use crate::comms;
 use crate::engine_status;
@@ -36,6 +37,7 @@ use crate::vectordb::providers;
     (name = "code intelligence", description = "Complete and inspect code, and answer prompts"),
     (name = "comms", description = "Talk with the widgets of a kernel, as Jupyter's comms do"),
     (name = "apps", description = "Programs that the engine starts and keeps running; requests to one go to `/apps/{id}/`"),
+    (name = "agents", description = "Models that solve tasks by running code in kernels"),
     (name = "vector database", description = "Indices of documents, found by meaning, by words and by metadata"),
     (name = "engine", description = "Status and events of the engine")
   )
@@ -103,6 +105,30 @@ fn described() -> Vec<UtoipaMethodRouter<Face>> {
     routes!(apps::follow),
     routes!(apps::execute),
     routes!(apps::execute_stream),
+    routes!(agents::list, agents::create),
+    routes!(agents::events),
+    routes!(agents::stats),
+    routes!(
+      agents::models::list,
+      agents::models::add,
+      agents::models::set_rules
+    ),
+    routes!(
+      agents::models::info,
+      agents::models::update,
+      agents::models::remove
+    ),
+    routes!(agents::info, agents::update, agents::delete),
+    routes!(agents::attach, agents::detach),
+    routes!(agents::conversation, agents::clear_conversation),
+    routes!(agents::set_conversation),
+    routes!(agents::runs::chat),
+    routes!(agents::runs::chat_stateless),
+    routes!(agents::runs::list),
+    routes!(agents::runs::info),
+    routes!(agents::runs::follow),
+    routes!(agents::runs::cancel),
+    routes!(agents::runs::resume),
     routes!(providers::list, providers::add),
     routes!(providers::test),
     routes!(providers::info, providers::update, providers::remove),

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Response;
@@ -24,6 +25,9 @@ use kernel_protocol::KernelEvent;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
+
+use crate::error::ApiError;
+use crate::error::ApiResult;
 
 /// Names the session of a streamed execution, so that its reader can come back.
 pub(crate) const SESSION_HEADER: &str = "x-session-id";
@@ -124,26 +128,69 @@ pub(crate) fn ndjson(execution: Arc<Execution>) -> Response<Body> {
   streaming("application/x-ndjson", &session, lines)
 }
 
+/// Events that have positions, of a log that is replayed and followed.
+pub(crate) trait Numbered {
+  /// The next event as JSON, and its position.
+  fn next(&mut self) -> impl Future<Output = Option<(usize, Bytes)>> + Send;
+}
+
+impl Numbered for LogReader {
+  async fn next(&mut self) -> Option<(usize, Bytes)> {
+    let (position, event) = LogReader::next(self).await?;
+    Some((position, event_json(self.execution(), &event).into()))
+  }
+}
+
+/// The events of an execution as server-sent events.
+pub(crate) fn sse(reader: LogReader) -> Response<Body> {
+  let session = reader.execution().id.session();
+  let mut response = numbered(reader);
+  if let Ok(session) = HeaderValue::from_str(&session) {
+    let name = HeaderName::from_static(SESSION_HEADER);
+    response.headers_mut().insert(name, session);
+  }
+  response
+}
+
 /// Server-sent events: the event, then its position in a block of its own, which resuming clients
 /// send back as `Last-Event-ID` and others ignore.
-pub(crate) fn sse(mut reader: LogReader) -> Response<Body> {
-  let session = reader.execution().id.session();
+pub(crate) fn numbered(mut events: impl Numbered + Send + 'static) -> Response<Body> {
   let blocks = async_stream::stream! {
     // Headers and the news that the stream is open leave at once.
     yield Ok::<_, Infallible>(Bytes::from_static(b": open\n\n"));
     loop {
-      let next = tokio::time::timeout(HEARTBEAT, reader.next()).await;
-      match next {
+      match tokio::time::timeout(HEARTBEAT, events.next()).await {
         Ok(Some((position, event))) => {
-          let json = event_json(reader.execution(), &event);
-          yield Ok(Bytes::from(format!("data: {json}\n\nid: {position}\n\n")));
+          let mut block = BytesMut::with_capacity(event.len() + 32);
+          block.extend_from_slice(b"data: ");
+          block.extend_from_slice(&event);
+          block.extend_from_slice(format!("\n\nid: {position}\n\n").as_bytes());
+          yield Ok(block.freeze());
         }
         Ok(None) => break,
         Err(_) => yield Ok(Bytes::from_static(b": still running\n\n")),
       }
     }
   };
-  streaming("text/event-stream", &session, blocks)
+  streaming("text/event-stream", "", blocks)
+}
+
+/// Where a reader goes on that has sent `Last-Event-ID`; 0 for one that has not.
+///
+/// # Errors
+/// When it is no number.
+pub(crate) fn position_after(headers: &HeaderMap) -> ApiResult<usize> {
+  let last = headers
+    .get("last-event-id")
+    .map(|v| v.to_str().unwrap_or(""));
+  match last {
+    None | Some("") => Ok(0),
+    Some(last) => last
+      .parse::<usize>()
+      .ok()
+      .and_then(|last| last.checked_add(1))
+      .ok_or_else(|| ApiError::bad_request("Last-Event-ID: must be the number of an event")),
+  }
 }
 
 /// Events as they happen, as server-sent events.

@@ -53,6 +53,10 @@ const ROOMS: &[Room] = &[
   room("vector-index", &["access", "sqlite-vec-fast"]),
   room("vectordb", &["access", "outbound", "vector-index"]),
   room(
+    "agents",
+    &["access", "kernel-protocol", "kernels", "models", "vectordb"],
+  ),
+  room(
     "apps",
     &[
       "access",
@@ -66,6 +70,7 @@ const ROOMS: &[Room] = &[
     "engine",
     &[
       "access",
+      "agents",
       "app-proxy",
       "apps",
       "files",
@@ -81,6 +86,7 @@ const ROOMS: &[Room] = &[
   room(
     "embed",
     &[
+      "agents",
       "engine",
       "kernel-protocol",
       "kernels",
@@ -96,6 +102,7 @@ const ROOMS: &[Room] = &[
     "deno-app-engine",
     &[
       "access",
+      "agents",
       "embed",
       "engine",
       "http-api",
@@ -114,7 +121,8 @@ const ROOMS: &[Room] = &[
 /// Crates that carry requests of clients to the engine.
 const FACES: [&str; 1] = ["http-api"];
 /// Crates that a face reaches through `engine` only.
-const MANAGERS: [&str; 6] = [
+const MANAGERS: [&str; 7] = [
+  "agents",
   "app-proxy",
   "apps",
   "hypha-client",
@@ -370,14 +378,14 @@ mod tests {
   fn a_crate_without_a_line_in_the_table_is_named() {
     let mut metadata = metadata();
     let stranger =
-      json!({"name": "agents", "manifest_path": "/house/agents/Cargo.toml", "dependencies": []});
+      json!({"name": "sheds", "manifest_path": "/house/sheds/Cargo.toml", "dependencies": []});
     metadata["packages"]
       .as_array_mut()
       .expect("packages")
       .push(stranger);
     let problems = checked(&metadata);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].starts_with("agents: the table"), "{problems:?}");
+    assert!(problems[0].starts_with("sheds: the table"), "{problems:?}");
   }
 
   #[test]
