@@ -10,7 +10,8 @@
 # npm packages take their archives from the folder NPM_TEST_PACKAGES, else from one that is filled
 # with the packages of tests/npm-packages.txt. A Hypha server for the tests is run by the interpreter
 # HYPHA_TEST_PYTHON (the packages of tests/hypha/requirements.txt installed), else by an environment
-# that is made of a Python 3.11 to 3.13. Tests in a browser use the Chromium BROWSER_TEST_CHROMIUM and the
+# that is made of a Python 3.11 to 3.13; an MCP server by MCP_TEST_PYTHON (tests/mcp/requirements.txt), else by
+# one that is made of python3. Tests in a browser use the Chromium BROWSER_TEST_CHROMIUM and the
 # packages in BROWSER_TEST_NODE_MODULES, else Debian's and one that is fetched.
 #
 # All other arguments go to `cargo test` as they are, for instance:
@@ -149,6 +150,8 @@ if [[ $fast == false ]]; then check_style; fi
 export CPYTHON_EXECUTABLE
 [[ -n ${HYPHA_TEST_PYTHON:-} ]] || hypha_for_tests
 export HYPHA_TEST_PYTHON
+[[ -n ${MCP_TEST_PYTHON:-} ]] || MCP_TEST_PYTHON=$(environment_for mcp-tests python3 tests/mcp/requirements.txt)
+export MCP_TEST_PYTHON
 [[ -n ${NPM_TEST_PACKAGES:-} ]] || npm_packages_for_tests
 export NPM_TEST_PACKAGES
 [[ -n ${BROWSER_TEST_CHROMIUM:-} ]] || chromium_for_tests

@@ -13,6 +13,7 @@ use chrono::Utc;
 use crate::answers::AgentInfo;
 use crate::answers::AgentSummary;
 use crate::answers::ShownModel;
+use crate::answers::ShownServer;
 use crate::config::AgentConfig;
 use crate::config::ModelSettings;
 use crate::config::ModelSource;
@@ -154,7 +155,16 @@ impl Agent {
       send_history: config.send_history,
       knowledge: config.knowledge.clone(),
       memory: config.memory,
+      mcp_servers: shown_servers(config),
       namespace: self.id.namespace().map(str::to_owned),
     }
   }
+}
+
+fn shown_servers(config: &AgentConfig) -> Vec<ShownServer> {
+  let servers = config.mcp_servers.iter().map(|server| ShownServer {
+    name: server.name().to_owned(),
+    url: server.shown(),
+  });
+  servers.collect()
 }

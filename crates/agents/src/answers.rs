@@ -84,8 +84,17 @@ pub struct AgentInfo {
   pub send_history: bool,
   pub knowledge: Vec<String>,
   pub memory: bool,
+  /// Names and addresses, without tokens.
+  pub mcp_servers: Vec<ShownServer>,
   #[serde(skip_serializing_if = "Option::is_none")]
   pub namespace: Option<String>,
+}
+
+/// An MCP server as listings show it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ShownServer {
+  pub name: String,
+  pub url: String,
 }
 
 /// Settings of a model as listings show them. The address of the operator's is the operator's to know.

@@ -22,6 +22,7 @@ use crate::events::AgentEventKind;
 use crate::id::RunId;
 use crate::kernel;
 use crate::manager::AgentManager;
+use crate::mcp::Servers;
 use crate::run::ChatOptions;
 use crate::run::Run;
 use crate::run::RunKind;
@@ -367,6 +368,7 @@ impl AgentManager {
       }
     };
     let caller = kernel::caller(agent.id.namespace());
+    let certificates = self.options.client.certificates.as_deref();
     let asked = task.options.max_steps.unwrap_or(config.max_steps);
     let timer = Timer::start(&run, config.max_run_seconds);
     let turns = Turns {
@@ -387,6 +389,11 @@ impl AgentManager {
           .map(|id| caller.full_id(id))
           .collect(),
         memory: config.memory.then(|| tools::memory_index(&agent.id)),
+        servers: tokio::select! {
+          biased;
+          () = run.cancel.cancelled() => return Ok(Ending::Cancelled),
+          servers = Servers::connect(&config.mcp_servers, certificates) => servers,
+        },
         caller,
       },
       refuses_tools: agent.refuses_tools.clone(),
@@ -475,7 +482,7 @@ impl AgentManager {
         )
       }
       Err(error) => {
-        if matches!(error, AgentError::Storage(_)) {
+        if matches!(error, AgentError::Storage(_)) && !self.store.is_closed() {
           tracing::error!("run {}: {error}", run.id);
         }
         let message = error.told_in(run.agent.namespace());
@@ -490,7 +497,9 @@ impl AgentManager {
     });
     let stored = self.store.update_run(&record).await;
     let shown = run.append(&self.store, events).await;
-    if let Err(error) = stored.and(shown) {
+    if let Err(error) = stored.and(shown)
+      && !self.store.is_closed()
+    {
       tracing::error!("the end of run {} could not be stored: {error}", run.id);
     }
     run.close();

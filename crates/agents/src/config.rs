@@ -13,6 +13,8 @@ use serde::Serializer;
 use utoipa::ToSchema;
 
 use crate::error::AgentError;
+use crate::mcp::McpServer;
+use crate::mcp::StoredServer;
 
 /// What an API key is shown as, and what leaves it as it is when it comes back.
 const HIDDEN_KEY: &str = "***";
@@ -198,6 +200,8 @@ pub(crate) struct AgentConfig {
   /// Whether it remembers things in an index of its own.
   #[serde(default)]
   pub memory: bool,
+  #[serde(default)]
+  pub mcp_servers: Vec<StoredServer>,
   /// Most tokens of one run, prompts included.
   #[serde(default)]
   pub max_tokens_per_run: Option<u64>,
@@ -245,6 +249,8 @@ pub struct CreateAgent {
   pub knowledge: Option<Vec<String>>,
   #[serde(default)]
   pub memory: bool,
+  /// MCP servers whose tools the model may call.
+  pub mcp_servers: Option<Vec<McpServer>>,
   pub max_tokens_per_run: Option<u64>,
   pub max_run_seconds: Option<u64>,
   pub namespace: Option<String>,
@@ -288,6 +294,8 @@ pub struct UpdateAgent {
   #[serde(default, deserialize_with = "given")]
   pub knowledge: Option<Option<Vec<String>>>,
   pub memory: Option<bool>,
+  #[serde(default, deserialize_with = "given")]
+  pub mcp_servers: Option<Option<Vec<McpServer>>>,
   #[serde(default, deserialize_with = "given")]
   pub max_tokens_per_run: Option<Option<u64>>,
   #[serde(default, deserialize_with = "given")]

@@ -315,7 +315,7 @@ fn shown(bundle: &str, observed: &mut Observed) -> String {
 }
 
 /// A long text as its start and its end.
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
   let count = text.chars().count();
   if count <= HEAD + TAIL {
     return text.to_owned();

@@ -43,6 +43,7 @@ use crate::events::AgentEventKind;
 use crate::events::AgentWatch;
 use crate::events::Announcer;
 use crate::id::AgentId;
+use crate::mcp;
 use crate::options::AgentOptions;
 use crate::options::KEPT_IN_NAMESPACE;
 use crate::registry::Registry;
@@ -241,6 +242,7 @@ impl AgentManager {
       send_history: request.send_history.unwrap_or(true),
       knowledge: request.knowledge.unwrap_or_default(),
       memory: request.memory,
+      mcp_servers: mcp::checked(request.mcp_servers.unwrap_or_default(), is_tenant(caller))?,
       max_tokens_per_run: request.max_tokens_per_run,
       max_run_seconds: request.max_run_seconds,
       has_kernel: false,
@@ -268,7 +270,7 @@ impl AgentManager {
           ));
         }
         let settings = settings.over(present)?;
-        let of_tenant = matches!(caller.scope(), Scope::Namespace(_));
+        let of_tenant = is_tenant(caller);
         let trust = if of_tenant {
           Trust::Tenant
         } else {
@@ -464,6 +466,9 @@ impl AgentManager {
       config.knowledge = knowledge.unwrap_or_default();
     }
     config.memory = change.memory.unwrap_or(config.memory);
+    if let Some(servers) = change.mcp_servers {
+      config.mcp_servers = mcp::checked(servers.unwrap_or_default(), is_tenant(caller))?;
+    }
     if let Some(most) = change.max_tokens_per_run {
       config.max_tokens_per_run = most;
     }
@@ -474,6 +479,11 @@ impl AgentManager {
     self
       .events
       .tell(Some(&agent.id), AgentEventKind::AgentUpdated);
+    if config.kernel_type != before.kernel_type {
+      // The next step makes one of the new language.
+      let namespace = agent.id.namespace();
+      agent.kernel.detach(&self.kernels, namespace).await;
+    }
     if config.startup_script != before.startup_script {
       agent.kernel.forget_startup_error();
       if config.has_kernel {
@@ -667,6 +677,16 @@ impl AgentManager {
     Ok(count)
   }
 
+  /// Gives up what goes on, for the server ends. Runs are resumed after the next start.
+  pub fn shut_down(&self) {
+    self.store.close();
+    for agent in self.read().values() {
+      for run in agent.active() {
+        run.cancel();
+      }
+    }
+  }
+
   // ------------------------------------------------------------ finding
 
   /// The agent that a caller calls `id`, as its address names it.
@@ -729,6 +749,11 @@ impl AgentManager {
   fn write(&self) -> RwLockWriteGuard<'_, HashMap<AgentId, Arc<Agent>>> {
     self.agents.write().unwrap_or_else(PoisonError::into_inner)
   }
+}
+
+/// Whether what a caller gives is a tenant's.
+fn is_tenant(caller: &Caller) -> bool {
+  matches!(caller.scope(), Scope::Namespace(_))
 }
 
 fn steps(asked: Option<u32>) -> Result<u32, AgentError> {

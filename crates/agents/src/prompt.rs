@@ -16,6 +16,8 @@ pub(crate) struct Parts<'a> {
   /// Names and descriptions of services.
   pub services: Vec<(&'a str, &'a str)>,
   pub plan: Option<&'a str>,
+  /// MCP servers that cannot be reached now, and why.
+  pub missing: &'a [(String, String)],
 }
 
 pub(crate) fn system(parts: &Parts<'_>) -> String {
@@ -40,6 +42,12 @@ pub(crate) fn system(parts: &Parts<'_>) -> String {
     add(
       "\n\n",
       &format!("Services that your code can use:\n{}", list.join("\n")),
+    );
+  }
+  for (server, reason) in parts.missing {
+    add(
+      "\n\n",
+      &format!("The tools of `{server}` are not there now: {reason}"),
     );
   }
   if let Some(plan) = parts.plan {

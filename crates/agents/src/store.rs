@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use chrono::DateTime;
@@ -76,6 +78,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// Writes and reads on the thread of the database.
 pub(crate) struct Store {
   jobs: mpsc::Sender<Job>,
+  closed: AtomicBool,
   /// Locked while this server runs; the system releases the lock however it ends.
   _presence: fs::File,
 }
@@ -196,9 +199,19 @@ impl Store {
       .map_err(|e| AgentError::Storage(e.to_string()))?;
     let store = Self {
       jobs,
+      closed: AtomicBool::new(false),
       _presence: presence,
     };
     Ok((store, kept))
+  }
+
+  /// Takes no more: what is not stored by now is as if the server had been killed.
+  pub(crate) fn close(&self) {
+    self.closed.store(true, Ordering::Relaxed);
+  }
+
+  pub(crate) fn is_closed(&self) -> bool {
+    self.closed.load(Ordering::Relaxed)
   }
 
   /// Does `work` in one transaction.
@@ -207,6 +220,9 @@ impl Store {
     work: impl FnOnce(&Connection) -> Result<T, AgentError> + Send + 'static,
   ) -> Result<T, AgentError> {
     let gone = || AgentError::Storage("the database is closed".into());
+    if self.is_closed() {
+      return Err(gone());
+    }
     let (reply, answer) = oneshot::channel();
     let job: Job = Box::new(move |connection| {
       let done = connection

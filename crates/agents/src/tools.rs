@@ -18,6 +18,8 @@ use vectordb::VectorDb;
 use vectordb::VectorError;
 
 use crate::id::AgentId;
+use crate::kernel;
+use crate::mcp::Servers;
 
 pub(crate) const RUN_CODE: &str = "run_code";
 const SEARCH: &str = "search_knowledge";
@@ -36,6 +38,7 @@ pub(crate) struct Tools {
   pub knowledge: Vec<String>,
   /// The index of what the agent remembers, if it does.
   pub memory: Option<String>,
+  pub servers: Servers,
 }
 
 impl Tools {
@@ -75,6 +78,7 @@ impl Tools {
         text("query", "What to look for, in words"),
       ));
     }
+    tools.extend(self.servers.offered());
     tools
   }
 
@@ -99,7 +103,12 @@ impl Tools {
         Ok(text) => self.remember(memory, text).await,
         Err(wrong) => Err(wrong),
       },
-      _ => Err(format!("There is no tool `{name}`")),
+      _ => {
+        let output = self.servers.call(name, arguments).await;
+        output
+          .map(|output| kernel::cut(&output))
+          .ok_or_else(|| format!("There is no tool `{name}`"))
+      }
     };
     done.unwrap_or_else(|wrong| wrong)
   }

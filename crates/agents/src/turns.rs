@@ -304,6 +304,7 @@ impl Turns {
         .map(|(name, note)| (name.as_str(), note.description.as_str()))
         .collect(),
       plan: plan.as_deref(),
+      missing: &self.tools.servers.missing,
     });
     let own = self
       .entries

@@ -167,6 +167,7 @@ impl Engine {
 
   /// Ends everything that runs.
   pub async fn shut_down(&self) {
+    self.agents.shut_down();
     self.apps.shut_down().await;
     self.kernels.shut_down().await;
     self.vectors.shut_down().await;

@@ -163,3 +163,29 @@ async fn nothing_acknowledged_is_lost_however_often_the_server_is_killed() {
     Some(&"complete")
   );
 }
+
+#[tokio::test]
+async fn a_server_that_is_stopped_interrupts_its_runs_like_one_that_is_killed() {
+  let folder = tempfile::tempdir().expect("a folder");
+  let mut server = start(folder.path());
+  let model = Model::new([Turn::Hangs]).await;
+  let agent = Agent::new(server.client(), &model, json!({"id": "a"})).await;
+  let (run, events) = agent.begin(&json!({"message": "go"})).await;
+  model.hangs(1).await;
+  drop(events);
+  server.signal(Signal::TERM);
+  server.ended().await;
+  assert!(!server.log().contains("ERROR"), "{}", server.log());
+
+  let server = start(folder.path());
+  let agent = Agent {
+    client: server.client(),
+    ..agent
+  };
+  assert_eq!(agent.run(&run).await["status"], "interrupted");
+  model.add([answers("late")]);
+  let (_, events) = agent
+    .stream(&format!("/runs/{run}/resume"), &Value::Null)
+    .await;
+  assert_eq!(types(&events.rest().await).last(), Some(&"complete"));
+}

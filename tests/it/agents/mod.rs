@@ -5,6 +5,7 @@ mod chats;
 mod lasting;
 mod lives;
 mod model;
+mod tools;
 
 use std::sync::LazyLock;
 

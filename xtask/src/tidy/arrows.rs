@@ -54,7 +54,14 @@ const ROOMS: &[Room] = &[
   room("vectordb", &["access", "outbound", "vector-index"]),
   room(
     "agents",
-    &["access", "kernel-protocol", "kernels", "models", "vectordb"],
+    &[
+      "access",
+      "kernel-protocol",
+      "kernels",
+      "models",
+      "outbound",
+      "vectordb",
+    ],
   ),
   room(
     "apps",
