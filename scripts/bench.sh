@@ -103,6 +103,9 @@ python3 "$BENCH/table.py" --cold "$out/cold.json" --pool "$out/pool.json" --more
 step 'Apps'
 python3 "$BENCH/apps.py" --binary "$binary" ${target[@]+"${target[@]}"}
 
+step 'Agents'
+python3 "$BENCH/agents.py" --binary "$binary" ${target[@]+"${target[@]}"}
+
 step 'Python kernels, and ipykernel beside them'
 python=$(environment_for bench-python python3 tests/cpython-requirements.txt scripts/bench/python.txt)
 "$python" "$BENCH/python.py" --binary "$binary" ${target[@]+"${target[@]}"}

@@ -41,6 +41,8 @@ def guarded(app, token):
 if __name__ == "__main__":
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    # Who connects from here on waits until it is served.
+    listener.listen()
     print(listener.getsockname()[1], flush=True)
     app = guarded(server.streamable_http_app(), sys.argv[1])
     uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])

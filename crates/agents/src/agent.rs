@@ -28,7 +28,7 @@ pub(crate) struct Agent {
   pub id: AgentId,
   pub created: DateTime<Utc>,
   pub kernel: Arc<AgentKernel>,
-  pub refuses_tools: Arc<AtomicBool>,
+  pub refuses_extras: Arc<AtomicBool>,
   state: Mutex<State>,
 }
 
@@ -67,7 +67,7 @@ impl Agent {
       id,
       created,
       kernel: Arc::default(),
-      refuses_tools: Arc::default(),
+      refuses_extras: Arc::default(),
       state: Mutex::new(State {
         config,
         last_used,

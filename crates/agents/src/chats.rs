@@ -396,7 +396,7 @@ impl AgentManager {
         },
         caller,
       },
-      refuses_tools: agent.refuses_tools.clone(),
+      refuses_extras: agent.refuses_extras.clone(),
       most_steps: asked.min(self.options.max_steps_cap).max(1),
       config,
       run: run.clone(),

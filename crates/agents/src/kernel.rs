@@ -24,6 +24,8 @@ use crate::error::AgentError;
 
 /// How long a kernel is kept without use.
 const IDLE: Duration = Duration::from_hours(1);
+/// How long a start-up script may take.
+const START_UP: Duration = Duration::from_mins(5);
 /// Most characters of an observation, of its start and of its end.
 const HEAD: usize = 12_000;
 const TAIL: usize = 6_000;
@@ -54,6 +56,8 @@ pub(crate) struct Attached {
 pub(crate) struct AgentKernel {
   /// Held while a kernel is made or ended, so that there is never a second one.
   changing: tokio::sync::Mutex<()>,
+  /// Gives up the start-up script that runs.
+  starting: Mutex<CancellationToken>,
   attached: Mutex<Attached>,
 }
 
@@ -85,6 +89,13 @@ impl AgentKernel {
 
   fn set(&self, attached: Attached) {
     *self.attached.lock().unwrap_or_else(PoisonError::into_inner) = attached;
+  }
+
+  /// What gives up the start-up script that is about to run.
+  fn starting(&self) -> CancellationToken {
+    let token = CancellationToken::new();
+    *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
+    token
   }
 
   /// Forgets a start-up error: the script is another now.
@@ -132,7 +143,7 @@ impl AgentKernel {
     let kernel = kernels.create(&caller, request).await?;
     let startup = match &config.startup_script {
       None => Ok(None),
-      Some(script) => start_up(&kernel, script).await.map(Some),
+      Some(script) => start_up(&kernel, script, &self.starting()).await.map(Some),
     };
     match startup {
       Ok(output) => {
@@ -167,6 +178,11 @@ impl AgentKernel {
 
   /// Ends the kernel, if there is one.
   pub(crate) async fn detach(&self, kernels: &KernelManager, namespace: Option<&str>) {
+    self
+      .starting
+      .lock()
+      .unwrap_or_else(PoisonError::into_inner)
+      .cancel();
     let _changing = self.changing.lock().await;
     let before = self.now();
     self.set(Attached {
@@ -197,7 +213,7 @@ impl AgentKernel {
     attached.startup_output = None;
     attached.startup_error = None;
     if let Some(script) = script {
-      match start_up(&kernel, script).await {
+      match start_up(&kernel, script, &self.starting()).await {
         Ok(output) => attached.startup_output = Some(output).filter(|text| !text.is_empty()),
         Err(error) => {
           let message = format!("Startup script failed: {}", error.message);
@@ -217,7 +233,11 @@ pub(crate) fn caller(namespace: Option<&str>) -> Caller {
   }
 }
 
-async fn start_up(kernel: &Arc<Kernel>, script: &str) -> Result<String, StartupError> {
+async fn start_up(
+  kernel: &Arc<Kernel>,
+  script: &str,
+  given_up: &CancellationToken,
+) -> Result<String, StartupError> {
   let plain = |message: String| StartupError {
     full_error: message.clone(),
     stack_trace: message.clone(),
@@ -226,7 +246,17 @@ async fn start_up(kernel: &Arc<Kernel>, script: &str) -> Result<String, StartupE
   let execution = kernel
     .submit(kernels::Work::Code(script.to_owned()))
     .map_err(|e| plain(e.to_string()))?;
-  execution.ended().await;
+  let ended = tokio::select! {
+    biased;
+    () = given_up.cancelled() => Err("it was given up".to_owned()),
+    ended = tokio::time::timeout(START_UP, execution.ended()) => {
+      ended.map_err(|_| format!("it did not end within {} seconds", START_UP.as_secs()))
+    }
+  };
+  if let Err(reason) = ended {
+    let _ = kernel.interrupt().await;
+    return Err(plain(reason));
+  }
   let observed = observe(&execution);
   match observed.error {
     None => Ok(observed.text),

@@ -9,6 +9,7 @@ use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
 use std::sync::RwLockWriteGuard;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
 use access::Caller;
 use access::Right;
@@ -479,6 +480,9 @@ impl AgentManager {
     self
       .events
       .tell(Some(&agent.id), AgentEventKind::AgentUpdated);
+    if config.model != before.model {
+      agent.refuses_extras.store(false, Ordering::Relaxed);
+    }
     if config.kernel_type != before.kernel_type {
       // The next step makes one of the new language.
       let namespace = agent.id.namespace();

@@ -56,7 +56,7 @@ impl AgentOptions {
       models: BTreeMap::new(),
       allowed_models: None,
       allow_custom_models: true,
-      max_runs_per_namespace: 16,
+      max_runs_per_namespace: 64,
       limits: Limits::default(),
       client: ClientOptions::default(),
     }

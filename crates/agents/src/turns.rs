@@ -66,8 +66,9 @@ pub(crate) struct Turns {
   pub namespace: Option<String>,
   pub kernel: Arc<AgentKernel>,
   pub tools: Tools,
-  /// Told when the model's server takes no tools.
-  pub refuses_tools: Arc<AtomicBool>,
+  /// Set once the model's server has refused a request with what not every server knows: tools, and the count of
+  /// tokens.
+  pub refuses_extras: Arc<AtomicBool>,
   pub most_steps: u32,
   pub run: Arc<Run>,
   /// What is sent before the run's own messages; the task is the last of it.
@@ -203,19 +204,17 @@ impl Turns {
     let mut request = ChatRequest::new(self.model.model.clone(), self.messages());
     request.temperature = self.options.temperature.or(self.model.temperature);
     request.max_tokens = self.model.max_tokens;
-    request.include_usage = true;
+    request.include_usage = !self.refuses_extras.load(Ordering::Relaxed);
     if self.offers_tools() {
       request.tools = self.tools.offered(self.language());
     }
     let answered = match self.stream(&request, true).await {
-      Err(Cut::Failed(AgentError::Model(error)))
-        if !request.tools.is_empty()
-          && self.config.tool_mode == ToolMode::Auto
-          && refuses(&error) =>
-      {
-        self.refuses_tools.store(true, Ordering::Relaxed);
-        request.tools.clear();
-        request.messages = self.messages();
+      Err(Cut::Failed(AgentError::Model(error))) if request.include_usage && refuses(&error) => {
+        self.refuses_extras.store(true, Ordering::Relaxed);
+        request.include_usage = false;
+        if self.config.tool_mode == ToolMode::Auto {
+          request.tools.clear();
+        }
         self.stream(&request, true).await?
       }
       other => other?,
@@ -325,7 +324,7 @@ impl Turns {
     match self.config.tool_mode {
       ToolMode::Tags => false,
       ToolMode::Native => true,
-      ToolMode::Auto => !self.refuses_tools.load(Ordering::Relaxed),
+      ToolMode::Auto => !self.refuses_extras.load(Ordering::Relaxed),
     }
   }
 
@@ -585,7 +584,7 @@ impl Turns {
     messages[0] = ChatMessage::system(instructions);
     let mut request = ChatRequest::new(self.model.model.clone(), messages);
     request.temperature = self.model.temperature;
-    request.include_usage = true;
+    request.include_usage = !self.refuses_extras.load(Ordering::Relaxed);
     Ok(self.stream(&request, false).await?.text)
   }
 

@@ -354,3 +354,29 @@ async fn what_happens_to_agents_is_told_to_those_who_see_them() {
     "other:z"
   );
 }
+
+#[tokio::test]
+async fn a_start_up_script_that_does_not_end_is_given_up_with_its_agent() {
+  let server = Server::builder().start();
+  let model = Model::new([]).await;
+  let agent = Agent::new(
+    server.client(),
+    &model,
+    json!({"id": "a", "startupScript": "while (true) {}"}),
+  )
+  .await;
+  let attach = json!({"kernelType": "typescript"});
+  let path = agent.path("/kernel");
+  let attaching = agent.client.post(&path, &attach);
+  let deleting = async {
+    eventually("the kernel runs the script", async || {
+      let kernels = agent.client.list("").await;
+      kernels.iter().any(|kernel| kernel["status"] == "busy")
+    })
+    .await;
+    agent.client.delete(&agent.path("")).await.ok();
+  };
+  let (attached, ()) = tokio::join!(attaching, deleting);
+  attached.refused(400, &["given up"]);
+  assert_eq!(agent.kernels().await, 0);
+}
