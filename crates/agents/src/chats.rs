@@ -208,7 +208,7 @@ impl AgentManager {
     };
     run.cancel.cancel();
     match waiting {
-      Some(_) => self.finish(run, Ok(Ending::Cancelled)).await,
+      Some(_) => self.finish(agent, run, Ok(Ending::Cancelled)).await,
       None => run.closed().await,
     }
   }
@@ -305,7 +305,7 @@ impl AgentManager {
         ending
       }
     };
-    self.finish(&run, ending).await;
+    self.finish(agent, &run, ending).await;
     agent.lock().running.retain(|other| other.id != run.id);
   }
 
@@ -409,13 +409,6 @@ impl AgentManager {
         "The run took more than its {most} seconds"
       )));
     }
-    if kind == RunKind::Chat
-      && let Ending::Answer { content, .. } | Ending::Stopped(content) = &ending
-    {
-      self
-        .say(agent, ChatMessage::assistant(content.clone()))
-        .await?;
-    }
     Ok(ending)
   }
 
@@ -454,8 +447,17 @@ impl AgentManager {
   }
 
   /// Stores how a run has ended, and tells its readers.
-  async fn finish(&self, run: &Arc<Run>, ending: Result<Ending, AgentError>) {
+  async fn finish(&self, agent: &Agent, run: &Arc<Run>, ending: Result<Ending, AgentError>) {
     let complete = || json!({ "type": "complete" });
+    let mut record = run.record();
+    let said = match &ending {
+      Ok(Ending::Answer { content, .. } | Ending::Stopped(content))
+        if record.kind == RunKind::Chat =>
+      {
+        Some(ChatMessage::assistant(content.clone()))
+      }
+      _ => None,
+    };
     let (status, error, events) = match ending {
       Ok(Ending::Answer { content, commits }) => {
         let mut text = json!({ "type": "text", "content": content });
@@ -490,18 +492,26 @@ impl AgentManager {
         (RunStatus::Failed, Some(message), vec![event])
       }
     };
-    let record = run.change(|record| {
-      record.status = status;
-      record.error = error;
-      record.ended = Some(Utc::now());
-    });
-    let stored = self.store.update_run(&record).await;
-    let shown = run.append(&self.store, events).await;
-    if let Err(error) = stored.and(shown)
-      && !self.store.is_closed()
-    {
-      tracing::error!("the end of run {} could not be stored: {error}", run.id);
+    let now = Utc::now();
+    record.status = status;
+    record.error = error;
+    record.ended = Some(now);
+    let (first, events) = run.bounded(events);
+    let last = (first, events.clone());
+    match self.store.finish_run(&record, last, said, now).await {
+      Ok(Some(count)) => {
+        let mut state = agent.lock();
+        state.messages = count;
+        state.last_used = Some(now);
+      }
+      Ok(None) => {}
+      Err(error) if !self.store.is_closed() => {
+        tracing::error!("the end of run {} could not be stored: {error}", run.id);
+      }
+      Err(_) => {}
     }
+    run.change(|known| *known = record.clone());
+    run.show(events);
     run.close();
     let ended = AgentEventKind::RunEnded {
       run_id: record.id,

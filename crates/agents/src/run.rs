@@ -240,38 +240,46 @@ impl Run {
 
   /// Stores events, then shows them to readers. One task at a time does so for a run.
   pub(crate) async fn append(&self, store: &Store, events: Vec<Value>) -> Result<(), AgentError> {
-    let (first, events) = {
-      let mut log = self.lock_log();
-      let mut kept = Vec::new();
-      for event in events {
-        let text = event.to_string();
-        let kind = event["type"].as_str().unwrap_or_default();
-        let most = match kind {
-          "text_chunk" | "reasoning_chunk" => MAX_LOG_BYTES,
-          "start" | "error" | "complete" | "cancelled" => usize::MAX,
-          _ => 2 * MAX_LOG_BYTES,
-        };
-        if log.bytes + text.len() <= most {
-          log.bytes += text.len();
-          kept.push(text);
-        } else if !std::mem::replace(&mut log.cut, true) {
-          let notice = format!(
-            "the log of a run keeps {} MiB: later pieces of text and large results are not in it",
-            MAX_LOG_BYTES >> 20
-          );
-          kept.push(serde_json::json!({ "type": "log_cut", "content": notice }).to_string());
-        }
-      }
-      (log.events.len(), kept)
-    };
+    let (first, events) = self.bounded(events);
     if events.is_empty() {
       return Ok(());
     }
     store.append_events(&self.id, first, events.clone()).await?;
+    self.show(events);
+    Ok(())
+  }
+
+  /// The JSON of events that the log has room for, and the position of the first.
+  pub(crate) fn bounded(&self, events: Vec<Value>) -> (usize, Vec<String>) {
+    let mut log = self.lock_log();
+    let mut kept = Vec::new();
+    for event in events {
+      let text = event.to_string();
+      let kind = event["type"].as_str().unwrap_or_default();
+      let most = match kind {
+        "text_chunk" => MAX_LOG_BYTES,
+        "start" | "error" | "complete" | "cancelled" => usize::MAX,
+        _ => 2 * MAX_LOG_BYTES,
+      };
+      if log.bytes + text.len() <= most {
+        log.bytes += text.len();
+        kept.push(text);
+      } else if !std::mem::replace(&mut log.cut, true) {
+        let notice = format!(
+          "the log of a run keeps {} MiB: later pieces of text and large results are not in it",
+          MAX_LOG_BYTES >> 20
+        );
+        kept.push(serde_json::json!({ "type": "log_cut", "content": notice }).to_string());
+      }
+    }
+    (log.events.len(), kept)
+  }
+
+  /// Shows events to readers, which are stored.
+  pub(crate) fn show(&self, events: Vec<String>) {
     let shown = events.into_iter().map(Arc::from);
     self.lock_log().events.extend(shown);
     self.changed.notify_waiters();
-    Ok(())
   }
 
   /// No events follow.

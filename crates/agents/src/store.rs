@@ -318,13 +318,7 @@ impl Store {
   ) -> Result<usize, AgentError> {
     let (agent, texts) = (agent.to_string(), texts(messages)?);
     self
-      .call(move |db| {
-        db.execute(
-          "UPDATE agents SET last_used = ? WHERE id = ?",
-          params![at.timestamp_millis(), agent],
-        )?;
-        insert_messages(db, &agent, &texts)
-      })
+      .call(move |db| write_messages(db, &agent, &texts, at))
       .await
   }
 
@@ -382,23 +376,29 @@ impl Store {
 
   pub(crate) async fn update_run(&self, record: &RunRecord) -> Result<(), AgentError> {
     let record = record.clone();
+    self.call(move |db| write_run(db, &record)).await
+  }
+
+  /// Ends a run: how it has ended, its last events, and what the agent says in its conversation, of which it
+  /// returns how many messages there are. All of it, or nothing.
+  pub(crate) async fn finish_run(
+    &self,
+    record: &RunRecord,
+    (first, events): (usize, Vec<String>),
+    said: Option<ChatMessage>,
+    at: DateTime<Utc>,
+  ) -> Result<Option<usize>, AgentError> {
+    let (record, said) = (
+      record.clone(),
+      said.map(|message| texts(&[message])).transpose()?,
+    );
     self
       .call(move |db| {
-        db.execute(
-          "UPDATE runs SET status = ?, started = ?, ended = ?, steps = ?, prompt_tokens = ?,
-             completion_tokens = ?, error = ? WHERE id = ?",
-          params![
-            record.status.as_str(),
-            record.started.map(|it| it.timestamp_millis()),
-            record.ended.map(|it| it.timestamp_millis()),
-            record.steps,
-            record.prompt_tokens,
-            record.completion_tokens,
-            record.error,
-            record.id.as_str()
-          ],
-        )?;
-        Ok(())
+        write_run(db, &record)?;
+        write_positions(db, EVENTS, record.id.as_str(), first, events)?;
+        said
+          .map(|texts| write_messages(db, record.agent_id.as_str(), &texts, at))
+          .transpose()
       })
       .await
   }
@@ -438,9 +438,7 @@ impl Store {
       .iter()
       .map(serde_json::to_string)
       .collect::<Result<_, _>>()?;
-    self
-      .append(run, "entries (run, position, entry)", first, texts)
-      .await
+    self.append(run, ENTRIES, first, texts).await
   }
 
   pub(crate) async fn entries(&self, run: &RunId) -> Result<Vec<Entry>, AgentError> {
@@ -455,9 +453,7 @@ impl Store {
     first: usize,
     events: Vec<String>,
   ) -> Result<(), AgentError> {
-    self
-      .append(run, "events (run, position, event)", first, events)
-      .await
+    self.append(run, EVENTS, first, events).await
   }
 
   pub(crate) async fn events(&self, run: &RunId) -> Result<Vec<String>, AgentError> {
@@ -473,13 +469,7 @@ impl Store {
   ) -> Result<(), AgentError> {
     let run = run.to_string();
     self
-      .call(move |db| {
-        let mut insert = db.prepare_cached(&format!("INSERT INTO {into} VALUES (?, ?, ?)"))?;
-        for (offset, text) in texts.into_iter().enumerate() {
-          insert.execute(params![run, first + offset, text])?;
-        }
-        Ok(())
-      })
+      .call(move |db| write_positions(db, into, &run, first, texts))
       .await
   }
 
@@ -614,6 +604,56 @@ fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     completion_tokens: row.get("completion_tokens")?,
     error: row.get("error")?,
   })
+}
+
+/// Where texts with positions go.
+const ENTRIES: &str = "entries (run, position, entry)";
+const EVENTS: &str = "events (run, position, event)";
+
+fn write_positions(
+  db: &Connection,
+  into: &str,
+  run: &str,
+  first: usize,
+  texts: Vec<String>,
+) -> Result<(), AgentError> {
+  let mut insert = db.prepare_cached(&format!("INSERT INTO {into} VALUES (?, ?, ?)"))?;
+  for (offset, text) in texts.into_iter().enumerate() {
+    insert.execute(params![run, first + offset, text])?;
+  }
+  Ok(())
+}
+
+/// Appends messages to a conversation.
+fn write_messages(
+  db: &Connection,
+  agent: &str,
+  texts: &[String],
+  at: DateTime<Utc>,
+) -> Result<usize, AgentError> {
+  db.execute(
+    "UPDATE agents SET last_used = ? WHERE id = ?",
+    params![at.timestamp_millis(), agent],
+  )?;
+  insert_messages(db, agent, texts)
+}
+
+fn write_run(db: &Connection, record: &RunRecord) -> Result<(), AgentError> {
+  db.execute(
+    "UPDATE runs SET status = ?, started = ?, ended = ?, steps = ?, prompt_tokens = ?,
+       completion_tokens = ?, error = ? WHERE id = ?",
+    params![
+      record.status.as_str(),
+      record.started.map(|it| it.timestamp_millis()),
+      record.ended.map(|it| it.timestamp_millis()),
+      record.steps,
+      record.prompt_tokens,
+      record.completion_tokens,
+      record.error,
+      record.id.as_str()
+    ],
+  )?;
+  Ok(())
 }
 
 fn prepare(connection: &mut Connection) -> Result<(), AgentError> {
