@@ -8,6 +8,7 @@ use models::ChatMessage;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config::HIDDEN_KEY;
 use crate::config::ModelSettings;
 use crate::config::ToolMode;
 use crate::kernel::StartupError;
@@ -123,9 +124,9 @@ impl ShownModel {
       .api_key
       .as_ref()
       .filter(|_| with_address)
-      .map(|_| "***");
+      .map(|_| HIDDEN_KEY);
     Self {
-      base_url: with_address.then(|| settings.base_url.clone()),
+      base_url: with_address.then(|| settings.shown_address()),
       api_key: shown,
       model: settings.model.clone(),
       temperature: settings.temperature,

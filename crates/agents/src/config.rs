@@ -17,7 +17,7 @@ use crate::mcp::McpServer;
 use crate::mcp::StoredServer;
 
 /// What an API key is shown as, and what leaves it as it is when it comes back.
-const HIDDEN_KEY: &str = "***";
+pub(crate) const HIDDEN_KEY: &str = "***";
 
 /// Where a model is asked, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -49,13 +49,9 @@ pub struct ModelSettings {
 }
 
 impl ModelSettings {
-  /// As listings show them.
-  #[must_use]
-  pub fn redacted(&self) -> Self {
-    Self {
-      api_key: self.api_key.as_ref().map(|_| Secret::new(HIDDEN_KEY)),
-      ..self.clone()
-    }
+  /// The address as listings show it: without a user, a password or a query.
+  pub(crate) fn shown_address(&self) -> String {
+    reqwest::Url::parse(&self.base_url).map_or_else(|_| String::new(), |url| outbound::shown(&url))
   }
 }
 
@@ -80,11 +76,12 @@ impl ModelSettingsChange {
   pub(crate) fn over(self, base: Option<&ModelSettings>) -> Result<ModelSettings, AgentError> {
     let missing = |name: &str| AgentError::Invalid(format!("ModelSettings.{name}: must be given"));
     let key = self.api_key.filter(|key| key.expose() != HIDDEN_KEY);
-    let same_address = |base: &&ModelSettings| {
-      self.base_url.is_none() || self.base_url.as_ref() == Some(&base.base_url)
-    };
+    // What a listing has shown comes back for the address itself.
+    let given = self.base_url.filter(|given| {
+      base.is_none_or(|base| *given != base.base_url && *given != base.shown_address())
+    });
     let inherited = base
-      .filter(same_address)
+      .filter(|_| given.is_none())
       .and_then(|base| base.api_key.clone());
     let temperature = self.temperature.or(base.and_then(|base| base.temperature));
     if temperature.is_some_and(|it| !(0.0..=2.0).contains(&it)) {
@@ -93,8 +90,7 @@ impl ModelSettingsChange {
       ));
     }
     Ok(ModelSettings {
-      base_url: self
-        .base_url
+      base_url: given
         .or_else(|| base.map(|base| base.base_url.clone()))
         .ok_or_else(|| missing("baseURL"))?,
       api_key: key.or(inherited),
@@ -322,6 +318,7 @@ mod tests {
   use serde_json::json;
 
   use super::*;
+  use crate::answers::ShownModel;
 
   fn settings(key: Option<&str>) -> ModelSettings {
     ModelSettings {
@@ -337,11 +334,17 @@ mod tests {
 
   #[test]
   fn a_key_is_not_shown_and_stays_when_its_stars_come_back() {
-    let shown = serde_json::to_value(settings(Some("sk-1")).redacted()).expect("writes");
-    assert_eq!(shown["apiKey"], "***");
-    let change: ModelSettingsChange = serde_json::from_value(shown).expect("reads");
-    let merged = change.over(Some(&settings(Some("sk-1")))).expect("merges");
-    assert_eq!(merged, settings(Some("sk-1")));
+    for address in ["https://a.example/v1", "https://ann:pw@a.example/v1?k=v"] {
+      let kept = ModelSettings {
+        base_url: address.into(),
+        ..settings(Some("sk-1"))
+      };
+      let shown = serde_json::to_value(ShownModel::of(&kept, true)).expect("writes");
+      assert_eq!(shown["apiKey"], "***");
+      assert_eq!(shown["baseURL"], "https://a.example/v1");
+      let change: ModelSettingsChange = serde_json::from_value(shown).expect("reads");
+      assert_eq!(change.over(Some(&kept)).expect("merges"), kept);
+    }
   }
 
   #[test]
