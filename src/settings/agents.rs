@@ -64,9 +64,21 @@ pub(crate) struct AgentArgs {
   #[arg(long, env = "AGENT_DATA_DIRECTORY", value_name = "DIR")]
   pub agent_data_directory: Option<PathBuf>,
 
-  /// Told in the statistics, as the original did; conversations are always kept.
-  #[arg(long, env = "AUTO_SAVE_CONVERSATIONS", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
+  /// Also writes a conversation to a JSON file after each chat, off only when `false`.
+  ///
+  /// The 10 newest of each agent are kept, in the folder of agents. Conversations themselves are always kept.
+  #[arg(long, env = "AUTO_SAVE_CONVERSATIONS", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, value_parser = unless_false)]
   pub auto_save_conversations: bool,
+
+  /// Runs of one namespace that go on at the same time; others wait.
+  #[arg(long, env = "AGENT_MAX_RUNS_PER_NAMESPACE", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+  pub agent_max_runs_per_namespace: u32,
+}
+
+/// As the original reads its switches that are on by themselves.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a parser")]
+fn unless_false(text: &str) -> Result<bool, std::convert::Infallible> {
+  Ok(text != "false")
 }
 
 fn temperature(text: &str) -> Result<f64, &'static str> {
@@ -84,6 +96,7 @@ impl AgentArgs {
       max_agents: self.max_agents,
       max_steps_cap: self.agent_max_steps_cap,
       auto_save_conversations: self.auto_save_conversations,
+      max_runs_per_namespace: self.agent_max_runs_per_namespace as usize,
       default_model: ModelSettings {
         base_url: self.agent_model_base_url.clone(),
         api_key: Some(self.agent_model_api_key.clone()),

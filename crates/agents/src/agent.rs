@@ -141,6 +141,10 @@ impl Agent {
       has_startup_error: attached.startup_error.is_some(),
       startup_error: attached.startup_error,
       max_steps: config.max_steps,
+      max_tokens_per_run: config.max_tokens_per_run,
+      max_run_seconds: config.max_run_seconds,
+      inactivity_timeout: config.times.inactivity_timeout,
+      max_execution_time: config.times.max_execution_time,
       created: self.created,
       last_used: state.last_used,
       conversation_length: state.messages,
@@ -156,6 +160,7 @@ impl Agent {
       knowledge: config.knowledge.clone(),
       memory: config.memory,
       mcp_servers: shown_servers(config),
+      hypha_services: config.hypha_services.clone(),
       namespace: self.id.namespace().map(str::to_owned),
     }
   }

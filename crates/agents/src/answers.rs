@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::config::HIDDEN_KEY;
 use crate::config::ModelSettings;
+use crate::config::ServiceNote;
 use crate::config::ToolMode;
 use crate::kernel::StartupError;
 use crate::run::as_timestamp;
@@ -63,6 +64,14 @@ pub struct AgentInfo {
   #[serde(skip_serializing_if = "Option::is_none")]
   pub startup_error: Option<StartupError>,
   pub max_steps: u32,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub max_tokens_per_run: Option<u64>,
+  #[serde(skip_serializing_if = "Option::is_none")]
+  pub max_run_seconds: Option<u64>,
+  /// Milliseconds; 0 is never.
+  pub inactivity_timeout: u64,
+  /// Milliseconds; 0 is never.
+  pub max_execution_time: u64,
   #[serde(serialize_with = "as_timestamp")]
   #[schema(value_type = String, format = DateTime)]
   pub created: DateTime<Utc>,
@@ -87,6 +96,7 @@ pub struct AgentInfo {
   pub memory: bool,
   /// Names and addresses, without tokens.
   pub mcp_servers: Vec<ShownServer>,
+  pub hypha_services: BTreeMap<String, ServiceNote>,
   #[serde(skip_serializing_if = "Option::is_none")]
   pub namespace: Option<String>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use access::Caller;
 use access::Right;
+use chrono::DateTime;
 use chrono::Utc;
 use models::ChatMessage;
 use models::Endpoint;
@@ -29,6 +30,8 @@ use crate::run::RunKind;
 use crate::run::RunRecord;
 use crate::run::RunStatus;
 use crate::run::Task;
+use crate::saves;
+use crate::saves::Metadata;
 use crate::tools;
 use crate::tools::Tools;
 use crate::turns::Ending;
@@ -500,9 +503,14 @@ impl AgentManager {
     let last = (first, events.clone());
     match self.store.finish_run(&record, last, said, now).await {
       Ok(Some(count)) => {
-        let mut state = agent.lock();
-        state.messages = count;
-        state.last_used = Some(now);
+        {
+          let mut state = agent.lock();
+          state.messages = count;
+          state.last_used = Some(now);
+        }
+        if let Err(error) = self.save_as_file(agent, now).await {
+          tracing::warn!("the conversation of {} is in no file: {error}", agent.id);
+        }
       }
       Ok(None) => {}
       Err(error) if !self.store.is_closed() => {
@@ -520,6 +528,23 @@ impl AgentManager {
       error: record.error,
     };
     self.events.tell(Some(&run.agent), ended);
+  }
+
+  /// Writes the conversation to a file, where the operator wants that.
+  async fn save_as_file(&self, agent: &Agent, now: DateTime<Utc>) -> Result<(), AgentError> {
+    if !self.options.auto_save_conversations {
+      return Ok(());
+    }
+    let messages = self.store.conversation(&agent.id).await?.messages;
+    let config = agent.config();
+    let metadata = Metadata {
+      agent_name: &config.name,
+      agent_description: &config.description,
+    };
+    let folder = &self.options.folder;
+    saves::save(folder, &agent.id, metadata, &messages, now)
+      .await
+      .map_err(|e| AgentError::Storage(e.to_string()))
   }
 }
 

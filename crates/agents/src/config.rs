@@ -172,6 +172,54 @@ impl Serialize for KernelLanguage {
   }
 }
 
+/// Times that bound a kernel, in milliseconds; 0 is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct KernelTimes {
+  pub inactivity_timeout: u64,
+  pub max_execution_time: u64,
+}
+
+impl Default for KernelTimes {
+  fn default() -> Self {
+    Self {
+      inactivity_timeout: 60 * 60 * 1000,
+      max_execution_time: 10 * 60 * 1000,
+    }
+  }
+}
+
+impl KernelTimes {
+  /// # Errors
+  /// When a time is too long for a clock.
+  pub(crate) fn new(
+    inactivity_timeout: Option<u64>,
+    max_execution_time: Option<u64>,
+  ) -> Result<Self, AgentError> {
+    /// Ten years.
+    const MOST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+    let bounded = |name: &str, given: Option<u64>, default: u64| match given {
+      Some(ms) if ms > MOST => Err(AgentError::Invalid(format!(
+        "{name}: must be at most {MOST} milliseconds"
+      ))),
+      given => Ok(given.unwrap_or(default)),
+    };
+    let default = Self::default();
+    Ok(Self {
+      inactivity_timeout: bounded(
+        "inactivityTimeout",
+        inactivity_timeout,
+        default.inactivity_timeout,
+      )?,
+      max_execution_time: bounded(
+        "maxExecutionTime",
+        max_execution_time,
+        default.max_execution_time,
+      )?,
+    })
+  }
+}
+
 /// An agent as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -204,6 +252,8 @@ pub(crate) struct AgentConfig {
   /// Most seconds of one run.
   #[serde(default)]
   pub max_run_seconds: Option<u64>,
+  #[serde(default, flatten)]
+  pub times: KernelTimes,
   /// Whether it has a kernel, which is made again when it is needed and gone.
   #[serde(default)]
   pub has_kernel: bool,
@@ -249,6 +299,12 @@ pub struct CreateAgent {
   pub mcp_servers: Option<Vec<McpServer>>,
   pub max_tokens_per_run: Option<u64>,
   pub max_run_seconds: Option<u64>,
+  /// Milliseconds without use after which the kernel is deleted: an hour when left out, never when 0.
+  #[schema(default = 3_600_000)]
+  pub inactivity_timeout: Option<u64>,
+  /// Milliseconds after which a cell is interrupted: ten minutes when left out, never when 0.
+  #[schema(default = 600_000)]
+  pub max_execution_time: Option<u64>,
   pub namespace: Option<String>,
 }
 
@@ -296,6 +352,12 @@ pub struct UpdateAgent {
   pub max_tokens_per_run: Option<Option<u64>>,
   #[serde(default, deserialize_with = "given")]
   pub max_run_seconds: Option<Option<u64>>,
+  /// Of the next kernel.
+  #[serde(default, deserialize_with = "given")]
+  pub inactivity_timeout: Option<Option<u64>>,
+  /// Of the next kernel.
+  #[serde(default, deserialize_with = "given")]
+  pub max_execution_time: Option<Option<u64>>,
 }
 
 /// A member that is there, null included.

@@ -21,17 +21,13 @@ use utoipa::ToSchema;
 
 use crate::config::AgentConfig;
 use crate::error::AgentError;
+use crate::images::MAX_IMAGES;
 
-/// How long a kernel is kept without use.
-const IDLE: Duration = Duration::from_hours(1);
 /// How long a start-up script may take.
 const START_UP: Duration = Duration::from_mins(5);
 /// Most characters of an observation, of its start and of its end.
 const HEAD: usize = 12_000;
 const TAIL: usize = 6_000;
-/// Most images of one cell that a model sees, and the most bytes of one, in base64.
-const MAX_IMAGES: usize = 4;
-const MAX_IMAGE_BYTES: usize = 2 << 20;
 
 /// Why a start-up script failed, as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -72,7 +68,7 @@ pub(crate) struct Ready {
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
   pub text: String,
-  /// PNG images in base64.
+  /// PNG and JPEG images in base64.
   pub images: Vec<String>,
   /// The first error, as `name: message`.
   pub error: Option<(String, String)>,
@@ -137,7 +133,8 @@ impl AgentKernel {
       namespace: namespace.map(str::to_owned),
       language: config.kernel_type.0,
       env: config.kernel_environs.clone(),
-      inactivity_timeout: Some(IDLE),
+      inactivity_timeout: bound(config.times.inactivity_timeout),
+      max_execution_time: bound(config.times.max_execution_time),
       ..Default::default()
     };
     let kernel = kernels.create(&caller, request).await?;
@@ -223,6 +220,11 @@ impl AgentKernel {
     }
     self.set(attached);
   }
+}
+
+/// A time in milliseconds; 0 is none.
+fn bound(ms: u64) -> Option<Duration> {
+  (ms > 0).then(|| Duration::from_millis(ms))
 }
 
 /// Who the engine is for the kernels of a namespace.
@@ -330,13 +332,16 @@ fn shown(bundle: &str, observed: &mut Observed) -> String {
   let bundle: Value = serde_json::from_str(bundle).unwrap_or_default();
   let data = &bundle["data"];
   let plain = data["text/plain"].as_str().unwrap_or_default();
-  match data["image/png"].as_str() {
+  let image = data["image/png"]
+    .as_str()
+    .or_else(|| data["image/jpeg"].as_str());
+  match image {
     Some(image) => {
-      let note = if observed.images.len() < MAX_IMAGES && image.len() <= MAX_IMAGE_BYTES {
-        observed.images.push(image.trim().to_owned());
+      let note = if observed.images.len() < MAX_IMAGES {
+        observed.images.push(image.to_owned());
         "[image]"
       } else {
-        "[an image that is too large or one too many]"
+        "[one image too many]"
       };
       format!("{plain} {note}").trim().to_owned()
     }

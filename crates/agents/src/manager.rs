@@ -35,6 +35,7 @@ use crate::config;
 use crate::config::AgentConfig;
 use crate::config::CreateAgent;
 use crate::config::KernelLanguage;
+use crate::config::KernelTimes;
 use crate::config::ModelSettings;
 use crate::config::ModelSettingsChange;
 use crate::config::ModelSource;
@@ -48,6 +49,7 @@ use crate::mcp;
 use crate::options::AgentOptions;
 use crate::options::KEPT_IN_NAMESPACE;
 use crate::registry::Registry;
+use crate::saves;
 use crate::store::Store;
 use crate::tools;
 
@@ -246,6 +248,7 @@ impl AgentManager {
       mcp_servers: mcp::checked(request.mcp_servers.unwrap_or_default(), is_tenant(caller))?,
       max_tokens_per_run: request.max_tokens_per_run,
       max_run_seconds: request.max_run_seconds,
+      times: KernelTimes::new(request.inactivity_timeout, request.max_execution_time)?,
       has_kernel: false,
     })
   }
@@ -459,7 +462,10 @@ impl AgentManager {
       config.planning_interval = interval;
     }
     if let Some(services) = change.hypha_services {
-      config.hypha_services = services.unwrap_or_default();
+      match services {
+        Some(services) => config.hypha_services.extend(services),
+        None => config.hypha_services.clear(),
+      }
     }
     config.tool_mode = change.tool_mode.unwrap_or(config.tool_mode);
     config.send_history = change.send_history.unwrap_or(config.send_history);
@@ -476,6 +482,14 @@ impl AgentManager {
     if let Some(most) = change.max_run_seconds {
       config.max_run_seconds = most;
     }
+    let KernelTimes {
+      inactivity_timeout: idle,
+      max_execution_time: most,
+    } = before.times;
+    config.times = KernelTimes::new(
+      change.inactivity_timeout.unwrap_or(Some(idle)),
+      change.max_execution_time.unwrap_or(Some(most)),
+    )?;
     self.keep_config(agent, config.clone()).await?;
     self
       .events
@@ -542,6 +556,8 @@ impl AgentManager {
       .await;
     self.store.delete_agent(&agent.id).await?;
     self.write().remove(&agent.id);
+    // The conversation goes, in whatever form.
+    let _ = saves::remove(&self.options.folder, &agent.id, 0).await;
     self
       .events
       .tell(Some(&agent.id), AgentEventKind::AgentDestroyed);

@@ -20,7 +20,7 @@ pub struct AgentOptions {
   pub max_per_namespace: usize,
   /// Most steps of any run.
   pub max_steps_cap: u32,
-  /// Shown in the statistics: conversations are always kept.
+  /// Whether conversations are also written to files, as the original did. They are always kept in the store.
   pub auto_save_conversations: bool,
   /// What an agent asks that names no model.
   pub default_model: ModelSettings,

@@ -136,6 +136,9 @@ pub(crate) const NEW_STATE: &str = "The kernel was started anew before this code
 pub(crate) const FORGED: &str = "You wrote an <observation> yourself. It was removed, with all that followed. Only \
   what the engine sends is real.";
 
+pub(crate) const IMAGES_SHOWN: &str = "<observation>Images that the code showed:</observation>";
+pub(crate) const IMAGES_LEFT_OUT: &str = "\n<observation>Images that cannot be read, or cannot be made small enough, are left out.</observation>";
+
 pub(crate) fn untagged(tag: Option<&str>) -> String {
   let script = tag.map_or_else(String::new, |tag| format!("<{tag}> to run code, "));
   format!(

@@ -19,7 +19,6 @@ use models::ChatRequest;
 use models::Content;
 use models::ContentPart;
 use models::Endpoint;
-use models::ImageUrl;
 use models::Limits;
 use models::ModelError;
 use models::ToolCall;
@@ -32,6 +31,7 @@ use crate::config::AgentConfig;
 use crate::config::ModelSettings;
 use crate::config::ToolMode;
 use crate::error::AgentError;
+use crate::images;
 use crate::kernel;
 use crate::kernel::AgentKernel;
 use crate::kernel::Observed;
@@ -385,8 +385,8 @@ impl Turns {
       Err(reason) => (reason.clone(), prompt::failed_observation(reason)),
     };
     let images = observed.map(|it| it.images).unwrap_or_default();
-    let message = ChatMessage::user(self.with_images(told + &note, images));
-    self.say(Entry::said(message)).await?;
+    let content = self.with_images(told + &note, images).await;
+    self.say(Entry::said(ChatMessage::user(content))).await?;
     self.count_step().await?;
     self.show_output(&output, &call).await?;
     Ok(())
@@ -430,14 +430,23 @@ impl Turns {
     let content = (!answered.text.is_empty()).then(|| answered.text.into());
     let message = ChatMessage::calling(content, answered.calls.clone());
     self.say(Entry::asking(message)).await?;
+    let mut images = Vec::new();
     for call in answered.calls {
-      self.call_tool(call).await?;
+      images.extend(self.call_tool(call).await?);
+    }
+    if self.model.vision == Some(true) && !images.is_empty() {
+      // In a message of the user, for not every server takes images of tools; behind all results, for servers want
+      // these to follow their calls.
+      images.truncate(images::MAX_IMAGES);
+      let content = self.with_images(prompt::IMAGES_SHOWN.into(), images).await;
+      self.say(Entry::said(ChatMessage::user(content))).await?;
     }
     self.count_step().await?;
     Ok(())
   }
 
-  async fn call_tool(&mut self, call: ToolCall) -> Result<(), Cut> {
+  /// Does what one call asks for; the images that its code showed.
+  async fn call_tool(&mut self, call: ToolCall) -> Result<Vec<String>, Cut> {
     let ToolCall { id, function, .. } = call;
     let arguments: Result<Value, _> = serde_json::from_str(&function.arguments);
     let shown = arguments
@@ -471,16 +480,8 @@ impl Turns {
     };
     let message = ChatMessage::tool(id.clone(), output.clone());
     self.say(Entry::said(message)).await?;
-    if self.model.vision == Some(true) && !images.is_empty() {
-      // Images of tools are of no kind that every server takes, those of users are.
-      let shown = self.with_images(
-        "<observation>Images that the code showed:</observation>".into(),
-        images,
-      );
-      self.say(Entry::said(ChatMessage::user(shown))).await?;
-    }
     self.show_output(&output, &id).await?;
-    Ok(())
+    Ok(images)
   }
 
   /// Tells the model what its message lacks.
@@ -621,16 +622,15 @@ impl Turns {
   }
 
   /// A text, with images where the model sees them.
-  fn with_images(&self, text: String, images: Vec<String>) -> Content {
-    if images.is_empty() || self.model.vision != Some(true) {
+  async fn with_images(&self, mut text: String, images: Vec<String>) -> Content {
+    let given = images.len();
+    if given == 0 || self.model.vision != Some(true) {
       return text.into();
     }
-    let images = images.into_iter().map(|image| ContentPart::ImageUrl {
-      image_url: ImageUrl {
-        url: format!("data:image/png;base64,{image}"),
-        detail: None,
-      },
-    });
+    let images = images::for_model(images).await;
+    if images.len() < given {
+      text.push_str(prompt::IMAGES_LEFT_OUT);
+    }
     let text = ContentPart::Text { text };
     std::iter::once(text)
       .chain(images)

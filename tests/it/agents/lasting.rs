@@ -191,3 +191,45 @@ async fn a_server_that_is_stopped_interrupts_its_runs_like_one_that_is_killed() 
     .await;
   assert_eq!(types(&events.rest().await).last(), Some(&"complete"));
 }
+
+#[tokio::test]
+async fn a_conversation_is_also_a_file_that_another_agent_can_take_over() {
+  let folder = tempfile::tempdir().expect("a folder");
+  let own = tempfile::tempdir().expect("a folder");
+  let server = Server::builder()
+    .data_dir(folder.path())
+    .env("AGENT_DATA_DIRECTORY", own.path())
+    // On unless it is exactly "false", as the original has it.
+    .env("AUTO_SAVE_CONVERSATIONS", "yes")
+    .start();
+  let files = || {
+    let entries = own.path().read_dir().expect("a folder");
+    let names = entries.map(|it| it.expect("an entry").file_name().into_string().expect("text"));
+    let mut names: Vec<String> = names
+      .filter(|name| name.starts_with("conversation_"))
+      .collect();
+    names.sort();
+    names
+  };
+  let model = Model::new([answers("Hello Ann"), answers("Ann")]).await;
+  let agent = Agent::new(server.client(), &model, json!({"id": "a@b"})).await;
+  agent.chat("I am Ann").await;
+  agent.chat("Who am I?").await;
+  let names = files();
+  assert_eq!(names.len(), 2, "{names:?}");
+  assert!(names[1].starts_with("conversation_a_b_"), "{names:?}");
+  let text = std::fs::read(own.path().join(&names[1])).expect("can be read");
+  let saved: Value = serde_json::from_slice(&text).expect("JSON");
+  assert_eq!(saved["agentId"], "a@b");
+  assert_eq!(saved["messages"][3]["content"], "Ann");
+  let other = Agent::new(server.client(), &model, json!({"id": "other"})).await;
+  let answer = other
+    .client
+    .post(&other.path("/set-conversation"), &saved)
+    .await
+    .ok();
+  assert_eq!(answer["messageCount"], 4);
+  assert_eq!(other.conversation().await[3].1, "Ann");
+  agent.client.delete(&agent.path("")).await.ok();
+  assert_eq!(files().len(), 0);
+}

@@ -6,6 +6,7 @@ use super::Agent;
 use super::answers;
 use super::model::Model;
 use super::script;
+use super::server;
 use crate::support::Server;
 use crate::support::eventually;
 
@@ -379,4 +380,32 @@ async fn a_start_up_script_that_does_not_end_is_given_up_with_its_agent() {
   let (attached, ()) = tokio::join!(attaching, deleting);
   attached.refused(400, &["given up"]);
   assert_eq!(agent.kernels().await, 0);
+}
+
+#[tokio::test]
+async fn a_cell_that_takes_too_long_is_interrupted_and_the_model_is_told() {
+  let model = Model::new([script("t-script", "while (true) {}"), answers("It hangs.")]).await;
+  let body = json!({"kernelType": "typescript", "autoAttachKernel": true, "maxExecutionTime": 300,
+                    "inactivityTimeout": 0, "hyphaServices": {"a": {"description": "1"}}});
+  let agent = Agent::new(server().client(), &model, body).await;
+  let events = agent.chat("Loop.").await;
+  let output = events
+    .iter()
+    .find(|it| it["type"] == "function_call_output");
+  let output = output.expect("an output")["content"].to_string();
+  assert!(output.contains("ExecutionStalledError"), "{output}");
+  let change = json!({"maxExecutionTime": null, "hyphaServices": {"b": {}}});
+  agent.client.put(&agent.path(""), &change).await.ok();
+  let info = agent.info().await;
+  assert_eq!(
+    (&info["maxExecutionTime"], &info["inactivityTimeout"]),
+    (&json!(600_000), &json!(0))
+  );
+  assert_eq!(
+    info["hyphaServices"],
+    json!({"a": {"description": "1"}, "b": {"description": ""}})
+  );
+  let change = json!({"maxExecutionTime": u64::MAX});
+  let refused = agent.client.put(&agent.path(""), &change).await;
+  refused.refused(400, &["maxExecutionTime: must be at most"]);
 }

@@ -5,6 +5,7 @@ mod chats;
 mod lasting;
 mod lives;
 mod model;
+mod real_model;
 mod tools;
 
 use std::sync::LazyLock;

@@ -142,3 +142,53 @@ async fn mcp_servers_are_checked_like_models() {
       .refused(400, &[words]);
   }
 }
+
+/// A PNG image of one pixel, in base64.
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC";
+
+#[tokio::test]
+async fn images_that_code_shows_follow_all_results_and_go_to_models_that_see() {
+  let show = format!(
+    "await Deno.jupyter.broadcast('display_data', {{data: {{'image/png': '{PIXEL}'}}, metadata: {{}}, transient: {{}}}})"
+  );
+  let shows = Turn::Calls(vec![
+    ("run_code", json!({ "code": show })),
+    (
+      "run_code",
+      json!({"code": format!("{show}; console.log('second')")}),
+    ),
+    (
+      "run_code",
+      json!({"code": show.replace(PIXEL, "bm8gaW1hZ2U=")}),
+    ),
+  ]);
+  for sees in [true, false] {
+    let model = Model::new([shows.clone(), says("Done.")]).await;
+    let body =
+      json!({"kernelType": "typescript", "autoAttachKernel": true, "toolMode": "native"});
+    let agent = Agent::new(server().client(), &model, body).await;
+    let settings = json!({"ModelSettings": {"vision": sees}});
+    agent.client.put(&agent.path(""), &settings).await.ok();
+    let outputs = outputs(&agent.chat("Show it.").await);
+    assert_eq!(outputs, ["[image]", "[image]\nsecond", "[image]"]);
+    let told = model.told();
+    let roles: Vec<&str> = told.iter().filter_map(|it| it["role"].as_str()).collect();
+    let common = ["system", "user", "assistant", "tool", "tool", "tool"];
+    assert_eq!(roles[..6], common);
+    assert_eq!(&roles[6..], if sees { &["user"][..] } else { &[] });
+    if sees {
+      let content = &told[6]["content"];
+      let url = format!("data:image/png;base64,{PIXEL}");
+      let image = json!({"type": "image_url", "image_url": {"url": url}});
+      assert_eq!(
+        (&content[1], &content[2], content[3].is_null()),
+        (&image, &image, true)
+      );
+      let text = content[0]["text"].as_str().expect("text");
+      assert!(
+        text.contains("Images that the code showed") && text.contains("are left out"),
+        "{text}"
+      );
+    }
+  }
+}

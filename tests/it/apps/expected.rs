@@ -219,7 +219,7 @@ async fn run_one(expected: Expected) -> Vec<String> {
   } else {
     code
   };
-  let stdout = first + &rest.join().expect("is read");
+  let stdout = first + rest.join().expect("is read").as_str();
   let stderr = stderr.join().expect("is read");
   let mut differences = if expected.name == "out-of-memory" {
     // The engine ends it before V8 aborts, and says so in its own words.

@@ -4,7 +4,6 @@ mod cancel;
 mod errors;
 mod limits;
 mod network;
-mod real_model;
 mod retries;
 mod server;
 mod splits;
