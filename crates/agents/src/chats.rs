@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::agent::Job;
+use crate::config::ModelSource;
 use crate::error::AgentError;
 use crate::events::AgentEventKind;
 use crate::id::RunId;
@@ -361,6 +362,9 @@ impl AgentManager {
       });
     }
     let (model, trust) = self.model_of(&config)?;
+    if let ModelSource::Registry(id) = &config.model {
+      self.registry.note_use(id);
+    }
     let endpoint = Endpoint::new(&model.base_url, model.api_key.clone(), trust)?;
     let base = match kind {
       RunKind::Stateless => task.messages.clone(),

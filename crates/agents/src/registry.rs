@@ -77,22 +77,28 @@ impl Registry {
 
   /// The settings of a model that agents may have.
   pub(crate) fn usable(&self, id: &str) -> Result<ModelSettings, AgentError> {
-    let mut state = self.lock();
+    let state = self.lock();
     let allowed = state
       .allowed
       .as_ref()
       .is_none_or(|allowed| allowed.iter().any(|it| it == id));
     let model = state
       .models
-      .get_mut(id)
+      .get(id)
       .ok_or_else(|| AgentError::ModelNotFound(id.to_owned()))?;
     if !allowed {
       return Err(AgentError::Invalid(format!(
         "Model {id} is not in the allowed models list"
       )));
     }
-    model.last_used = Some(Utc::now());
     Ok(model.settings.clone())
+  }
+
+  /// Notes that a model is asked, if there is such a one.
+  pub(crate) fn note_use(&self, id: &str) {
+    if let Some(model) = self.lock().models.get_mut(id) {
+      model.last_used = Some(Utc::now());
+    }
   }
 
   pub(crate) fn stats(&self, configs: &[AgentConfig]) -> RegistryStats {
@@ -190,8 +196,8 @@ impl AgentManager {
     let model = StoredModel {
       id: id.to_owned(),
       settings,
-      created: present.map_or_else(Utc::now, |model| model.created),
-      last_used: None,
+      created: present.as_ref().map_or_else(Utc::now, |model| model.created),
+      last_used: present.and_then(|model| model.last_used),
     };
     self.store.put_model(&model).await?;
     self.registry.lock().models.insert(model.id.clone(), model);

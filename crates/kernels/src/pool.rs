@@ -6,11 +6,18 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::Mode;
 use crate::connection::HostConnection;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+
+/// How long a pool that is not empty is left as it is after a claim: who makes one kernel often makes several, and
+/// each boot takes a core from them.
+const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Pool {
   hosts: Arc<dyn Hosts>,
@@ -25,6 +32,15 @@ struct State {
   ready: VecDeque<HostConnection>,
   booting: usize,
   closed: bool,
+  claimed: Option<Instant>,
+}
+
+impl State {
+  /// Until when no host is booted.
+  fn pause(&self) -> Option<Instant> {
+    let until = self.claimed.map(|at| at + PAUSE)?;
+    (!self.ready.is_empty() && !self.closed && until > Instant::now()).then_some(until)
+  }
 }
 
 /// How full the pool is.
@@ -53,7 +69,11 @@ impl Pool {
 
   /// The oldest blank host, if there is one. Schedules its replacement.
   pub(crate) fn take(self: &Arc<Self>) -> Option<HostConnection> {
-    let host = self.lock().ready.pop_front();
+    let host = {
+      let mut state = self.lock();
+      state.claimed = Some(Instant::now());
+      state.ready.pop_front()
+    };
     if self.auto_refill {
       self.fill();
     }
@@ -73,6 +93,9 @@ impl Pool {
     let pool = self.clone();
     tokio::spawn(async move {
       loop {
+        while let Some(until) = pool.pause() {
+          tokio::time::sleep_until(until).await;
+        }
         let launched = HostConnection::launch(&*pool.hosts, Mode::Worker, &pool.spec).await;
         let mut state = pool.lock();
         match launched {
@@ -104,6 +127,10 @@ impl Pool {
       available: self.lock().ready.len(),
       total: self.size,
     }
+  }
+
+  fn pause(&self) -> Option<Instant> {
+    self.lock().pause()
   }
 
   fn lock(&self) -> MutexGuard<'_, State> {
