@@ -1,5 +1,6 @@
-//! Lists the files of Pyodide for embedding. `scripts/setup.sh` prepares them, compressed, and names
-//! their folder in PYODIDE_DIST_DIR; without it the engine is built without Python in V8.
+//! Lists the files of Pyodide and of the local embedding model for embedding. `scripts/setup.sh` prepares them, and
+//! names their folders in PYODIDE_DIST_DIR and LOCAL_MODEL_DIR; without these the engine is built without Python in
+//! V8, and without the model.
 
 use std::env;
 use std::fmt::Write;
@@ -9,6 +10,36 @@ use std::path::PathBuf;
 
 fn main() {
   println!("cargo::rerun-if-changed=build.rs");
+  pyodide();
+  local_model();
+}
+
+fn local_model() {
+  println!("cargo::rerun-if-env-changed=LOCAL_MODEL_DIR");
+  let source = match env::var_os("LOCAL_MODEL_DIR").map(PathBuf::from) {
+    Some(folder) => {
+      let include = |name: &str| {
+        let file = folder.join(name);
+        println!("cargo::rerun-if-changed={}", file.display());
+        format!("include_bytes!({:?})", file.display().to_string())
+      };
+      format!(
+        "LocalModelFiles::Embedded {{ weights: {}, tokenizer: {} }}",
+        include("weights.safetensors"),
+        include("tokenizer.json.gz")
+      )
+    }
+    None => {
+      println!(
+        "cargo::warning=built without the local embedding model: run scripts/setup.sh first"
+      );
+      "LocalModelFiles::None".to_owned()
+    }
+  };
+  write_out("local_model.rs", &source);
+}
+
+fn pyodide() {
   println!("cargo::rerun-if-env-changed=PYODIDE_DIST_DIR");
   let dist = env::var_os("PYODIDE_DIST_DIR").map(PathBuf::from);
   // The folder is named after what it was made from.
@@ -42,8 +73,12 @@ fn main() {
     .expect("a string can be written to");
   }
   list.push(']');
+  write_out("pyodide_files.rs", &list);
+}
+
+fn write_out(name: &str, text: &str) {
   let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-  fs::write(out.join("pyodide_files.rs"), list).expect("OUT_DIR can be written");
+  fs::write(out.join(name), text).expect("OUT_DIR can be written");
 }
 
 fn compressed_files(folder: &Path) -> Vec<PathBuf> {

@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 use vectordb::InactivityTimeout;
 use vectordb::VectorDbOptions;
+use vectordb::embedding::LOCAL_MODEL;
+use vectordb::embedding::LocalModelFiles;
 use vectordb::embedding::RegistryOptions;
 use vectordb::embedding::preconfigured;
+
+/// What `scripts/setup.sh` fetched.
+const FILES: LocalModelFiles = include!(concat!(env!("OUT_DIR"), "/local_model.rs"));
 
 /// How vector indices are held, and what embeds their texts.
 #[derive(Debug, Clone, Args)]
@@ -51,12 +56,13 @@ pub(crate) struct VectorArgs {
   #[arg(long, env = "VECTORDB_ACTIVITY_MONITORING", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
   pub vectordb_activity_monitoring: bool,
 
-  /// Model of indices that name no provider; only mock-model is part of the server.
+  /// Model of new indices that name no provider: local-model, which is part of the server, or mock-model, which
+  /// knows no meaning.
   #[arg(
     long,
     env = "EMBEDDING_MODEL",
     value_name = "NAME",
-    default_value = "mock-model"
+    default_value = LOCAL_MODEL
   )]
   pub embedding_model: String,
 
@@ -89,6 +95,7 @@ impl VectorArgs {
       providers: preconfigured(&with_scheme(&self.ollama_host)),
       registry: RegistryOptions {
         certificates,
+        local_model: FILES,
         ..RegistryOptions::default()
       },
       ..VectorDbOptions::new(folder.unwrap_or_else(|| data_dir.join("vectordb")))

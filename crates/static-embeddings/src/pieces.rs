@@ -68,7 +68,10 @@ mod tests {
 
   #[test]
   fn a_run_without_blanks_is_cut() {
-    let lengths: Vec<usize> = pieces(&"é".repeat(20_000)).iter().map(String::len).collect();
+    let lengths: Vec<usize> = pieces(&"é".repeat(20_000))
+      .iter()
+      .map(String::len)
+      .collect();
     assert!(lengths.iter().all(|it| *it <= MAX_PIECE + 4), "{lengths:?}");
     assert_eq!(lengths.iter().sum::<usize>(), 40_000 + BLANK.len());
   }

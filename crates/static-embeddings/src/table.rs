@@ -19,9 +19,10 @@ impl Table {
   pub(crate) fn load(file: Bytes) -> Result<Self, LoadError> {
     let wrong = |what: String| LoadError(format!("the weights cannot be used: {what}"));
     let tensors = SafeTensors::deserialize(&file).map_err(|e| wrong(e.to_string()))?;
-    let [(name, tensor)] = tensors.tensors().try_into().map_err(|all: Vec<_>| {
-      wrong(format!("they are {} tables, and not one", all.len()))
-    })?;
+    let [(name, tensor)] = tensors
+      .tensors()
+      .try_into()
+      .map_err(|all: Vec<_>| wrong(format!("they are {} tables, and not one", all.len())))?;
     let &[rows, width] = tensor.shape() else {
       return Err(wrong(format!("{name} is not a table")));
     };

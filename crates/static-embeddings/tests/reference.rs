@@ -75,7 +75,16 @@ fn every_text_has_a_vector_of_numbers() {
   let long = "word ".repeat(2_000_000);
   let unbroken = "x".repeat(1_000_000);
   let tokens = "<s>".repeat(300_000);
-  for text in ["", " ", "\0", "\u{10ffff}", "<s>", &long, &unbroken, &tokens] {
+  for text in [
+    "",
+    " ",
+    "\0",
+    "\u{10ffff}",
+    "<s>",
+    &long,
+    &unbroken,
+    &tokens,
+  ] {
     let vector = MODEL.embed(text, 256);
     let length: f32 = vector.iter().map(|x| x * x).sum();
     let shown: String = text.chars().take(10).collect();

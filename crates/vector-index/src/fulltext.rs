@@ -11,8 +11,14 @@ use crate::filter::Filter;
 /// Maximum of different words of a query; further ones do not count.
 const MAX_WORDS: usize = 200;
 
-/// The usual constant of reciprocal rank fusion: how little first places stand out.
-const RANK_OFFSET: f64 = 60.0;
+/// The constant of reciprocal rank fusion: how little first places stand out. The usual 60 is for lists that are all
+/// good: here most of what the words of a question find, which are any of them, is noise, and with 60 a document
+/// deep in both lists passes the first of one. Any value from 2 to 5 does as well (test `retrieval` of vectordb).
+const RANK_OFFSET: f64 = 3.0;
+
+/// How much a place in the list by vectors counts, beside one in the list by words: the first by words alone comes
+/// in beside the fifth by vectors.
+const VECTOR_WEIGHT: f64 = 2.0;
 
 /// The best documents that have any of the words, with the rank that SQLite gives them: negative,
 /// the least being the best.
@@ -63,15 +69,15 @@ fn expression(text: &str) -> Option<String> {
   (!quoted.is_empty()).then(|| quoted.join(" OR "))
 }
 
-/// Fuses lists by rank, best first. A document that is first in all lists gets 1.
-pub(crate) fn fuse(lists: &[Vec<i64>]) -> Vec<(i64, f32)> {
+/// Fuses both lists by rank, best first. A document that is first in both gets 1.
+pub(crate) fn fuse(by_vector: &[i64], by_words: &[i64]) -> Vec<(i64, f32)> {
   let mut sums = HashMap::<i64, f64>::new();
-  for list in lists {
+  for (list, weight) in [(by_vector, VECTOR_WEIGHT), (by_words, 1.0)] {
     for (place, rowid) in list.iter().enumerate() {
-      *sums.entry(*rowid).or_default() += 1.0 / (RANK_OFFSET + 1.0 + place as f64);
+      *sums.entry(*rowid).or_default() += weight / (RANK_OFFSET + 1.0 + place as f64);
     }
   }
-  let most = lists.len() as f64 / (RANK_OFFSET + 1.0);
+  let most = (VECTOR_WEIGHT + 1.0) / (RANK_OFFSET + 1.0);
   let mut fused: Vec<(i64, f64)> = sums.into_iter().collect();
   fused.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
   let scored = fused

@@ -118,7 +118,10 @@ impl Index {
           };
           match text {
             None => by_distance(neighbours, metric),
-            Some(text) => fused(neighbours, fulltext::search(&transaction, text, filter, k)?),
+            Some(text) => fused(
+              &neighbours,
+              fulltext::search(&transaction, text, filter, k)?,
+            ),
           }
         }
         (None, text) => {
@@ -252,16 +255,11 @@ fn by_rank(ranked: Vec<(i64, f64)>) -> Vec<Found> {
   found.collect()
 }
 
-fn fused(neighbours: Vec<Neighbour>, ranked: Vec<(i64, f64)>) -> Vec<Found> {
+fn fused(neighbours: &[Neighbour], ranked: Vec<(i64, f64)>) -> Vec<Found> {
   let distances: HashMap<i64, f32> = neighbours.iter().map(|n| (n.rowid, n.distance)).collect();
-  let lists = [
-    neighbours
-      .into_iter()
-      .map(|neighbour| neighbour.rowid)
-      .collect(),
-    ranked.into_iter().map(|(rowid, _)| rowid).collect(),
-  ];
-  let found = fulltext::fuse(&lists)
+  let by_vector: Vec<i64> = neighbours.iter().map(|it| it.rowid).collect();
+  let by_words: Vec<i64> = ranked.into_iter().map(|(rowid, _)| rowid).collect();
+  let found = fulltext::fuse(&by_vector, &by_words)
     .into_iter()
     .map(|(rowid, score)| Found {
       rowid,

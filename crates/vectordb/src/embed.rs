@@ -34,7 +34,7 @@ impl TargetDimension {
   /// them, or, where texts fit any dimension, from the first that came with a vector.
   fn or_of_first(self, provider: &Provider, documents: &[NewDocument]) -> Self {
     let vector = |document: &NewDocument| document.vector.as_ref().map(Vec::len);
-    let first = match is_builtin(provider) {
+    let first = match provider.kind().is_own() {
       true => documents.iter().find_map(vector),
       false => documents.first().and_then(vector),
     };
@@ -44,25 +44,25 @@ impl TargetDimension {
     }
   }
 
-  /// Pads or cuts what the built-in model made: its clients have texts in indices of any dimension.
-  /// Its vectors are mostly zeros; one that is cut to nothing but zeros gets some direction, for the
-  /// original found documents for every text.
+  /// Pads or cuts what a model of the server made: its clients have texts in indices of any dimension.
+  /// Vectors of the mock are mostly zeros; one that is cut to nothing but zeros gets some direction, for the
+  /// original found documents for every text. Those of the local model keep the length 1.
   fn fit(self, provider: &Provider, mut vector: Vec<f32>) -> Vec<f32> {
     if let Some(dimension) = self.dimension
       && dimension != vector.len()
-      && (self.flexible || is_builtin(provider))
+      && (self.flexible || provider.kind().is_own())
     {
       vector.resize(dimension, 0.0);
+      let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+      if provider.kind() == ProviderKind::Local && length.is_normal() {
+        vector.iter_mut().for_each(|x| *x /= length);
+      }
       if vector.iter().all(|number| *number == 0.0) {
         vector.fill(1.0);
       }
     }
     vector
   }
-}
-
-fn is_builtin(provider: &Provider) -> bool {
-  provider.kind() == ProviderKind::Builtin
 }
 
 impl VectorDb {
@@ -86,7 +86,7 @@ impl VectorDb {
       return Ok(());
     }
     let provider = self.provider_of(record)?;
-    if vector.len() == provider.dimension() {
+    if vector.len() == provider.dimension() || provider.kind() == ProviderKind::Local {
       return Ok(());
     }
     Err(VectorError::Invalid(format!(

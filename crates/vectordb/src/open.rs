@@ -14,6 +14,7 @@ use vector_index::IndexOptions;
 use crate::answers::IndexInfo;
 use crate::database::DEFAULT_NAMESPACE;
 use crate::database::VectorDb;
+use crate::embedding::LOCAL_MODEL;
 use crate::error::VectorError;
 use crate::events::VectorEventKind;
 use crate::id::IndexId;
@@ -95,6 +96,13 @@ impl VectorDb {
   ) -> Result<Arc<OpenIndex>, VectorError> {
     let mut record = IndexRecord::new(id, Some(namespace));
     record.apply(request);
+    let options = &self.options;
+    if options.default_provider.is_none() && options.default_model == LOCAL_MODEL {
+      // Kept with the index: its vectors are of this model, whatever later servers have by default.
+      record
+        .provider
+        .get_or_insert_with(|| LOCAL_MODEL.to_owned());
+    }
     // A default provider that does not work yet is reported when it is needed.
     if record.provider.is_some() {
       self.provider_of(&record)?;

@@ -16,6 +16,7 @@ use vector_index::Index;
 
 use crate::answers::ActivityInfo;
 use crate::answers::IndexInfo;
+use crate::embedding::LOCAL_MODEL;
 use crate::embedding::MOCK_MODEL;
 use crate::error::VectorError;
 use crate::id::IndexId;
@@ -186,7 +187,8 @@ impl Lease {
   /// Blocking.
   pub(crate) fn info(&self, options: &VectorDbOptions) -> IndexInfo {
     let record = self.open_index.record();
-    let provider = record.provider.filter(|name| name != MOCK_MODEL);
+    let provider = record.provider;
+    let provider = provider.filter(|name| ![MOCK_MODEL, LOCAL_MODEL].contains(&name.as_str()));
     IndexInfo {
       id: record.id,
       namespace: record.namespace,

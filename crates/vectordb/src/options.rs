@@ -27,7 +27,7 @@ pub struct VectorDbOptions {
   pub memory: usize,
   /// Whether indices are off-loaded after a time without use.
   pub activity_monitoring: bool,
-  /// The model of indices that name no provider; only `mock-model` is part of the server.
+  /// The model of indices that name no provider: `local-model` or `mock-model`.
   pub default_model: String,
   /// The provider of indices that name none.
   pub default_provider: Option<String>,
@@ -162,7 +162,7 @@ pub struct CreateIndex {
   pub namespace: Option<String>,
   /// Kept and shown; it has no other effect.
   pub embedding_model: Option<String>,
-  /// Name of a provider of the registry; `mock-model` for the one that is part of the server;
+  /// Name of a provider of the registry; `local-model` or `mock-model` for those that are part of the server;
   /// `default` for the server's default, as without it.
   pub embedding_provider_name: Option<String>,
   pub metric: Option<Metric>,

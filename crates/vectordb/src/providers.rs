@@ -20,6 +20,7 @@ use crate::answers::ProviderUsage;
 use crate::answers::RegisteredProvider;
 use crate::database::VectorDb;
 use crate::database::own;
+use crate::embedding::LOCAL_MODEL;
 use crate::embedding::Label;
 use crate::embedding::MOCK_MODEL;
 use crate::embedding::Provider;
@@ -53,12 +54,24 @@ impl VectorDb {
     for provider in &all {
       *by_type.entry(provider.kind()).or_default() += 1;
     }
-    let builtin = ConfigProvider {
-      name: MOCK_MODEL.to_owned(),
-      kind: ProviderKind::Builtin,
-      description: "The built-in model: deterministic, without meaning, for tests".into(),
+    let own = [
+      (
+        MOCK_MODEL,
+        ProviderKind::Builtin,
+        "The built-in model: deterministic, without meaning, for tests",
+      ),
+      (
+        LOCAL_MODEL,
+        ProviderKind::Local,
+        "The local model: static token embeddings, part of the server",
+      ),
+    ];
+    let own = own.map(|(name, kind, description)| ConfigProvider {
+      name: name.to_owned(),
+      kind,
+      description: description.to_owned(),
       available: false,
-    };
+    });
     let configured = self
       .options
       .providers
@@ -70,7 +83,7 @@ impl VectorDb {
         available: self.registry.get(name).is_some(),
       });
     Ok(ProviderList {
-      config_providers: std::iter::once(builtin).chain(configured).collect(),
+      config_providers: own.into_iter().chain(configured).collect(),
       stats: ProviderStats {
         total_providers: all.len(),
         providers_by_type: by_type,
@@ -253,7 +266,10 @@ impl VectorDb {
       .or(self.options.default_provider.as_ref());
     match name {
       Some(name) => self.named(name),
-      None if self.options.default_model == MOCK_MODEL => Ok(self.registry.builtin()),
+      // One that is kept since before the local model: its vectors are the mock's.
+      None if [MOCK_MODEL, LOCAL_MODEL].contains(&self.options.default_model.as_str()) => {
+        self.named(MOCK_MODEL)
+      }
       None => Err(VectorError::Provider(
         format!(
           "No embedding provider available: index {} names none, and the default model {} is not \
@@ -266,10 +282,9 @@ impl VectorDb {
   }
 
   fn named(&self, name: &str) -> Result<Arc<Provider>, VectorError> {
-    if name == MOCK_MODEL {
-      return Ok(self.registry.builtin());
-    }
-    self.registry.get(name).ok_or_else(|| {
+    let provider = self.registry.own(name);
+    let provider = provider.or_else(|| self.registry.get(name));
+    provider.ok_or_else(|| {
       VectorError::NotFound(format!("Embedding provider {name} not found in registry"))
     })
   }
@@ -326,7 +341,7 @@ fn summary(provider: &Provider) -> ProviderSummary {
     kind: provider.kind(),
     dimension: provider.dimension(),
     model: config.map(|config| config.model().to_owned()),
-    host: config.map(ProviderConfig::shown_host),
+    host: config.and_then(ProviderConfig::shown_host),
   }
 }
 

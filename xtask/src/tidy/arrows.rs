@@ -51,7 +51,11 @@ const ROOMS: &[Room] = &[
     &["access", "files", "kernel-protocol", "sandbox"],
   ),
   room("vector-index", &["access", "sqlite-vec-fast"]),
-  room("vectordb", &["access", "outbound", "vector-index"]),
+  room("static-embeddings", &[]),
+  room(
+    "vectordb",
+    &["access", "outbound", "static-embeddings", "vector-index"],
+  ),
   room(
     "agents",
     &[

@@ -79,13 +79,13 @@ pub(crate) struct CreateIndexBody {
   namespace: Option<String>,
   /// Kept and shown; it has no other effect.
   embedding_model: Option<String>,
-  /// A provider of the registry; `default` or none for the server's default, `mock-model` for the
-  /// built-in one.
+  /// A provider of the registry, or `local-model` or `mock-model`, which are part of the server; `default` or none
+  /// for the server's default.
   embedding_provider: Option<String>,
   #[schema(default = "cosine")]
   metric: Option<Metric>,
   /// A whole number, `strict` (that of the first vector, the default) or `flexible` (others are
-  /// padded or cut). Texts that the built-in model embeds are padded or cut in any case.
+  /// padded or cut). Texts that a model of the server embeds are padded or cut in any case.
   #[serde(default)]
   #[schema(value_type = Option<Value>)]
   dimension: Option<DimensionRule>,
@@ -288,7 +288,7 @@ pub(crate) async fn verify(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderBody {
-  /// Name of a provider of the registry, or `mock-model`.
+  /// Name of a provider of the registry, `local-model` or `mock-model`.
   provider: String,
 }
 

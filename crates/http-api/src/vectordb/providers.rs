@@ -56,10 +56,10 @@ pub(crate) async fn test(
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddProviderBody {
   name: Option<String>,
-  /// ollama or openai.
+  /// local, ollama or openai.
   #[serde(rename = "type")]
   kind: Option<String>,
-  /// For ollama host, model and dimension; for openai baseURL, model, dimension and apiKey.
+  /// For local dimension (64, 128 or 256); for ollama host, model and dimension; for openai baseURL, model, dimension and apiKey.
   config: Option<Value>,
 }
 

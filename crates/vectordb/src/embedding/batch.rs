@@ -10,7 +10,6 @@ use futures::TryStreamExt;
 use futures::stream;
 
 use crate::embedding::Embedder;
-use crate::embedding::ProviderKind;
 use crate::embedding::cache::EmbeddingCache;
 use crate::embedding::cache::Key;
 use crate::embedding::usage::Usage;
@@ -102,8 +101,7 @@ impl Batcher<'_> {
   }
 
   async fn embed_all(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, VectorError> {
-    // The built-in model is as fast as the cache.
-    let cached = self.embedder.kind() != ProviderKind::Builtin;
+    let cached = !self.embedder.kind().is_own();
     let mut found: Vec<Option<Arc<[f32]>>> = vec![None; texts.len()];
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut by_key: HashMap<Key, usize> = HashMap::new();

@@ -9,18 +9,24 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::embedding::ProviderKind;
+use crate::embedding::local::LOCAL_DIMENSION;
+use crate::embedding::local::LOCAL_DIMENSIONS;
+use crate::embedding::local::LOCAL_MODEL;
+use crate::embedding::local::LocalConfig;
 use crate::error::VectorError;
 
 /// More would be no embedding of any known model.
 const MAX_DIMENSION: usize = 65_536;
 
-/// A provider outside the server. Serialised it holds its secrets: that form is for the registry's
+/// A provider that was added. Serialised it holds its secrets: that form is for the registry's
 /// own file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "config", rename_all = "lowercase")]
 pub enum ProviderConfig {
   Ollama(OllamaConfig),
   OpenAi(OpenAiConfig),
+  /// Not outside, but of a dimension of its own.
+  Local(LocalConfig),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,11 +61,12 @@ impl ProviderConfig {
   /// When the type is unknown, or a member is missing or invalid.
   pub fn parse(kind: &str, config: &Value) -> Result<Self, VectorError> {
     let (title, address) = match kind {
+      "local" => return Ok(Self::Local(LocalConfig::parse(config)?)),
       "ollama" => ("Ollama", "host"),
       "openai" => ("OpenAI", "baseURL"),
       other => {
         return Err(VectorError::Invalid(format!(
-          "Unsupported provider type: {other}; use ollama or openai"
+          "Unsupported provider type: {other}; use local, ollama or openai"
         )));
       }
     };
@@ -93,7 +100,7 @@ impl ProviderConfig {
         api_key: text("apiKey")?.map(Secret::new),
       }),
     };
-    parsed.url()?;
+    parsed.address()?;
     parsed.check_key()?;
     Ok(parsed)
   }
@@ -102,6 +109,7 @@ impl ProviderConfig {
     match self {
       Self::Ollama(_) => ProviderKind::Ollama,
       Self::OpenAi(_) => ProviderKind::OpenAi,
+      Self::Local(_) => ProviderKind::Local,
     }
   }
 
@@ -109,6 +117,7 @@ impl ProviderConfig {
     match self {
       Self::Ollama(config) => &config.model,
       Self::OpenAi(config) => &config.model,
+      Self::Local(_) => LOCAL_MODEL,
     }
   }
 
@@ -116,40 +125,32 @@ impl ProviderConfig {
     match self {
       Self::Ollama(config) => config.dimension,
       Self::OpenAi(config) => config.dimension,
+      Self::Local(config) => config.dimension,
     }
   }
 
   /// The address as listings show it: without user, password and query.
-  pub fn shown_host(&self) -> String {
-    match self.url() {
-      Ok(url) => shown(&url).trim_end_matches('/').to_owned(),
-      Err(_) => String::new(),
-    }
+  pub fn shown_host(&self) -> Option<String> {
+    let url = self.address().ok().flatten()?;
+    Some(shown(&url).trim_end_matches('/').to_owned())
   }
 
-  /// The address it was given.
+  /// The address it was given; `None` for one that needs none.
   ///
   /// # Errors
   /// When that is no http or https URL.
-  pub fn url(&self) -> Result<Url, VectorError> {
-    let (name, text) = match self {
-      Self::Ollama(config) => ("host", &config.host),
-      Self::OpenAi(config) => ("baseURL", &config.base_url),
-    };
-    let url = Url::parse(text.expose())
-      .ok()
-      .filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.ok_or_else(|| {
-      // The text may hold a password.
-      VectorError::Invalid(format!(
-        "config.{name}: not an http or https URL, e.g. http://localhost:11434"
-      ))
-    })
+  fn address(&self) -> Result<Option<Url>, VectorError> {
+    match self {
+      Self::Ollama(config) => config.url().map(Some),
+      Self::OpenAi(config) => config.url().map(Some),
+      Self::Local(_) => Ok(None),
+    }
   }
 
   /// Key of its embeddings in the cache.
   pub(crate) fn identity(&self) -> String {
-    let url = self.url().map_or_else(|_| String::new(), String::from);
+    let url = self.address().ok().flatten();
+    let url = url.map_or_else(String::new, String::from);
     format!(
       "{}\n{url}\n{}\n{}",
       self.kind(),
@@ -172,6 +173,57 @@ impl ProviderConfig {
       "config.apiKey: it holds a blank or a character that no key has".into(),
     ))
   }
+}
+
+impl OllamaConfig {
+  /// # Errors
+  /// When its host is no http or https URL.
+  pub(crate) fn url(&self) -> Result<Url, VectorError> {
+    http_url("host", &self.host)
+  }
+}
+
+impl OpenAiConfig {
+  /// # Errors
+  /// When its address is no http or https URL.
+  pub(crate) fn url(&self) -> Result<Url, VectorError> {
+    http_url("baseURL", &self.base_url)
+  }
+}
+
+impl LocalConfig {
+  fn parse(config: &Value) -> Result<Self, VectorError> {
+    let dimension = match config.get("dimension") {
+      None | Some(Value::Null) => LOCAL_DIMENSION,
+      Some(value) => dimension_of(value)?,
+    };
+    if !LOCAL_DIMENSIONS.contains(&dimension) {
+      return Err(VectorError::Invalid(format!(
+        "config.dimension: {LOCAL_MODEL} makes vectors of the dimension 64, 128 or 256"
+      )));
+    }
+    let others = config.as_object().into_iter().flatten();
+    for (name, value) in others.filter(|(name, _)| *name != "dimension") {
+      if name != "model" || value != LOCAL_MODEL {
+        return Err(VectorError::Invalid(format!(
+          "config.{name}: a local provider has only a dimension"
+        )));
+      }
+    }
+    Ok(Self { dimension })
+  }
+}
+
+fn http_url(name: &str, text: &Secret) -> Result<Url, VectorError> {
+  let url = Url::parse(text.expose())
+    .ok()
+    .filter(|url| matches!(url.scheme(), "http" | "https"));
+  url.ok_or_else(|| {
+    // The text may hold a password.
+    VectorError::Invalid(format!(
+      "config.{name}: not an http or https URL, e.g. http://localhost:11434"
+    ))
+  })
 }
 
 /// Forms send numbers as text.
@@ -235,13 +287,26 @@ mod tests {
   }
 
   #[test]
+  fn a_local_provider_has_only_a_dimension() {
+    let parsed = |config: Value| ProviderConfig::parse("local", &config).map(|it| it.dimension());
+    assert_eq!(parsed(json!({})), Ok(256));
+    assert_eq!(
+      parsed(json!({"dimension": "64", "model": LOCAL_MODEL})),
+      Ok(64)
+    );
+    assert!(refused("local", &json!({"dimension": 100})).starts_with("config.dimension"));
+    assert!(refused("local", &json!({"host": "http://a"})).starts_with("config.host"));
+    assert!(refused("local", &json!({"model": "m"})).starts_with("config.model"));
+  }
+
+  #[test]
   fn no_secret_is_shown() {
     let config = json!({
       "baseURL": "https://me:hunter2@host/v1?key=hunter3", "model": "m", "dimension": "3",
       "apiKey": "sk-hunter4"
     });
     let config = ProviderConfig::parse("openai", &config).expect("good");
-    assert_eq!(config.shown_host(), "https://host/v1");
+    assert_eq!(config.shown_host().as_deref(), Some("https://host/v1"));
     let ProviderConfig::OpenAi(inner) = &config else {
       panic!("an OpenAI provider");
     };

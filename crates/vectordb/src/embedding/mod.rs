@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 mod config;
 mod http;
+mod local;
 mod mock;
 mod ollama;
 mod openai;
@@ -34,6 +35,10 @@ pub use self::config::OllamaConfig;
 pub use self::config::OpenAiConfig;
 pub use self::config::ProviderConfig;
 pub use self::http::HttpLimits;
+pub use self::local::LOCAL_DIMENSIONS;
+pub use self::local::LOCAL_MODEL;
+pub use self::local::LocalConfig;
+pub use self::local::LocalModelFiles;
 pub use self::mock::MOCK_MODEL;
 pub use self::mock::MockModel;
 pub use self::provider::Provider;
@@ -60,8 +65,10 @@ pub trait Embedder: Send + Sync {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderKind {
-  /// Part of the server.
+  /// Part of the server, without meaning.
   Builtin,
+  /// Part of the server, with meaning.
+  Local,
   Ollama,
   /// Anything that speaks the embeddings API of OpenAI.
   OpenAi,
@@ -72,15 +79,22 @@ impl ProviderKind {
   pub fn as_str(self) -> &'static str {
     match self {
       Self::Builtin => "builtin",
+      Self::Local => "local",
       Self::Ollama => "ollama",
       Self::OpenAi => "openai",
     }
+  }
+
+  /// Whether it is part of the server: as fast as a cache, and its vectors are fitted to any index.
+  pub fn is_own(self) -> bool {
+    matches!(self, Self::Builtin | Self::Local)
   }
 
   /// As messages name it.
   pub fn title(self) -> &'static str {
     match self {
       Self::Builtin => "the built-in model",
+      Self::Local => "the local model",
       Self::Ollama => "Ollama",
       Self::OpenAi => "OpenAI",
     }

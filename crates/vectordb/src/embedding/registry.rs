@@ -22,6 +22,11 @@ use crate::embedding::cache::EmbeddingCache;
 use crate::embedding::config::OllamaConfig;
 use crate::embedding::config::ProviderConfig;
 use crate::embedding::http::HttpLimits;
+use crate::embedding::local::LOCAL_DIMENSION;
+use crate::embedding::local::LOCAL_MODEL;
+use crate::embedding::local::Local;
+use crate::embedding::local::LocalModel;
+use crate::embedding::local::LocalModelFiles;
 use crate::embedding::mock::MOCK_MODEL;
 use crate::embedding::mock::MockModel;
 use crate::embedding::ollama::Ollama;
@@ -42,6 +47,7 @@ pub struct RegistryOptions {
   pub cache: usize,
   /// PEM file with certificate authorities to trust besides those of the platform.
   pub certificates: Option<PathBuf>,
+  pub local_model: LocalModelFiles,
 }
 
 impl Default for RegistryOptions {
@@ -51,6 +57,7 @@ impl Default for RegistryOptions {
       batches: BatchLimits::default(),
       cache: 64 << 20,
       certificates: None,
+      local_model: LocalModelFiles::None,
     }
   }
 }
@@ -62,7 +69,9 @@ pub struct Registry {
   providers: RwLock<BTreeMap<String, Arc<Provider>>>,
   /// Held while they change, on disk and here.
   changing: Mutex<()>,
-  builtin: Arc<Provider>,
+  /// Those that are part of the server.
+  own: [Arc<Provider>; 2],
+  local_model: Arc<LocalModel>,
   shared: Arc<Shared>,
 }
 
@@ -107,22 +116,34 @@ impl Registry {
       cache: EmbeddingCache::new(options.cache),
       batches: options.batches.clone(),
     });
-    let builtin = Provider {
-      name: MOCK_MODEL.to_owned(),
-      config: None,
-      created: Utc::now(),
-      kept: false,
-      embedder: Arc::new(MockModel),
-      identity: MOCK_MODEL.to_owned(),
-      usage: Arc::default(),
-      shared: shared.clone(),
+    let own = |name: &str, embedder: Arc<dyn Embedder>| {
+      Arc::new(Provider {
+        name: name.to_owned(),
+        config: None,
+        created: Utc::now(),
+        kept: false,
+        embedder,
+        identity: name.to_owned(),
+        usage: Arc::default(),
+        shared: shared.clone(),
+      })
     };
+    let local_model = Arc::new(LocalModel::new(options.local_model.clone()));
+    let local = Local {
+      model: local_model.clone(),
+      dimension: LOCAL_DIMENSION,
+    };
+    let own = [
+      own(MOCK_MODEL, Arc::new(MockModel)),
+      own(LOCAL_MODEL, Arc::new(local)),
+    ];
     let registry = Self {
       options,
       file,
       providers: RwLock::default(),
       changing: Mutex::default(),
-      builtin: Arc::new(builtin),
+      own,
+      local_model,
       shared,
     };
     let mut providers = BTreeMap::new();
@@ -147,9 +168,9 @@ impl Registry {
     self.read().get(name).cloned()
   }
 
-  /// The built-in model, which is not listed.
-  pub fn builtin(&self) -> Arc<Provider> {
-    self.builtin.clone()
+  /// One that is part of the server: these are not listed.
+  pub fn own(&self, name: &str) -> Option<Arc<Provider>> {
+    self.own.iter().find(|own| own.name == name).cloned()
   }
 
   /// Bytes the cache takes.
@@ -230,16 +251,19 @@ impl Registry {
     created: DateTime<Utc>,
     kept: bool,
   ) -> Result<Provider, VectorError> {
-    let url = config.url()?;
     let certificates = self.options.certificates.as_deref();
     let http = self.options.http.clone();
     let embedder: Result<Arc<dyn Embedder>, String> = match &config {
       ProviderConfig::Ollama(ollama) => {
-        Ollama::new(ollama, &url, http, certificates).map(|e| Arc::new(e) as _)
+        Ollama::new(ollama, &ollama.url()?, http, certificates).map(|e| Arc::new(e) as _)
       }
       ProviderConfig::OpenAi(openai) => {
-        OpenAi::new(openai, &url, http, certificates).map(|e| Arc::new(e) as _)
+        OpenAi::new(openai, &openai.url()?, http, certificates).map(|e| Arc::new(e) as _)
       }
+      ProviderConfig::Local(local) => Ok(Arc::new(Local {
+        model: self.local_model.clone(),
+        dimension: local.dimension,
+      }) as _),
     };
     let embedder = embedder.map_err(|reason| {
       VectorError::Invalid(format!(
@@ -316,7 +340,7 @@ fn unknown() -> VectorError {
 }
 
 fn check_name(name: &str) -> Result<(), VectorError> {
-  if name == MOCK_MODEL || name == "default" {
+  if [MOCK_MODEL, LOCAL_MODEL, "default"].contains(&name) {
     return Err(VectorError::Exists(format!(
       "Provider with this name already exists: {name} is part of the server"
     )));

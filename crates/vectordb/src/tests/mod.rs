@@ -6,6 +6,7 @@ mod documents;
 mod exchange;
 mod import;
 mod lifecycle;
+mod local;
 mod patience;
 mod providers;
 mod turns;

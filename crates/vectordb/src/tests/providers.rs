@@ -369,7 +369,7 @@ async fn listings_show_use_and_no_secret() {
   assert!(!shown.contains("hunter"), "{shown}");
   assert!(!format!("{:?}", setup.db.options).contains("hunter"));
   let json = serde_json::to_value(&list).expect("JSON");
-  assert_eq!(json["configProviders"].as_array().map(Vec::len), Some(5));
+  assert_eq!(json["configProviders"].as_array().map(Vec::len), Some(6));
   assert_eq!(json["configProviders"][0]["name"], "mock-model");
   assert_eq!(json["configProviders"][0]["type"], "builtin");
   let gone = list
