@@ -41,6 +41,7 @@ mkdir "$stage/$name"
 cp "$(built dist)" "$(dirname "$(built dist)")/cpython-host" "$ROOT/LICENSE" "$ROOT/README.md" "$stage/$name/"
 say 'collecting licence texts'
 python3 "$ROOT/scripts/third_party_licenses.py" "$ROOT/scripts/licenses/v8.txt" \
+  "$ROOT/scripts/licenses/local-model.txt" \
   "$ROOT/third_party/sqlite-vec/LICENSE-MIT" \
   <"$stage/metadata.json" >"$stage/$name/THIRD_PARTY_LICENSES"
 
