@@ -110,6 +110,9 @@ step 'Python kernels, and ipykernel beside them'
 python=$(environment_for bench-python python3 tests/cpython-requirements.txt scripts/bench/python.txt)
 "$python" "$BENCH/python.py" --binary "$binary" ${target[@]+"${target[@]}"}
 
+step 'The local embedding model'
+python3 "$BENCH/embedding.py" --binary "$binary" ${target[@]+"${target[@]}"}
+
 step 'Vectors, and other stores beside them (ten minutes)'
 python=$(environment_for bench-vectors python3 scripts/bench/vectors.txt)
 "$python" "$BENCH/vectors.py" --binary "$binary" ${target[@]+"${target[@]}"}
