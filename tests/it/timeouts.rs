@@ -248,3 +248,23 @@ async fn a_cell_that_cannot_be_interrupted_costs_a_restart_and_says_so() {
   );
   assert_eq!(kernel.execute("1").await.result(), Some("1"));
 }
+
+#[tokio::test]
+async fn the_inactivity_timeout_can_be_changed() {
+  let kernel = shared_server().client().typescript().await;
+  let set = async |timeout: Value| kernel.post("/timeout", &json!({ "timeout": timeout })).await;
+  let done = set(json!(60_000)).await.ok();
+  assert_eq!(
+    (&done["message"], &done["timeout"]),
+    (&json!("Inactivity timeout set to 60000ms"), &json!(60_000))
+  );
+  let info = kernel.info().await;
+  assert_eq!(info["inactivityTimeout"], 60_000);
+  assert!(info["timeUntilShutdown"].as_u64() <= Some(60_000), "{info}");
+  set(json!(0)).await.ok();
+  assert!(kernel.info().await["inactivityTimeout"].is_null());
+  for wrong in [json!(-1), json!("soon"), json!(1.5), Value::Null] {
+    set(wrong).await.refused(400, &["timeout"]);
+  }
+  set(json!(u64::MAX)).await.refused(400, &["timeout: must be at most"]);
+}

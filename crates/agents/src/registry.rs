@@ -196,7 +196,9 @@ impl AgentManager {
     let model = StoredModel {
       id: id.to_owned(),
       settings,
-      created: present.as_ref().map_or_else(Utc::now, |model| model.created),
+      created: present
+        .as_ref()
+        .map_or_else(Utc::now, |model| model.created),
       last_used: present.and_then(|model| model.last_used),
     };
     self.store.put_model(&model).await?;

@@ -237,6 +237,8 @@ pub(crate) struct KernelInfo {
   inactivity_timeout: Option<u64>,
   #[serde(skip_serializing_if = "Option::is_none")]
   max_execution_time: Option<u64>,
+  /// When it was used last; now, while it works.
+  last_activity_time: String,
   /// Milliseconds until an unused kernel is removed.
   #[serde(skip_serializing_if = "Option::is_none")]
   time_until_shutdown: Option<u64>,
@@ -290,10 +292,11 @@ pub(crate) async fn info(
       execution_ids: unfinished.iter().map(|e| e.id.to_string()).collect(),
     },
     death: kernel.death(),
-    inactivity_timeout: kernel.inactivity_timeout.map(as_ms),
+    inactivity_timeout: kernel.inactivity_timeout().map(as_ms),
     max_execution_time: kernel.max_execution_time.map(as_ms),
+    last_activity_time: timestamp(Utc::now() - kernel.idle_time()),
     time_until_shutdown: kernel
-      .inactivity_timeout
+      .inactivity_timeout()
       .map(|timeout| as_ms(timeout.saturating_sub(kernel.idle_time()))),
   };
   stream::json_with_history(&info, kernel.history())
@@ -320,6 +323,43 @@ impl KernelDone {
       restarted: false,
     })
   }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KernelTimeoutBody {
+  /// Milliseconds without use; 0 for never.
+  timeout: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KernelTimeoutSet {
+  success: bool,
+  message: String,
+  timeout: u64,
+  timestamp: String,
+}
+
+/// Sets how long a kernel may be unused before it is deleted, from its last use.
+#[utoipa::path(post, path = "/api/kernels/{id}/timeout", tag = "kernels", params(("id" = String, Path)),
+  request_body = KernelTimeoutBody, responses((status = 200, body = KernelTimeoutSet), (status = 400, body = ErrorBody),
+  (status = 404, body = ErrorBody)))]
+pub(crate) async fn set_timeout(
+  State(engine): State<Arc<Engine>>,
+  By(caller): By,
+  Path(id): Path<String>,
+  JsonBody(body): JsonBody<KernelTimeoutBody>,
+) -> ApiResult<Json<KernelTimeoutSet>> {
+  let timeout = milliseconds("timeout", Some(body.timeout))?;
+  engine
+    .kernels
+    .set_inactivity_timeout(&caller, &id, timeout)?;
+  Ok(Json(KernelTimeoutSet {
+    success: true,
+    message: format!("Inactivity timeout set to {}ms", body.timeout),
+    timeout: body.timeout,
+    timestamp: timestamp(Utc::now()),
+  }))
 }
 
 /// Counts as use: the inactivity timeout starts again.

@@ -70,6 +70,7 @@ fn described() -> Vec<UtoipaMethodRouter<Face>> {
     routes!(kernels::delete),
     routes!(kernels::info),
     routes!(kernels::ping),
+    routes!(kernels::set_timeout),
     routes!(kernels::restart),
     routes!(kernels::interrupt),
     routes!(executions::execute),

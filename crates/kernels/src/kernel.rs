@@ -90,7 +90,6 @@ pub struct Kernel {
   pub id: KernelId,
   pub kind: KernelType,
   pub created: DateTime<Utc>,
-  pub inactivity_timeout: Option<Duration>,
   pub max_execution_time: Option<Duration>,
   pub approved: Approved,
   logs: LogOwner,
@@ -102,6 +101,8 @@ pub struct Kernel {
   pub replacing: tokio::sync::Mutex<()>,
   /// Told when a host has gone for good.
   host_gone: Notify,
+  /// Told when `inactivity_timeout` is another.
+  timeout_changed: Arc<Notify>,
   owner: Owner,
 }
 
@@ -113,6 +114,7 @@ struct State {
   queue: VecDeque<Arc<Execution>>,
   /// Every execution that is remembered, oldest first.
   executions: VecDeque<Arc<Execution>>,
+  inactivity_timeout: Option<Duration>,
   last_activity: Instant,
   awaits_input: bool,
 }
@@ -139,7 +141,6 @@ impl Kernel {
       id,
       kind,
       created: Utc::now(),
-      inactivity_timeout: timeouts.0,
       max_execution_time: timeouts.1,
       approved,
       state: Mutex::new(State {
@@ -148,6 +149,7 @@ impl Kernel {
         running: None,
         queue: VecDeque::new(),
         executions: VecDeque::new(),
+        inactivity_timeout: timeouts.0,
         last_activity: Instant::now(),
         awaits_input: false,
       }),
@@ -155,6 +157,7 @@ impl Kernel {
       watches: Feeds::default(),
       replacing: tokio::sync::Mutex::default(),
       host_gone: Notify::new(),
+      timeout_changed: Arc::default(),
       owner,
     })
   }
@@ -215,6 +218,23 @@ impl Kernel {
 
   pub fn touch(&self) {
     self.lock().last_activity = Instant::now();
+  }
+
+  /// How long it may be unused before it is removed; `None` for ever.
+  pub fn inactivity_timeout(&self) -> Option<Duration> {
+    self.lock().inactivity_timeout
+  }
+
+  /// Returns the earlier one.
+  pub(crate) fn set_inactivity_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
+    let before = std::mem::replace(&mut self.lock().inactivity_timeout, timeout);
+    self.timeout_changed.notify_one();
+    before
+  }
+
+  /// What is told then, to whoever does not keep the kernel for it.
+  pub(crate) fn timeout_changes(&self) -> Arc<Notify> {
+    self.timeout_changed.clone()
   }
 
   /// How long nothing was done with it; zero while it works.

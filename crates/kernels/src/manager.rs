@@ -298,8 +298,8 @@ impl KernelManager {
     }
     // Not before it can be found: whoever hears of it may ask for it at once.
     kernel.ready();
-    if kernel.inactivity_timeout.is_some() {
-      let _ = self.timed.send(Timed::Idleness(Arc::downgrade(&kernel)));
+    if kernel.inactivity_timeout().is_some() {
+      self.watch_idleness(&kernel);
     }
     tracing::debug!(kernel = %id, %kind, "created in {:?}", started.elapsed());
     Ok(kernel)
@@ -469,6 +469,29 @@ impl KernelManager {
   pub fn touch(&self, caller: &Caller, id: &str) -> Result<(), KernelError> {
     self.get_to(caller, Right::Use, id)?.touch();
     Ok(())
+  }
+
+  /// Changes how long a kernel may be unused before it is removed; `None` for ever. The time counts from its last
+  /// use.
+  ///
+  /// # Errors
+  /// When there is no such kernel, or the caller may not end it.
+  pub fn set_inactivity_timeout(
+    &self,
+    caller: &Caller,
+    id: &str,
+    timeout: Option<Duration>,
+  ) -> Result<(), KernelError> {
+    let kernel = self.get_to(caller, Right::Manage, id)?;
+    let before = kernel.set_inactivity_timeout(timeout);
+    if before.is_none() && timeout.is_some() {
+      self.watch_idleness(&kernel);
+    }
+    Ok(())
+  }
+
+  fn watch_idleness(&self, kernel: &Arc<Kernel>) {
+    let _ = self.timed.send(Timed::Idleness(Arc::downgrade(kernel)));
   }
 
   /// Queues a cell. It runs whether or not anybody reads its log.

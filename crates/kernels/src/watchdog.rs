@@ -11,17 +11,18 @@ const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Ends the kernel once it was idle for its `inactivity_timeout`. Ends with the kernel.
+/// Ends the kernel once it was idle for its inactivity timeout. Ends with the kernel, and when it has no timeout.
 pub(crate) async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: Weak<Kernel>) {
   loop {
-    let left = {
+    let (left, changed) = {
       let Some(kernel) = kernel.upgrade() else {
         return;
       };
-      let Some(timeout) = kernel.inactivity_timeout else {
+      let Some(timeout) = kernel.inactivity_timeout() else {
         return;
       };
-      timeout.saturating_sub(kernel.idle_time())
+      let left = timeout.saturating_sub(kernel.idle_time());
+      (left, kernel.timeout_changes())
     };
     if left.is_zero() {
       let (Some(manager), Some(kernel)) = (manager.upgrade(), kernel.upgrade()) else {
@@ -33,7 +34,10 @@ pub(crate) async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: W
       }
       return;
     }
-    tokio::time::sleep(left).await;
+    tokio::select! {
+      () = tokio::time::sleep(left) => {}
+      () = changed.notified() => {}
+    }
   }
 }
 

@@ -204,7 +204,12 @@ async fn a_conversation_is_also_a_file_that_another_agent_can_take_over() {
     .start();
   let files = || {
     let entries = own.path().read_dir().expect("a folder");
-    let names = entries.map(|it| it.expect("an entry").file_name().into_string().expect("text"));
+    let names = entries.map(|it| {
+      it.expect("an entry")
+        .file_name()
+        .into_string()
+        .expect("text")
+    });
     let mut names: Vec<String> = names
       .filter(|name| name.starts_with("conversation_"))
       .collect();

@@ -112,7 +112,8 @@ async fn a_real_model_is_cancelled_in_the_middle_and_free_at_once() {
   events.until("cancelled").await;
   assert_eq!(agent.run(&run).await["status"], "cancelled");
   // Its server would go on with the story, and answer only then, if the connection were still there.
-  let question = json!({"messages": [{"role": "user", "content": "What is the capital of Italy?"}]});
+  let question =
+    json!({"messages": [{"role": "user", "content": "What is the capital of Italy?"}]});
   let (_, events) = agent.stream("/chat-stateless", &question).await;
   let events = events.rest().await;
   assert!(answer_of(&events).contains("Rome"), "{events:?}");

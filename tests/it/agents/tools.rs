@@ -144,7 +144,8 @@ async fn mcp_servers_are_checked_like_models() {
 }
 
 /// A PNG image of one pixel, in base64.
-const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC";
+const PIXEL: &str =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC";
 
 #[tokio::test]
 async fn images_that_code_shows_follow_all_results_and_go_to_models_that_see() {
@@ -164,8 +165,7 @@ async fn images_that_code_shows_follow_all_results_and_go_to_models_that_see() {
   ]);
   for sees in [true, false] {
     let model = Model::new([shows.clone(), says("Done.")]).await;
-    let body =
-      json!({"kernelType": "typescript", "autoAttachKernel": true, "toolMode": "native"});
+    let body = json!({"kernelType": "typescript", "autoAttachKernel": true, "toolMode": "native"});
     let agent = Agent::new(server().client(), &model, body).await;
     let settings = json!({"ModelSettings": {"vision": sees}});
     agent.client.put(&agent.path(""), &settings).await.ok();

@@ -102,6 +102,7 @@ async fn callers_of_a_namespace_see_and_reach_nothing_of_another() {
     missing(manager.get(&other, id).err());
     missing(manager.submit(&other, id, "1".into()).err());
     missing(manager.touch(&other, id).err());
+    missing(manager.set_inactivity_timeout(&other, id, None).err());
     missing(manager.reply_to_input(&other, id, None).err());
     missing(manager.files(&other, Right::Read, id).err());
     missing(manager.interrupt(&other, id).await.err());
@@ -134,6 +135,7 @@ async fn who_may_only_look_can_change_nothing() {
   for refused in [
     manager.submit(&reader, "k", "1".into()).err(),
     manager.touch(&reader, "k").err(),
+    manager.set_inactivity_timeout(&reader, "k", None).err(),
     manager.restart(&reader, "k").await.err(),
     manager.delete(&reader, "k", false).await.err(),
     manager.create(&reader, typescript("x")).await.err(),
@@ -166,6 +168,38 @@ async fn a_kernel_that_is_refused_leaves_neither_its_id_nor_its_folder() {
     .await
     .expect("the id is free");
   assert_eq!(entries(&scratch), 1);
+}
+
+#[tokio::test]
+async fn a_timeout_may_come_later_and_go_again() {
+  let Fixture { manager, .. } = fixture();
+  let all = Caller::operator();
+  let mut watch = manager.watch(&all).expect("is watched");
+  let with = |id: &str, timeout: Option<u64>| CreateKernel {
+    inactivity_timeout: timeout.map(Duration::from_millis),
+    ..typescript(id)
+  };
+  for (id, timeout) in [("later", None), ("gone", Some(100)), ("last", Some(300))] {
+    manager
+      .create(&all, with(id, timeout))
+      .await
+      .expect("is made");
+  }
+  let set = |id: &str, timeout: Option<u64>| {
+    let timeout = timeout.map(Duration::from_millis);
+    manager.set_inactivity_timeout(&all, id, timeout)
+  };
+  set("gone", None).expect("is set");
+  set("later", Some(50)).expect("is set");
+  let mut removed = Vec::new();
+  while removed.len() < 2 {
+    let event = watch.next().await.expect("goes on");
+    if matches!(event.kind, EngineEventKind::KernelTerminated { .. }) {
+      removed.push(event.kernel.as_str().to_owned());
+    }
+  }
+  assert_eq!(removed, ["later", "last"]);
+  assert!(manager.get(&all, "gone").is_ok());
 }
 
 #[tokio::test]
