@@ -252,7 +252,11 @@ async fn a_cell_that_cannot_be_interrupted_costs_a_restart_and_says_so() {
 #[tokio::test]
 async fn the_inactivity_timeout_can_be_changed() {
   let kernel = shared_server().client().typescript().await;
-  let set = async |timeout: Value| kernel.post("/timeout", &json!({ "timeout": timeout })).await;
+  let set = async |timeout: Value| {
+    kernel
+      .post("/timeout", &json!({ "timeout": timeout }))
+      .await
+  };
   let done = set(json!(60_000)).await.ok();
   assert_eq!(
     (&done["message"], &done["timeout"]),
@@ -266,5 +270,7 @@ async fn the_inactivity_timeout_can_be_changed() {
   for wrong in [json!(-1), json!("soon"), json!(1.5), Value::Null] {
     set(wrong).await.refused(400, &["timeout"]);
   }
-  set(json!(u64::MAX)).await.refused(400, &["timeout: must be at most"]);
+  set(json!(u64::MAX))
+    .await
+    .refused(400, &["timeout: must be at most"]);
 }

@@ -102,7 +102,7 @@ pub struct Kernel {
   /// Told when a host has gone for good.
   host_gone: Notify,
   /// Told when `inactivity_timeout` is another.
-  timeout_changed: Arc<Notify>,
+  pub(crate) timeout_changed: Arc<Notify>,
   owner: Owner,
 }
 
@@ -230,11 +230,6 @@ impl Kernel {
     let before = std::mem::replace(&mut self.lock().inactivity_timeout, timeout);
     self.timeout_changed.notify_one();
     before
-  }
-
-  /// What is told then, to whoever does not keep the kernel for it.
-  pub(crate) fn timeout_changes(&self) -> Arc<Notify> {
-    self.timeout_changed.clone()
   }
 
   /// How long nothing was done with it; zero while it works.

@@ -22,7 +22,7 @@ pub(crate) async fn watch_for_inactivity(manager: Weak<KernelManager>, kernel: W
         return;
       };
       let left = timeout.saturating_sub(kernel.idle_time());
-      (left, kernel.timeout_changes())
+      (left, kernel.timeout_changed.clone())
     };
     if left.is_zero() {
       let (Some(manager), Some(kernel)) = (manager.upgrade(), kernel.upgrade()) else {
