@@ -94,6 +94,7 @@ const ROOMS: &[Room] = &[
     ],
   ),
   room("http-api", &["access", "engine", "kernel-protocol"]),
+  room("hypha-service", &["access", "engine", "kernel-protocol"]),
   room(
     "embed",
     &[
@@ -130,7 +131,7 @@ const ROOMS: &[Room] = &[
 ];
 
 /// Crates that carry requests of clients to the engine.
-const FACES: [&str; 1] = ["http-api"];
+const FACES: [&str; 2] = ["http-api", "hypha-service"];
 /// Crates that a face reaches through `engine` only.
 const MANAGERS: [&str; 7] = [
   "agents",

@@ -1,0 +1,179 @@
+//! What a method of the service is: a name, what it takes, and what it does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use access::Caller;
+use access::Classified;
+use access::ErrorKind;
+use access::Scope;
+use engine::Engine;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Map;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// Who calls, as the Hypha server attests it.
+#[derive(Debug, Clone)]
+pub struct Asker {
+  /// The caller's workspace, which is the namespace of what is theirs.
+  pub workspace: String,
+  /// Whether it is the workspace that the service runs in.
+  pub is_own: bool,
+}
+
+impl Asker {
+  /// Whoever asks for kernels, agents and indices: those of their workspace.
+  pub(crate) fn caller(&self) -> Caller {
+    Caller::of(Scope::Namespace(self.workspace.clone()))
+  }
+
+  /// # Errors
+  /// When they are not of the service's own workspace, with the words of the original.
+  pub(crate) fn require_own(&self, service: &Service, what: &str) -> Result<(), Failure> {
+    match self.is_own {
+      true => Ok(()),
+      false => Err(Failure::new(format!(
+        "Permission denied: Only {} workspace can {what}",
+        service.workspace
+      ))),
+    }
+  }
+}
+
+/// What methods work with.
+pub struct Service {
+  pub engine: Arc<Engine>,
+  /// The workspace that the service runs in.
+  pub workspace: String,
+  /// Address of the Hypha server, which kernels are told; `None` where there is none.
+  pub server_url: Option<String>,
+}
+
+impl Service {
+  /// What the kernels of a caller find in their environment.
+  pub(crate) async fn environment(&self, asker: &Asker) -> BTreeMap<String, String> {
+    let url = self.server_url.iter();
+    let url = url.map(|url| ("HYPHA_SERVER_URL".to_owned(), url.clone()));
+    let workspace = ("HYPHA_WORKSPACE".to_owned(), asker.workspace.clone());
+    url.chain([workspace]).collect()
+  }
+}
+
+/// What a method answers.
+pub enum Answer {
+  Value(Value),
+  /// One value after the other, as they are asked for.
+  Stream(BoxStream<'static, Value>),
+}
+
+/// Why a method could not do what it was asked for, as its caller may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(String);
+
+impl Failure {
+  pub(crate) fn new(message: impl Into<String>) -> Self {
+    Self(message.into())
+  }
+}
+
+impl fmt::Display for Failure {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&self.0)
+  }
+}
+
+/// All callers are tenants: what is the operator's to know is in the log only.
+impl<E: Classified> From<E> for Failure {
+  fn from(error: E) -> Self {
+    match error.kind() {
+      ErrorKind::Internal => tracing::error!("{error}"),
+      ErrorKind::Upstream => tracing::warn!("{error}"),
+      _ => {}
+    }
+    Self(error.public().unwrap_or_else(|| error.to_string()))
+  }
+}
+
+pub(crate) type Outcome = Result<Answer, Failure>;
+
+/// A call, with what it was given.
+pub(crate) struct Call<P> {
+  pub service: Arc<Service>,
+  pub asker: Asker,
+  pub given: P,
+}
+
+type Work =
+  dyn Fn(Arc<Service>, Asker, Map<String, Value>) -> BoxFuture<'static, Outcome> + Send + Sync;
+
+/// A method of the service.
+pub struct Method {
+  pub name: &'static str,
+  pub description: &'static str,
+  /// JSON schema of what it takes: an object.
+  pub parameters: Value,
+  work: Box<Work>,
+}
+
+impl Method {
+  /// A method that takes the members of `P`. Members that `P` does not have are ignored, for known clients send
+  /// some; null is as good as absent.
+  pub(crate) fn new<P, F>(
+    name: &'static str,
+    description: &'static str,
+    work: impl Fn(Call<P>) -> F + Send + Sync + Copy + 'static,
+  ) -> Self
+  where
+    P: DeserializeOwned + ToSchema + Send + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+  {
+    let run = move |service, asker, given: Map<String, Value>| -> BoxFuture<'static, Outcome> {
+      Box::pin(async move {
+        let given = given.into_iter().filter(|(_, value)| !value.is_null());
+        let given = serde_json::from_value(Value::Object(given.collect()))
+          .map_err(|e| Failure::new(format!("Invalid parameters: {e}")))?;
+        work(Call {
+          service,
+          asker,
+          given,
+        })
+        .await
+      })
+    };
+    Self {
+      name,
+      description,
+      parameters: serde_json::to_value(P::schema()).unwrap_or_default(),
+      work: Box::new(run),
+    }
+  }
+
+  /// Does it. `given` are its parameters by name.
+  ///
+  /// # Errors
+  /// When it cannot be done; with a message for the caller.
+  pub async fn call(
+    &self,
+    service: Arc<Service>,
+    asker: Asker,
+    given: Map<String, Value>,
+  ) -> Outcome {
+    (self.work)(service, asker, given).await
+  }
+}
+
+/// Answers a value that can be written as JSON.
+pub(crate) fn answer(value: impl Serialize) -> Outcome {
+  serde_json::to_value(value)
+    .map(Answer::Value)
+    .map_err(|e| Failure::new(format!("the answer cannot be written: {e}")))
+}
+
+/// What a method without parameters takes.
+#[derive(serde::Deserialize, ToSchema)]
+pub(crate) struct Nothing {}
