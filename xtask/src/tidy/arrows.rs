@@ -24,6 +24,7 @@ const fn room(name: &'static str, uses: &'static [&'static str]) -> Room {
 /// Every crate stands below those that it uses. `testing` is free for tests.
 const ROOMS: &[Room] = &[
   room("app-proxy", &[]),
+  room("hypha-rpc", &[]),
   room("kernel-protocol", &[]),
   room("outbound", &[]),
   room("sandbox", &[]),

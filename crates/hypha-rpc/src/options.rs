@@ -1,0 +1,120 @@
+//! Settings of a client.
+
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+/// Where to connect, as whom, and with which limits.
+#[derive(Debug, Clone)]
+pub struct Options {
+  /// Address of the server, with `http`, `https`, `ws` or `wss`; it may have a path.
+  pub server_url: Url,
+  /// Name of the client in its workspace; `None` for a random one. A fixed one lets a restarted program
+  /// replace its own services.
+  pub client_id: Option<String>,
+  /// `None` for the workspace that the token is for.
+  pub workspace: Option<String>,
+  /// `None` to connect as an anonymous user, who has a workspace alone.
+  pub token: Option<Token>,
+  /// Certificate authorities (PEM) to trust besides those of the platform.
+  pub authorities: Option<Vec<u8>>,
+  pub limits: Limits,
+}
+
+impl Options {
+  /// Options with which an anonymous client with a random id connects.
+  pub fn new(server_url: Url) -> Self {
+    Self {
+      server_url,
+      client_id: None,
+      workspace: None,
+      token: None,
+      authorities: None,
+      limits: Limits::default(),
+    }
+  }
+}
+
+/// A token of a Hypha server. Neither logs nor errors show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+  pub fn new(text: impl Into<String>) -> Self {
+    Self(text.into())
+  }
+
+  /// The text itself.
+  pub fn expose(&self) -> &str {
+    &self.0
+  }
+}
+
+impl fmt::Debug for Token {
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("[token]")
+  }
+}
+
+/// Limits of time, size and rate.
+#[derive(Debug, Clone)]
+pub struct Limits {
+  /// Most time until a connection is there, with its encryption.
+  pub connect: Duration,
+  /// Most time until the server has let the client in. It asks a client with the same id for a sign of
+  /// life meanwhile, and makes others wait when many connect at once.
+  pub welcome: Duration,
+  /// Most time without a sign of life of a peer that is called.
+  pub call: Duration,
+  /// Time without use after which a stream or a function that a peer was given is dropped.
+  pub idle: Duration,
+  /// Pause between two pings. A connection on which nothing came for twice as long is lost.
+  pub ping: Duration,
+  /// Pause between two renewals of the token for reconnections.
+  pub renewal: Duration,
+  /// Pause between two looks at whether the server still lists the services; zero for none.
+  pub repair: Duration,
+  /// Shortest and longest pause before a reconnection.
+  pub reconnect: (Duration, Duration),
+  /// How long the answer of a handler waits for a lost connection to come back.
+  pub outage: Duration,
+  /// Most bytes of one message, in either direction.
+  pub message_bytes: usize,
+  /// Most lists and maps inside each other, in what is received.
+  pub depth: usize,
+  /// Most values in one received message.
+  pub values: usize,
+  /// Binary messages a second, on average. The server cuts connections with more than 200.
+  pub rate: f64,
+  /// Binary messages that may be sent at once after a pause. The server cuts connections with more than
+  /// 2000; a part is kept for signs of life.
+  pub burst: f64,
+  /// Messages that wait to be sent. Whoever has a further one waits.
+  pub queue: usize,
+  /// Calls of peers that run at the same time. Further ones are refused.
+  pub calls_in_progress: usize,
+}
+
+impl Default for Limits {
+  fn default() -> Self {
+    Self {
+      connect: Duration::from_secs(10),
+      welcome: Duration::from_secs(30),
+      call: Duration::from_secs(30),
+      idle: Duration::from_secs(300),
+      ping: Duration::from_secs(25),
+      renewal: Duration::from_secs(2 * 3600),
+      repair: Duration::from_secs(60),
+      reconnect: (Duration::from_millis(100), Duration::from_secs(30)),
+      outage: Duration::from_secs(60),
+      message_bytes: 64 << 20,
+      depth: 64,
+      values: 1 << 20,
+      rate: 180.0,
+      burst: 1800.0,
+      queue: 64,
+      calls_in_progress: 4096,
+    }
+  }
+}

@@ -1,0 +1,5 @@
+//! The client beside a real Hypha server with the official Python client, and beside a server that does what
+//! a test tells it.
+
+mod services;
+mod support;
