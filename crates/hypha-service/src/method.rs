@@ -17,6 +17,8 @@ use serde_json::Map;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::tokens::ForKernels;
+
 /// Who calls, as the Hypha server attests it.
 #[derive(Debug, Clone)]
 pub struct Asker {
@@ -24,6 +26,8 @@ pub struct Asker {
   pub workspace: String,
   /// Whether it is the workspace that the service runs in.
   pub is_own: bool,
+  /// Whether nobody knows who it is.
+  pub is_anonymous: bool,
 }
 
 impl Asker {
@@ -50,17 +54,31 @@ pub struct Service {
   pub engine: Arc<Engine>,
   /// The workspace that the service runs in.
   pub workspace: String,
-  /// Address of the Hypha server, which kernels are told; `None` where there is none.
-  pub server_url: Option<String>,
+  /// What kernels are given of the Hypha server; `None` where there is none.
+  hypha: Option<ForKernels>,
 }
 
 impl Service {
+  /// `hypha` is the engine's own client and the address of its server.
+  pub fn new(
+    engine: Arc<Engine>,
+    workspace: String,
+    hypha: Option<(hypha_rpc::Client, String)>,
+  ) -> Self {
+    let hypha = hypha.map(|(client, server_url)| ForKernels::new(client, server_url));
+    Self {
+      engine,
+      workspace,
+      hypha,
+    }
+  }
+
   /// What the kernels of a caller find in their environment.
   pub(crate) async fn environment(&self, asker: &Asker) -> BTreeMap<String, String> {
-    let url = self.server_url.iter();
-    let url = url.map(|url| ("HYPHA_SERVER_URL".to_owned(), url.clone()));
-    let workspace = ("HYPHA_WORKSPACE".to_owned(), asker.workspace.clone());
-    url.chain([workspace]).collect()
+    match &self.hypha {
+      Some(hypha) => hypha.environment(asker).await,
+      None => BTreeMap::new(),
+    }
   }
 }
 

@@ -95,7 +95,10 @@ const ROOMS: &[Room] = &[
     ],
   ),
   room("http-api", &["access", "engine", "kernel-protocol"]),
-  room("hypha-service", &["access", "engine", "kernel-protocol"]),
+  room(
+    "hypha-service",
+    &["access", "engine", "hypha-rpc", "kernel-protocol"],
+  ),
   room(
     "embed",
     &[

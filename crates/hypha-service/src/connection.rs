@@ -1,0 +1,120 @@
+//! Keeps the engine registered at a Hypha server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Engine;
+use hypha_rpc::Client;
+use hypha_rpc::ConnectError;
+use hypha_rpc::Options;
+use hypha_rpc::State;
+use hypha_rpc::Token;
+use url::Url;
+
+use crate::method::Service;
+use crate::rpc;
+use crate::rpc::SERVICE_ID;
+
+/// Pauses between attempts to reach a server that is not there yet.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where the service is registered, and as whom.
+#[derive(Clone)]
+pub struct HyphaOptions {
+  pub server_url: Url,
+  /// `None` for the workspace of the token.
+  pub workspace: Option<String>,
+  /// `None` for an anonymous user, who has a workspace alone.
+  pub token: Option<Token>,
+  /// A fixed one lets a restarted engine replace its own service.
+  pub client_id: Option<String>,
+  /// Certificate authorities (PEM) to trust besides those of the platform.
+  pub authorities: Option<Vec<u8>>,
+}
+
+/// Why the service cannot be there.
+#[derive(Debug, thiserror::Error)]
+pub enum HyphaError {
+  #[error(transparent)]
+  Connect(#[from] ConnectError),
+  #[error("the service cannot be registered: {0}")]
+  Register(#[from] hypha_rpc::CallError),
+  #[error("the Hypha server does not let this engine in any more: {0}")]
+  Refused(String),
+}
+
+/// Registers the engine, and keeps it registered until `stop` is there: a server that is away is waited for, also at the
+/// start.
+///
+/// # Errors
+/// When the server refuses the engine, or what answers is no Hypha server.
+pub async fn serve(
+  engine: Arc<Engine>,
+  options: HyphaOptions,
+  stop: impl Future<Output = ()>,
+) -> Result<(), HyphaError> {
+  let mut stop = std::pin::pin!(stop);
+  let client = tokio::select! {
+    () = &mut stop => return Ok(()),
+    client = connect(&options) => client?,
+  };
+  let service = Arc::new(Service::new(
+    engine,
+    client.workspace(),
+    Some((client.clone(), options.server_url.to_string())),
+  ));
+  let id = client.register(rpc::service(&service)).await?;
+  tracing::info!("registered at Hypha as {id}");
+  let base = options.server_url.as_str().trim_end_matches('/');
+  let workspace = client.workspace();
+  tracing::info!("the service is at {base}/{workspace}/services/{SERVICE_ID}");
+  let ended = tokio::select! {
+    () = stop => Ok(()),
+    reason = refused(&client) => Err(HyphaError::Refused(reason)),
+  };
+  client.disconnect().await;
+  ended
+}
+
+async fn connect(options: &HyphaOptions) -> Result<Client, HyphaError> {
+  let mut pause = FIRST_PAUSE;
+  loop {
+    let wanted = Options {
+      client_id: options.client_id.clone(),
+      workspace: options.workspace.clone(),
+      token: options.token.clone(),
+      authorities: options.authorities.clone(),
+      ..Options::new(options.server_url.clone())
+    };
+    match Client::connect(wanted).await {
+      Ok(client) => {
+        tracing::info!("connected to Hypha as {}", client.address());
+        return Ok(client);
+      }
+      Err(error @ ConnectError::Unreachable { .. }) => {
+        tracing::warn!("{error}; trying again in {pause:?}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+      }
+      Err(error) => return Err(error.into()),
+    }
+  }
+}
+
+/// Tells what becomes of the connection; returns when the server does not let the client in any more.
+async fn refused(client: &Client) -> String {
+  let mut states = client.state();
+  loop {
+    let state = states.borrow_and_update().clone();
+    match state {
+      State::Lost(reason) => tracing::warn!("the connection to Hypha is lost: {reason}"),
+      State::Refused(reason) => return reason,
+      State::Connected => tracing::info!("the service is registered at Hypha"),
+      State::Connecting | State::Disconnected => {}
+    }
+    if states.changed().await.is_err() {
+      return "the client has ended".into();
+    }
+  }
+}
