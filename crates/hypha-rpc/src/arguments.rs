@@ -123,3 +123,66 @@ impl<V: Into<Value>, const SIZE: usize> From<[V; SIZE]> for Arguments {
     positional.into()
   }
 }
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  fn map(json: serde_json::Value) -> Map {
+    match Value::from(json) {
+      Value::Map(map) => map,
+      other => panic!("{other:?} is no map"),
+    }
+  }
+
+  fn received(json: serde_json::Value, with_kwargs: bool) -> Arguments {
+    match Value::from(json) {
+      Value::List(positional) => Arguments::received(positional, with_kwargs),
+      other => panic!("{other:?} is no list"),
+    }
+  }
+
+  #[test]
+  fn keywords_are_the_last_argument() {
+    let arguments = received(serde_json::json!([1, {"a": 2}]), true);
+    assert_eq!(arguments.positional, [Value::Int(1)]);
+    assert_eq!(arguments.get(1, "a"), Some(&Value::Int(2)));
+    let same = received(serde_json::json!([1, {"a": 2, "_rkwargs": true}]), false);
+    assert_eq!(same, arguments);
+    let plain = received(serde_json::json!([1, {"a": 2}]), false);
+    assert_eq!(plain.positional.len(), 2);
+  }
+
+  #[test]
+  fn a_forwarded_array_is_positional_again() {
+    let numbered: serde_json::Map<_, _> = (0..12)
+      .map(|number| (number.to_string(), number.into()))
+      .collect();
+    let arguments = received(serde_json::json!([numbered]), true);
+    let expected: Vec<Value> = (0..12).map(Value::Int).collect();
+    assert_eq!(arguments.positional, expected);
+    let other = received(serde_json::json!([{"0": 1, "2": 2}]), true);
+    assert!(other.positional.is_empty());
+  }
+
+  #[test]
+  fn all_ways_of_giving_options_are_one() {
+    let wanted = map(serde_json::json!({"id": "k"}));
+    for (given, with_kwargs) in [
+      (serde_json::json!([{"id": "k"}]), true),
+      (serde_json::json!([{"id": "k"}]), false),
+      (serde_json::json!([{"params": {"id": "k"}}]), true),
+      (serde_json::json!([{"options": {"id": "k"}}]), false),
+      (serde_json::json!([{"0": {"id": "k"}}]), true),
+      (serde_json::json!([{"id": "k", "_rkwargs": true}]), false),
+      (serde_json::json!([{"id": "other"}, {"id": "k"}]), true),
+    ] {
+      assert_eq!(
+        received(given.clone(), with_kwargs).options(),
+        wanted,
+        "{given}"
+      );
+    }
+    assert!(Arguments::none().options().is_empty());
+  }
+}

@@ -46,7 +46,7 @@ pub(crate) fn call(
       ready(service(core, envelope, id)?.into())
     }
     _ => match name.strip_prefix("message_cache.") {
-      Some(name) => pieces(core, envelope, name, arguments),
+      Some(name) => pieces(core, envelope, name, &arguments),
       None => Err(format!("Method not found: {}", envelope.method)),
     },
   }
@@ -84,7 +84,7 @@ fn pieces(
   core: &Arc<Core>,
   envelope: &Envelope,
   name: &str,
-  arguments: Arguments,
+  arguments: &Arguments,
 ) -> Result<Option<Answer>, String> {
   let text = |error: RemoteError| error.message;
   let key = arguments.get(0, "key").and_then(Value::as_str);

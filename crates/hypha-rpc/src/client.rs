@@ -54,17 +54,29 @@ impl Client {
     let connected = Arc::new(core.stop.clone().drop_guard());
     let mut states = core.state.subscribe();
     tokio::spawn(driver.run(socket, greeting));
-    let registered = states.wait_for(|state| *state == State::Connected);
-    if tokio::time::timeout(welcome, registered).await.is_err() {
-      return Err(ConnectError::NotHypha {
+    let settled = states.wait_for(|state| *state != State::Connecting);
+    let settled = match tokio::time::timeout(welcome, settled).await {
+      Ok(Ok(state)) => state.clone(),
+      _ => {
+        return Err(ConnectError::NotHypha {
+          address,
+          reason: format!("its workspace manager does not answer within {welcome:?}"),
+        });
+      }
+    };
+    match settled {
+      State::Connected => Ok(Self {
+        core,
+        _connected: Some(connected),
+      }),
+      State::Lost(reason) | State::Refused(reason) => {
+        Err(ConnectError::Unreachable { address, reason })
+      }
+      State::Connecting | State::Disconnected => Err(ConnectError::Unreachable {
         address,
-        reason: format!("its workspace manager does not answer within {welcome:?}"),
-      });
+        reason: "the connection ended at once".into(),
+      }),
     }
-    Ok(Self {
-      core,
-      _connected: Some(connected),
-    })
   }
 
   pub(crate) fn of(core: &Arc<Core>) -> Self {

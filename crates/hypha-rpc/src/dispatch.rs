@@ -39,7 +39,7 @@ pub(crate) struct Envelope {
 /// Takes a binary frame as it came.
 pub(crate) fn frame(core: &Arc<Core>, frame: &[u8]) {
   match wire::read(frame, core.bounds()) {
-    Ok((main, extra)) => message(core, main, extra),
+    Ok((main, extra)) => message(core, &main, extra),
     Err(error) => tracing::warn!(bytes = frame.len(), "a frame is dropped: {error}"),
   }
 }
@@ -53,7 +53,7 @@ pub(crate) fn whole(core: &Arc<Core>, frame: &[u8], sender: &Envelope) {
       main.insert("user", sender.user.clone());
       // Events of the server are never sent so: only methods are called.
       if main.text("type") == Some("method") {
-        message(core, main, extra);
+        message(core, &main, extra);
       }
     }
     Err(error) => {
@@ -66,13 +66,13 @@ pub(crate) fn whole(core: &Arc<Core>, frame: &[u8], sender: &Envelope) {
 }
 
 /// Takes a message of either kind of frame.
-pub(crate) fn message(core: &Arc<Core>, main: Map, extra: Map) {
+pub(crate) fn message(core: &Arc<Core>, main: &Map, extra: Map) {
   match main.text("type") {
-    Some("method") => match envelope(&main) {
+    Some("method") => match envelope(main) {
       Some(envelope) => method(core, envelope, extra),
       None => tracing::warn!("a call is dropped: it does not say by whom or of what"),
     },
-    Some(kind) if is_of_server(&main) => event(core, kind, &main),
+    Some(kind) if is_of_server(main) => event(core, kind, main),
     kind => tracing::debug!(?kind, "a message of a kind that is not known is dropped"),
   }
 }
@@ -170,13 +170,7 @@ fn settle(core: &Arc<Core>, envelope: &Envelope, leaf: &str, extra: &mut Map) ->
       .sessions
       .answer(session, &envelope.from, Ok(first(extra))),
     "reject" => {
-      let error = match first(extra) {
-        Value::Error(error) => *error,
-        Value::Text(text) => RemoteError::new(text),
-        Value::Nil => RemoteError::new("the method failed and does not say why"),
-        other => RemoteError::new(other.to_string()),
-      };
-      let error = Err(CallError::Remote(error));
+      let error = Err(rejection(first(extra), &envelope.from));
       core.sessions.answer(session, &envelope.from, error)
     }
     _ => return false,
@@ -185,6 +179,21 @@ fn settle(core: &Arc<Core>, envelope: &Envelope, leaf: &str, extra: &mut Map) ->
     tracing::debug!(from = envelope.from, "an answer that nobody awaits");
   }
   true
+}
+
+/// The error that a call of `peer` was rejected with.
+fn rejection(value: Value, peer: &str) -> CallError {
+  let error = match value {
+    Value::Error(error) => *error,
+    Value::Text(text) => RemoteError::new(text),
+    Value::Nil => RemoteError::new("the method failed and does not say why"),
+    other => RemoteError::new(other.to_string()),
+  };
+  // What the server answers in the name of a client that has just left.
+  if error.message == format!("Target peer {peer} is not connected") {
+    return CallError::PeerGone(peer.to_owned());
+  }
+  CallError::Remote(error)
 }
 
 fn arguments(envelope: &Envelope, extra: &mut Map) -> Arguments {

@@ -272,11 +272,11 @@ fn note(core: &Arc<Core>, text: &str) -> Option<String> {
       return member("message").map(str::to_owned);
     }
     _ => {
-      let main = message
+      let main: Map = message
         .into_iter()
         .map(|(n, v)| (n, Value::from(v)))
         .collect();
-      dispatch::message(core, main, Map::new());
+      dispatch::message(core, &main, Map::new());
     }
   }
   None

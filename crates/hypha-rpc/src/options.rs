@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::transport;
+
 /// Where to connect, as whom, and with which limits.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
   /// Address of the server, with `http`, `https`, `ws` or `wss`; it may have a path.
   pub server_url: Url,
@@ -33,6 +35,19 @@ impl Options {
       authorities: None,
       limits: Limits::default(),
     }
+  }
+}
+
+impl fmt::Debug for Options {
+  /// Shows all but secrets: an address may have a password in it, though no client takes it.
+  fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct("Options")
+      .field("server_url", &transport::shown(&self.server_url))
+      .field("client_id", &self.client_id)
+      .field("workspace", &self.workspace)
+      .field("token", &self.token)
+      .field("limits", &self.limits)
+      .finish_non_exhaustive()
   }
 }
 

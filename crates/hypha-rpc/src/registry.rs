@@ -15,6 +15,9 @@ use crate::state::State;
 use crate::value::Map;
 use crate::value::Value;
 
+/// Refusals of the workspace manager, which may not be ready yet, after which the client goes on without.
+const REFUSALS: usize = 5;
+
 /// Calls a method of the workspace manager.
 pub(crate) async fn ask(
   core: &Arc<Core>,
@@ -29,9 +32,18 @@ pub(crate) async fn ask(
 /// Registers what the client offers, then looks now and then whether it still is. Ends with the connection.
 pub(crate) async fn keep(core: Arc<Core>, link: Link) {
   let mut pause = Duration::from_millis(200);
+  let mut refusals = 0;
   while let Err(error) = register_all(&core).await {
     if !link.is_up() {
       return;
+    }
+    if let CallError::Remote(error) = &error {
+      refusals += 1;
+      // A client that may only read calls others all the same.
+      if refusals == REFUSALS || error.message.contains("ermission denied") {
+        tracing::error!("the server does not register this client's services: {error}");
+        break;
+      }
     }
     tracing::warn!("services are not registered yet: {error}");
     tokio::time::sleep(pause).await;
@@ -64,8 +76,7 @@ async fn register_all(core: &Arc<Core>) -> Result<(), CallError> {
   let built_in = built_in::registration(&identity);
   ask(core, "register_service", [Value::from(built_in)].into()).await?;
   for service in core.services() {
-    let registration = service.registration(&identity.workspace, &identity.client_id);
-    ask(core, "register_service", [Value::from(registration)].into()).await?;
+    register(core, &identity, &service).await?;
   }
   Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use futures::FutureExt;
 use futures::Stream;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -27,6 +28,41 @@ pub enum Reply {
 impl Reply {
   pub fn stream(items: impl Stream<Item = Result<Value, RemoteError>> + Send + 'static) -> Self {
     Self::Stream(items.boxed())
+  }
+
+  /// A stream whose items are joined while its consumer is slower than they come: what is ready when it asks
+  /// comes as one item, in one message.
+  ///
+  /// `join` adds the second to the first and returns `None`, or returns the second if the two do not belong
+  /// together. At most `most` items are joined into one.
+  pub fn coalesced(
+    items: impl Stream<Item = Result<Value, RemoteError>> + Send + 'static,
+    most: usize,
+    join: impl FnMut(&mut Value, Value) -> Option<Value> + Send + 'static,
+  ) -> Self {
+    let state = (items.boxed(), None, join);
+    Self::stream(futures::stream::unfold(
+      state,
+      move |(mut items, kept, mut join)| async move {
+        let mut first = match kept {
+          Some(kept) => kept,
+          None => items.next().await?,
+        };
+        let mut kept = None;
+        for _ in 1..most {
+          let Ok(into) = &mut first else { break };
+          match items.next().now_or_never() {
+            None | Some(None) => break,
+            Some(Some(Ok(next))) => kept = join(into, next).map(Ok),
+            Some(Some(error)) => kept = Some(error),
+          }
+          if kept.is_some() {
+            break;
+          }
+        }
+        Some((first, (items, kept, join)))
+      },
+    ))
   }
 }
 
@@ -142,5 +178,42 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
   fn drop(&mut self) {
     self.0.fetch_sub(1, Ordering::Relaxed);
+  }
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  async fn all(reply: Reply) -> Vec<Value> {
+    let Reply::Stream(items) = reply else {
+      panic!("a stream")
+    };
+    let items = items.map(|item| item.unwrap_or_else(|error| error.into()));
+    items.collect().await
+  }
+
+  #[tokio::test]
+  async fn items_that_are_ready_are_joined() {
+    let texts = ["a", "b", "c"].map(|it| Ok(Value::from(it)));
+    let rest = [Ok(Value::Int(1)), Err(RemoteError::new("end"))];
+    let items = futures::stream::iter(texts.into_iter().chain(rest));
+    let joined = Reply::coalesced(items, 10, |first, second| match (first, second) {
+      (Value::Text(first), Value::Text(second)) => {
+        first.push_str(&second);
+        None
+      }
+      (_, second) => Some(second),
+    });
+    let expected = ["abc".into(), Value::Int(1), RemoteError::new("end").into()];
+    assert_eq!(all(joined).await, expected);
+  }
+
+  #[tokio::test]
+  async fn a_closed_stream_ends_for_a_consumer_that_waits() {
+    let stream = ServedStream::new("id".into(), futures::stream::pending().boxed());
+    let (pulled, ()) = futures::join!(stream.pull(), async { stream.close() });
+    assert!(pulled.ended);
+    assert_eq!(pulled.outcome, Ok(Value::StopIteration));
   }
 }

@@ -275,12 +275,6 @@ impl Sessions {
       export.used = Instant::now();
     }
   }
-
-  /// Numbers of pending calls and of what peers were given.
-  pub(crate) fn counts(&self) -> (usize, usize) {
-    let table = self.lock();
-    (table.calls.len(), table.exports.len())
-  }
 }
 
 impl Table {

@@ -5,7 +5,7 @@
 pub enum State {
   /// It connects, for the first time or again, and registers its services.
   Connecting,
-  /// It is connected, and all of its services are registered.
+  /// It is connected, and its services are registered, unless the server refuses them.
   Connected,
   /// The connection was lost for this reason; the next attempt follows by itself.
   Lost(String),

@@ -195,7 +195,7 @@ fn timestamp_data(date: Timestamp) -> Vec<u8> {
   match u32::try_from(date.seconds) {
     Ok(seconds) if date.nanoseconds == 0 => seconds.to_be_bytes().to_vec(),
     _ if (0..1 << 34).contains(&date.seconds) => {
-      let both = (u64::from(date.nanoseconds) << 34) | date.seconds as u64;
+      let both = (u64::from(date.nanoseconds) << 34) | date.seconds.cast_unsigned();
       both.to_be_bytes().to_vec()
     }
     _ => [
@@ -250,4 +250,199 @@ fn members<S: serde::Serializer>(map: &Map, output: S) -> Result<S::Ok, S::Error
     members.serialize_entry(name, &Written::Value(value))?;
   }
   members.end()
+}
+
+#[cfg(test)]
+mod tests {
+  use proptest::collection::vec;
+  use proptest::prelude::*;
+
+  use super::*;
+  use crate::error::RemoteError;
+  use crate::value::GeneratorRef;
+  use crate::value::MethodRef;
+  use crate::value::NdArray;
+  use crate::value::TypedArray;
+
+  const BOUNDS: Bounds = Bounds {
+    depth: 64,
+    values: 10_000,
+  };
+
+  fn around(value: Value) -> Value {
+    let frame = write(&Map::from([("v", value)]), &Map::new()).expect("written");
+    let (mut main, extra) = read(&frame, BOUNDS).expect("read");
+    assert!(extra.is_empty());
+    main.remove("v").expect("the member")
+  }
+
+  fn nested(depth: usize) -> Vec<u8> {
+    // A map with one member, and lists of one item inside each other in it.
+    let mut frame = vec![0x81, 0xa1, b'v'];
+    frame.extend(std::iter::repeat_n(0x91, depth));
+    frame.push(0xc0);
+    frame
+  }
+
+  #[test]
+  fn nesting_is_bounded() {
+    assert!(read(&nested(63), BOUNDS).is_ok());
+    assert!(read(&nested(64), BOUNDS).is_err());
+    for depth in [10_000, 1_000_000] {
+      assert!(read(&nested(depth), BOUNDS).is_err());
+    }
+  }
+
+  #[test]
+  fn the_number_of_values_is_bounded() {
+    let mut frame = vec![0x81, 0xa1, b'v', 0xdd];
+    frame.extend(20_000_u32.to_be_bytes());
+    frame.extend([0xc0; 20_000]);
+    assert!(read(&frame, BOUNDS).is_err());
+    // Announced, but not there.
+    frame.truncate(100);
+    assert!(read(&frame, BOUNDS).is_err());
+  }
+
+  #[test]
+  fn both_parts_are_read_and_nothing_after_them() {
+    let (one, two) = (Map::from([("a", 1)]), Map::from([("b", 2)]));
+    let frame = write(&one, &two).expect("written");
+    assert_eq!(read(&frame, BOUNDS).expect("read"), (one, two));
+    let more = [&frame[..], &[0xc0]].concat();
+    assert!(read(&more, BOUNDS).is_err());
+    assert!(read(&[], BOUNDS).is_err());
+    assert!(read(&[0xc0], BOUNDS).is_err());
+  }
+
+  #[test]
+  fn keys_of_python_are_texts_here() {
+    let frame = [0x82, 0x01, 0xc0, 0xc3, 0xc0];
+    let (main, _) = read(&frame, BOUNDS).expect("read");
+    let names: Vec<&str> = main.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["1", "true"]);
+  }
+
+  #[test]
+  fn what_is_not_as_it_should_be_passes_through() {
+    for kind in ["method", "ndarray", "set", "someone's own"] {
+      let map = Value::from(Map::from([("_rtype", kind), ("x", "y")]));
+      assert_eq!(around(map.clone()), map);
+    }
+  }
+
+  #[test]
+  fn large_arrays_come_in_pieces() {
+    let pieces = vec![Value::from(vec![1_u8]), Value::from(vec![2_u8])];
+    let map = Map::from([
+      ("_rtype", Value::from("memoryview")),
+      ("_rvalue", pieces.into()),
+    ]);
+    let expected = Value::MemoryView(vec![1, 2].into());
+    assert_eq!(around(map.into()), expected);
+  }
+
+  fn values() -> impl Strategy<Value = Value> {
+    let bytes = || vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let name = || "[a-z_#.]{0,8}";
+    let leaf = prop_oneof![
+      Just(Value::Nil),
+      any::<bool>().prop_map(Value::from),
+      any::<i64>().prop_map(Value::from),
+      any::<u64>().prop_map(Value::from),
+      any::<f64>()
+        .prop_filter("equal to itself", |it| it.is_finite())
+        .prop_map(Value::from),
+      ".*".prop_map(Value::from),
+      bytes().prop_map(Value::from),
+      (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanoseconds)| {
+        Value::Date(Timestamp {
+          seconds,
+          nanoseconds,
+        })
+      }),
+      (0..100_i8, bytes()).prop_map(|(number, data)| Value::Extension(number, data)),
+      (name(), name(), any::<bool>()).prop_map(|(target, method, answers)| MethodRef {
+        target,
+        method,
+        answers,
+        name: Some("n".into()),
+        schema: Some(Map::from([("type", "object")]).into()),
+        more: Map::from([("_rserver", "s")]),
+        ..MethodRef::default()
+      }
+      .into()),
+      (name(), name()).prop_map(|(target, method)| GeneratorRef {
+        target,
+        close_method: Some(format!("{method}:close")),
+        method,
+        ..GeneratorRef::default()
+      }
+      .into()),
+      (bytes(), vec(any::<u32>(), 0..4)).prop_map(|(data, shape)| NdArray {
+        data,
+        shape: shape.into_iter().map(u64::from).collect(),
+        dtype: "uint8".into(),
+      }
+      .into()),
+      bytes().prop_map(|data| TypedArray {
+        data,
+        dtype: "float32".into(),
+      }
+      .into()),
+      bytes().prop_map(Value::MemoryView),
+      (".*", "(.+)?").prop_map(|(message, trace)| RemoteError {
+        message,
+        trace: Some(trace).filter(|it| !it.is_empty()),
+      }
+      .into()),
+      Just(Value::StopIteration),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+      prop_oneof![
+        vec(inner.clone(), 0..6).prop_map(Value::List),
+        vec(inner.clone(), 0..6).prop_map(Value::Set),
+        vec(inner.clone(), 0..6).prop_map(Value::OrderedMap),
+        vec(("[a-zA-Z ]{0,6}", inner), 0..6)
+          .prop_map(|members| members.into_iter().collect::<Map>().into()),
+      ]
+    })
+  }
+
+  mod properties {
+    use super::*;
+
+    proptest! {
+      #[test]
+      fn every_value_comes_back(value in values()) {
+        prop_assert_eq!(around(value.clone()), value);
+      }
+
+      #[test]
+      fn every_value_comes_back_from_json(value in values()) {
+        prop_assert_eq!(Value::from(value.to_json()), value);
+      }
+
+      #[test]
+      fn random_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..400)) {
+        let _ = read(&bytes, BOUNDS);
+      }
+
+      #[test]
+      fn frames_that_were_cut_or_changed_are_read_or_refused(
+        value in values(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+      ) {
+        let map = Map::from([("v", value)]);
+        let frame = write(&map, &map).expect("written");
+        let mut changed = frame.to_vec();
+        let place = at.index(changed.len());
+        changed[place] = byte;
+        let _ = read(&changed, BOUNDS);
+        changed.truncate(place);
+        let _ = read(&changed, BOUNDS);
+      }
+    }
+  }
 }
