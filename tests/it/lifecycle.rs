@@ -113,6 +113,7 @@ async fn info_tells_all_about_a_kernel() {
       "history",
       "id",
       "language",
+      "lastActivityTime",
       "mode",
       "name",
       "status"

@@ -22,7 +22,7 @@ const KEPT: usize = 10;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Saved<'a> {
+struct ConversationFile<'a> {
   agent_id: &'a AgentId,
   messages: &'a [ChatMessage],
   saved_at: String,
@@ -48,7 +48,7 @@ pub(crate) async fn save(
   messages: &[ChatMessage],
   now: DateTime<Utc>,
 ) -> io::Result<()> {
-  let saved = Saved {
+  let saved = ConversationFile {
     agent_id: id,
     messages,
     saved_at: now.to_rfc3339_opts(SecondsFormat::Millis, true),

@@ -43,7 +43,7 @@ impl StaticModel {
   ///
   /// # Errors
   /// When they are no such files, or of a model of another kind.
-  pub fn load(weights: Bytes, tokenizer: &[u8]) -> Result<Self, LoadError> {
+  pub fn load(weights: &Bytes, tokenizer: &[u8]) -> Result<Self, LoadError> {
     let table = Table::load(weights)?;
     let tokenizer = Tokenizer::from_bytes(tokenizer)
       .map_err(|e| LoadError(format!("the tokeniser cannot be read: {e}")))?;

@@ -16,9 +16,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-  pub(crate) fn load(file: Bytes) -> Result<Self, LoadError> {
+  pub(crate) fn load(file: &Bytes) -> Result<Self, LoadError> {
     let wrong = |what: String| LoadError(format!("the weights cannot be used: {what}"));
-    let tensors = SafeTensors::deserialize(&file).map_err(|e| wrong(e.to_string()))?;
+    let tensors = SafeTensors::deserialize(file).map_err(|e| wrong(e.to_string()))?;
     let [(name, tensor)] = tensors
       .tensors()
       .try_into()

@@ -11,7 +11,7 @@ use static_embeddings::StaticModel;
 
 static MODEL: LazyLock<StaticModel> = LazyLock::new(|| {
   let (weights, tokenizer) = files();
-  StaticModel::load(weights, &tokenizer).expect("it is a model")
+  StaticModel::load(&weights, &tokenizer).expect("it is a model")
 });
 
 fn files() -> (Bytes, Vec<u8>) {
@@ -104,7 +104,7 @@ fn near_meanings_are_nearer_than_far_ones() {
 fn what_is_no_model_is_refused_by_name() {
   let (weights, tokenizer) = files();
   let refused = |weights: &[u8], tokenizer: &[u8]| {
-    let model = StaticModel::load(Bytes::copy_from_slice(weights), tokenizer);
+    let model = StaticModel::load(&Bytes::copy_from_slice(weights), tokenizer);
     model.expect_err("is refused").to_string()
   };
   assert!(refused(b"", &tokenizer).starts_with("the weights cannot be used"));

@@ -55,7 +55,9 @@ impl TargetDimension {
       vector.resize(dimension, 0.0);
       let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
       if provider.kind() == ProviderKind::Local && length.is_normal() {
-        vector.iter_mut().for_each(|x| *x /= length);
+        for x in &mut vector {
+          *x /= length;
+        }
       }
       if vector.iter().all(|number| *number == 0.0) {
         vector.fill(1.0);

@@ -1,6 +1,7 @@
 //! Agents whose model is a real one: small, slow, and of no great use. `scripts/test.sh` fetches it where it can be
 //! run.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -19,7 +20,8 @@ use super::types;
 async fn model() -> Option<(Child, String)> {
   let folder = std::env::var("MODEL_TEST_FOLDER").unwrap_or_default();
   if folder.is_empty() {
-    eprintln!("left out: MODEL_TEST_FOLDER names no model (scripts/test.sh says why)");
+    let note = "left out: MODEL_TEST_FOLDER names no model (scripts/test.sh says why)";
+    let _ = writeln!(std::io::stderr(), "{note}");
     return None;
   }
   let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/llm/serve.mjs");

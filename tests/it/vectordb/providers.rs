@@ -37,8 +37,9 @@ async fn the_providers_of_the_original_are_there() {
     .iter()
     .map(|provider| provider["name"].as_str().expect("a name"))
     .collect();
-  assert_eq!(names.len(), 5);
-  assert!(names.contains(&"mock-model") && names.contains(&"ollama-nomic-embed-text"));
+  assert_eq!(names.len(), 6);
+  assert!(names.contains(&"mock-model") && names.contains(&"local-model"));
+  assert!(names.contains(&"ollama-nomic-embed-text"));
   let provider = &list["providers"][0];
   assert_eq!(provider["model"], provider["name"]);
   assert!(list["stats"]["totalProviders"].as_u64() >= Some(4));

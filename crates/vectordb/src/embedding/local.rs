@@ -96,7 +96,7 @@ fn load(files: &LocalModelFiles) -> Result<StaticModel, String> {
   let mut text = Vec::new();
   io::copy(&mut GzDecoder::new(&*tokenizer), &mut text)
     .map_err(|e| format!("the tokeniser of {LOCAL_MODEL} cannot be unpacked: {e}"))?;
-  StaticModel::load(weights, &text).map_err(|e| format!("{LOCAL_MODEL} cannot be used: {e}"))
+  StaticModel::load(&weights, &text).map_err(|e| format!("{LOCAL_MODEL} cannot be used: {e}"))
 }
 
 #[expect(

@@ -1,5 +1,7 @@
 //! Indices whose texts the local model embeds.
 
+use std::io::Write;
+
 use super::*;
 use crate::embedding::LOCAL_MODEL;
 use crate::embedding::LocalModelFiles;
@@ -161,7 +163,7 @@ async fn a_provider_of_the_type_local_makes_shorter_vectors() {
     folder: setup.folder,
   };
   let short = create(&setup, |it| {
-    it.embedding_provider_name = Some("short".into())
+    it.embedding_provider_name = Some("short".into());
   })
   .await;
   setup.add(&short, vec![text("d", "a text")]).await;
@@ -231,7 +233,7 @@ async fn fused_ranks_find_more_answers_than_meaning_or_words_alone() {
       recall.insert((provider, format!("{mode:?}")), found);
     }
   }
-  println!("recall@5 of {}: {recall:?}", pairs.len());
+  let _ = writeln!(std::io::stdout(), "recall@5 of {}: {recall:?}", pairs.len());
   let of = |provider, mode: &str| recall[&(provider, mode.to_owned())];
   let (words, meaning) = (of(LOCAL_MODEL, "FullText"), of(LOCAL_MODEL, "Semantic"));
   let fused = of(LOCAL_MODEL, "Hybrid");
