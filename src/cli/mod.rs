@@ -1,7 +1,9 @@
 //! The command line. Nothing else in the crate prints.
 
 mod apps;
+mod env_file;
 mod generate;
+mod login;
 mod packages;
 mod run;
 mod serve;
@@ -13,13 +15,16 @@ use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::ArgMatches;
 use clap::CommandFactory;
 use clap::FromArgMatches;
 use clap::Parser;
 use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
+use clap::parser::ValueSource;
 
+use self::serve::Faces;
 use crate::settings::ServeArgs;
 
 /// Runs TypeScript, JavaScript and Python for others, each kernel in a process of its own, behind one HTTP API.
@@ -31,6 +36,7 @@ use crate::settings::ServeArgs;
   after_help = "Examples:\n  deno-app-engine                      serve on http://127.0.0.1:8000\n  \
     deno-app-engine serve --port 9000    on another port\n  \
     deno-app-engine serve --apps-dir apps    and keep the apps in a folder running\n  \
+    deno-app-engine hypha --load-apps    as a service of the Hypha server that .env names\n  \
     deno-app-engine run --allow-net script.ts    one app in the foreground\n  \
     deno-app-engine packages fetch numpy --pyodide-packages-dir wheels    for machines without a network\n  \
     deno-app-engine tokens add lab       a token for the namespace lab\n  \
@@ -49,6 +55,8 @@ struct Cli {
 enum Command {
   /// Serve the HTTP API (the default).
   Serve(Box<ServeArgs>),
+  /// Be the service deno-app-engine of a Hypha server; with --port, the HTTP API too.
+  Hypha(Box<ServeArgs>),
   /// Run one app in the foreground.
   Run(Box<run::RunArgs>),
   /// Look at the apps of a running server, start, stop and reload them.
@@ -68,17 +76,21 @@ pub(crate) fn main() -> ExitCode {
     Ok(again) => again,
     Err(error) => return failed(&error),
   };
-  let cli = match Cli::command()
-    .try_get_matches()
-    .and_then(|m| Cli::from_arg_matches(&m))
-  {
+  if let Err(error) = env_file::load(std::env::args_os()) {
+    return failed(&error);
+  }
+  let matches = match Cli::command().try_get_matches() {
+    Ok(matches) => matches,
+    Err(error) => return usage_error(&error),
+  };
+  let cli = match Cli::from_arg_matches(&matches) {
     Ok(cli) => cli,
     Err(error) => return usage_error(&error),
   };
   // A program in the foreground has the environment of whoever runs it.
   let secretive = matches!(
     cli.command,
-    None | Some(Command::Serve(_) | Command::Apps(_))
+    None | Some(Command::Serve(_) | Command::Hypha(_) | Command::Apps(_))
   );
   if secretive
     && !again
@@ -93,9 +105,17 @@ pub(crate) fn main() -> ExitCode {
     true => startup::forget(),
     false => Vec::new(),
   };
+  let mut faces = Faces::Http;
   let mut args = match cli.command {
     None => cli.serve,
     Some(Command::Serve(args)) => *args,
+    Some(Command::Hypha(mut args)) => {
+      args.hypha.hypha = true;
+      if !names_a_port(&matches) {
+        faces = Faces::Hypha;
+      }
+      *args
+    }
     Some(Command::Run(args)) => {
       start_logging();
       return run::run(*args).unwrap_or_else(|error| failed(&error));
@@ -127,10 +147,21 @@ pub(crate) fn main() -> ExitCode {
   };
   args.kernels.registry_auth = registry_auth;
   start_logging();
-  match serve::run(args) {
+  match serve::run(args, faces) {
     Ok(()) => ExitCode::SUCCESS,
     Err(error) => failed(&error),
   }
+}
+
+/// Whether the port was chosen, by a flag or a variable.
+fn names_a_port(matches: &ArgMatches) -> bool {
+  let matches = matches.subcommand_matches("hypha");
+  matches.is_some_and(|matches| {
+    ["port", "positional_port"].into_iter().any(|name| {
+      let source = matches.value_source(name);
+      source.is_some_and(|source| source != ValueSource::DefaultValue)
+    })
+  })
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {

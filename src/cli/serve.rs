@@ -3,12 +3,19 @@
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use access::Access;
+use engine::Engine;
 use http_api::Listeners;
+use hypha_service::HyphaError;
+use hypha_service::HyphaOptions;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use super::login;
+use super::login::LoginError;
 use crate::descriptors;
 use crate::memory;
 use crate::settings::ServeArgs;
@@ -32,26 +39,42 @@ pub(super) enum ServeError {
   Listen(SocketAddr, io::Error),
   #[error("the data directory {0} cannot be used: {1}")]
   DataDir(String, io::Error),
+  #[error(transparent)]
+  Login(#[from] LoginError),
+  #[error(transparent)]
+  Hypha(#[from] HyphaError),
   #[error("{0}")]
   Io(#[from] io::Error),
 }
 
-pub(super) fn run(args: ServeArgs) -> Result<(), ServeError> {
+/// What a server is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Faces {
+  /// HTTP, and Hypha where the settings say so.
+  Http,
+  /// Hypha alone.
+  Hypha,
+}
+
+pub(super) fn run(args: ServeArgs, faces: Faces) -> Result<(), ServeError> {
   let settings = Settings::new(args)?;
   tokio::runtime::Builder::new_multi_thread()
     .enable_all()
     .build()?
-    .block_on(serve(settings))
+    .block_on(serve(settings, faces))
 }
 
-async fn serve(mut settings: Settings) -> Result<(), ServeError> {
-  let listener = listen(settings.host, settings.port, "--port").await?;
-  let address = listener.local_addr()?;
-  // Where any free one was asked for, it is known now.
-  settings.port = address.port();
-  let apps = match settings.app_origins.port() {
-    Some(port) => Some(listen(settings.host, port, "--apps-port").await?),
-    None => None,
+async fn serve(mut settings: Settings, faces: Faces) -> Result<(), ServeError> {
+  if let Some(hypha) = &mut settings.hypha
+    && hypha.token.is_none()
+  {
+    let certificates = settings.kernels.deno_cert.as_deref();
+    let token = login::log_in(&hypha.server_url, hypha.workspace.as_deref(), certificates).await?;
+    hypha.token = Some(token);
+  }
+  let listeners = match faces {
+    Faces::Http => Some(listeners(&mut settings).await?),
+    Faces::Hypha => None,
   };
   let data_dir = settings.data_dir.display().to_string();
   let limit = descriptors::raise_limit();
@@ -69,28 +92,68 @@ async fn serve(mut settings: Settings) -> Result<(), ServeError> {
   let engine = engine.map_err(|e| ServeError::DataDir(data_dir, e))?;
   engine.vectors.take_over().await;
   engine.load_apps().await;
-  tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
-  if let Some(apps) = &apps {
-    tracing::info!("apps are at http://{}/apps/", apps.local_addr()?);
+  let stop = CancellationToken::new();
+  tokio::spawn({
+    let stop = stop.clone();
+    async move {
+      stop_signal().await;
+      stop.cancel();
+    }
+  });
+  let hypha = settings
+    .hypha
+    .take()
+    .map(|options| tokio::spawn(offer(engine.clone(), options, stop.clone())));
+  match listeners {
+    Some(listeners) => {
+      let address = listeners.engine.local_addr()?;
+      tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
+      if let Some(apps) = &listeners.apps {
+        tracing::info!("apps are at http://{}/apps/", apps.local_addr()?);
+      }
+      if open_to_others {
+        tracing::warn!("anybody who can reach {address} can run code here: --no-auth was given");
+      }
+      http_api::serve(
+        listeners,
+        engine.clone(),
+        settings.http(),
+        connections,
+        stop.cancelled_owned(),
+        DRAIN_TIMEOUT,
+      )
+      .await;
+    }
+    None => stop.cancelled().await,
   }
-  if open_to_others {
-    tracing::warn!("anybody who can reach {address} can run code here: --no-auth was given");
-  }
-  http_api::serve(
-    Listeners {
-      engine: listener,
-      apps,
-    },
-    engine.clone(),
-    settings.http(),
-    connections,
-    stop_signal(),
-    DRAIN_TIMEOUT,
-  )
-  .await;
   tracing::info!("stopping");
+  let offered = match hypha {
+    Some(hypha) => hypha.await.map_err(io::Error::other)?,
+    None => Ok(()),
+  };
   engine.shut_down().await;
-  Ok(())
+  Ok(offered?)
+}
+
+/// Offers the engine at a Hypha server; all of it stops when that cannot go on.
+async fn offer(
+  engine: Arc<Engine>,
+  options: HyphaOptions,
+  stop: CancellationToken,
+) -> Result<(), HyphaError> {
+  let _stops = stop.clone().drop_guard();
+  hypha_service::serve(engine, options, stop.cancelled()).await
+}
+
+async fn listeners(settings: &mut Settings) -> Result<Listeners, ServeError> {
+  let engine = listen(settings.host, settings.port, "--port").await?;
+  // Where any free one was asked for, it is known now.
+  settings.port = engine.local_addr()?.port();
+  let apps = match settings.app_origins.port() {
+    Some(port) => Some(listen(settings.host, port, "--apps-port").await?),
+    None => None,
+  };
+  Ok(Listeners { engine, apps })
 }
 
 /// `flag` is the one that says another port.

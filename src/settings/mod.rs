@@ -3,6 +3,7 @@
 
 mod agents;
 mod apps;
+mod hypha;
 mod kernels;
 mod vectors;
 
@@ -22,11 +23,13 @@ use http_api::Hosts;
 use http_api::HttpOptions;
 use http_api::Origins;
 use hypha_client::Artifacts;
+use hypha_service::HyphaOptions;
 
 use crate::pyodide::PYODIDE;
 
 pub(crate) use self::agents::AgentArgs;
 pub(crate) use self::apps::AppArgs;
+pub(crate) use self::hypha::HyphaArgs;
 pub(crate) use self::kernels::KernelArgs;
 pub(crate) use self::vectors::VectorArgs;
 
@@ -122,6 +125,9 @@ pub(crate) struct ServeArgs {
   pub apps: AppArgs,
 
   #[command(flatten)]
+  pub hypha: HyphaArgs,
+
+  #[command(flatten)]
   pub vectors: VectorArgs,
 
   #[command(flatten)]
@@ -156,6 +162,8 @@ pub(crate) struct Settings {
   pub apps: AppArgs,
   /// Where published apps come from, when they are run.
   pub artifacts: Option<Arc<Artifacts>>,
+  /// Where the engine is a service.
+  pub hypha: Option<HyphaOptions>,
   pub vectors: VectorArgs,
   pub agents: AgentArgs,
   pub kernels: KernelArgs,
@@ -219,6 +227,8 @@ impl Settings {
       .artifacts(kernels.deno_cert.clone())
       .map_err(SettingsError::Hypha)?
       .map(Arc::new);
+    let hypha = args.hypha.options(&apps, kernels.deno_cert.as_ref());
+    let hypha = hypha.map_err(SettingsError::Hypha)?;
     let port = args.positional_port.unwrap_or(args.port);
     if apps.apps_port == Some(port) {
       return Err(SettingsError::AppsPort(port));
@@ -238,6 +248,7 @@ impl Settings {
       app_origins,
       apps,
       artifacts,
+      hypha,
       vectors: args.vectors,
       agents: args.agents,
       kernels,

@@ -20,7 +20,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where the service is registered, and as whom.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct HyphaOptions {
   pub server_url: Url,
   /// `None` for the workspace of the token.

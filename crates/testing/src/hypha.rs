@@ -107,12 +107,27 @@ impl Hypha {
     }
   }
 
+  /// Calls the service of an engine with the official client: see tests/hypha/service_calls.py.
+  ///
+  /// # Panics
+  /// When something is not as it should be.
+  pub async fn service_calls(&self, arguments: &[&str]) {
+    let token = self.env("HYPHA_TOKEN");
+    let output = self.python("service_calls.py", arguments, token).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+      output.status.success(),
+      "service_calls.py {arguments:?}: {error}"
+    );
+  }
+
   async fn python(&self, script: &str, arguments: &[&str], token: &str) -> Output {
     let output = Command::new(python())
       .arg(folder().join(script))
       .args(arguments)
       .env("HYPHA_SERVER_URL", self.env("HYPHA_SERVER_URL"))
       .env("HYPHA_TOKEN", token)
+      .env("HYPHA_USER_TOKEN", self.env("HYPHA_USER_TOKEN"))
       .env("PYTHONWARNINGS", "ignore")
       .stdin(Stdio::null())
       .kill_on_drop(true)

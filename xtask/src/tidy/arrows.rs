@@ -123,6 +123,7 @@ const ROOMS: &[Room] = &[
       "engine",
       "http-api",
       "hypha-client",
+      "hypha-service",
       "kernel-host",
       "kernel-protocol",
       "kernels",

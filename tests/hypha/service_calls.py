@@ -1,0 +1,168 @@
+"""Calls the methods of the service deno-app-engine with the official client, and compares what comes back.
+
+Usage: service_calls.py SERVICE_ID GROUP
+
+GROUP is `kernels` or `tenants`. Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's own workspace) and HYPHA_USER_TOKEN
+(of another) from the environment. Ends with what is wrong, or prints what it has called.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+
+logging.disable(logging.CRITICAL)
+
+from hypha_rpc import connect_to_server  # noqa: E402
+
+SERVICE, GROUP = sys.argv[1], sys.argv[2]
+
+
+async def connect(token: str | None):
+    return await connect_to_server({"server_url": os.environ["HYPHA_SERVER_URL"], "token": token})
+
+
+async def refused(call, *words: str) -> None:
+    try:
+        answer = await call
+    except Exception as error:
+        missing = [word for word in words if word not in str(error)]
+        assert not missing, f"{missing} not in: {error}"
+        return
+    raise AssertionError(f"it is not refused: {answer}")
+
+
+def has(value: dict, *names: str) -> None:
+    assert set(names) <= set(value), f"{set(names) - set(value)} missing in {value}"
+
+
+async def finished(engine, kernel: str, execution: str) -> list:
+    """What a cell came to: clients ask until it has ended."""
+    for _ in range(400):
+        try:
+            return await engine.getExecutionResult({"kernelId": kernel, "executionId": execution})
+        except Exception as error:
+            assert "Execution not found" in str(error), error
+            await asyncio.sleep(0.02)
+    raise AssertionError("the cell does not end")
+
+
+async def kernels() -> None:
+    server = await connect(os.environ["HYPHA_TOKEN"])
+    workspace = server.config.workspace
+    engine = await server.get_service(SERVICE)
+    health = await engine.health()
+    assert health["status"] == "healthy", health
+    has(health, "timestamp", "uptime", "memoryUsage")
+    assert isinstance(await engine.getEngineLoad(), int)
+
+    made = await engine.createKernel({"id": "k1", "mode": "worker-typescript", "sessionId": "ignored"})
+    assert (made["id"], made["mode"], made["language"]) == (f"{workspace}:k1", "worker", "typescript"), made
+    assert made["name"] == "Kernel-k1", made
+    # Keywords, and the options in a member of their own, mean the same.
+    second = await engine.createKernel(mode="worker-typescript", id="k2")
+    third = await engine.createKernel({"options": {"mode": "worker-typescript", "id": "k3"}})
+    bare = await engine.createKernel("worker-typescript")
+    assert bare["language"] == "typescript", bare
+    listed = {kernel["id"] for kernel in await engine.listKernels()}
+    assert {made["id"], second["id"], third["id"], bare["id"]} <= listed, listed
+    for kernel in (second, third, bare):
+        assert await engine.destroyKernel({"kernelId": kernel["id"]}) == {"success": True}
+
+    started = await engine.executeCode({"kernelId": "k1", "code": "let a = 40; console.log('hi'); a + 2"})
+    events = await finished(engine, "k1", started["execution_id"])
+    assert [event["type"] for event in events] == ["stream", "execute_result"], events
+    assert events[0]["data"] == {"name": "stdout", "text": "hi\n"}, events
+    assert events[1]["data"]["data"]["text/plain"] == "42", events
+    again = await engine.executeCode({"kernel_id": "k1", "code": "a"})
+    assert (await finished(engine, "k1", again["execution_id"]))[0]["data"]["data"]["text/plain"] == "40"
+
+    streamed = [event async for event in await engine.streamExecution({"kernelId": "k1", "code": "console.log(a); throw new Error('no')"})]
+    assert streamed[0]["data"]["text"] == "40\n", streamed
+    assert streamed[-1] == {"type": "complete", "status": "success"}, streamed
+    assert "no" in str(streamed[1]), streamed
+
+    info = await engine.getKernelInfo({"kernelId": "k1"})
+    assert [entry["outputs"] for entry in info["history"]] == [2, 1, 2], info
+    for method, message in [
+        ("pingKernel", "Kernel activity timer reset"),
+        ("interruptKernel", "Kernel execution interrupted"),
+        ("restartKernel", "Kernel restarted successfully"),
+    ]:
+        done = await engine[method]({"kernelId": "k1"})
+        assert (done["success"], done["message"]) == (True, message), done
+        has(done, "timestamp")
+    timer = await engine.getInactivityTimerStatus({"kernelId": "k1"})
+    assert timer["isTimeoutEnabled"] and timer["inactivityTimeout"] == 600_000, timer
+    assert timer["timeUntilShutdown"] <= 600_000 and timer["lastActivityTime"] > 1.7e12, timer
+    done = await engine.setInactivityTimeout({"kernelId": "k1", "timeout": 90_000})
+    assert done["timeout"] == 90_000, done
+    assert (await engine.resetInactivityTimer({"kernelId": "k1"}))["kernelId"] == made["id"]
+    status = await engine.getStatus()
+    has(status, "systemStats", "kernelStats", "poolStats")
+    assert status["kernelStats"]["namespaceCount"] == len(await engine.listKernels()), status
+
+    # A long argument and a long result; a stream that is read slowly misses nothing.
+    long = await engine.executeCode({"kernelId": "k1", "code": f"const s = '{'x' * 3_000_000}'; s.length"})
+    assert (await finished(engine, "k1", long["execution_id"]))[0]["data"]["data"]["text/plain"] == "3000000"
+    pieces = [event async for event in await engine.streamExecution({"kernelId": "k1", "code": "console.log('y'.repeat(3e6))"})]
+    assert sum(len(piece["data"]["text"]) for piece in pieces if piece["type"] == "stream") == 3_000_001
+    code = "for (let i = 0; i < 100000; i++) console.log(i)"
+    lines, begun = "", time.monotonic()
+    async for event in await engine.streamExecution({"kernelId": "k1", "code": code}):
+        if event["type"] == "stream":
+            lines += event["data"]["text"]
+    assert lines == "".join(f"{i}\n" for i in range(100_000)), len(lines)
+    print(f"100,000 lines in {time.monotonic() - begun:.1f} s")
+
+    await refused(engine.executeCode({"code": "1"}), "kernelId is required")
+    await refused(engine.executeCode({"kernelId": "k1"}), "No code provided")
+    await refused(engine.executeCode({"kernelId": "none", "code": "1"}), "Kernel not found or access denied")
+    await refused(engine.destroyKernel({"kernelId": "none"}), "Kernel not found or access denied")
+    await refused(engine.destroyKernel({}), "Invalid kernel ID")
+    await refused(engine.createKernel({"id": 7}), "Invalid parameters")
+    await refused(engine.getExecutionResult({"kernelId": "k1", "executionId": "exec-1"}), "Execution not found")
+    await engine.destroyKernel({"kernelId": "k1"})
+    await server.disconnect()
+
+
+async def tenants() -> None:
+    """Workspaces see nothing of each other, and what a caller says of itself counts for nothing."""
+    own, other, nobody = await connect(os.environ["HYPHA_TOKEN"]), await connect(os.environ["HYPHA_USER_TOKEN"]), await connect(None)
+    mine, theirs = await own.get_service(SERVICE), await other.get_service(SERVICE)
+    anonymous = await nobody.get_service(SERVICE)
+    kernel = await mine.createKernel({"id": "mine", "mode": "worker-typescript"})
+    assert not [it for it in await theirs.listKernels() if it["id"] == kernel["id"]]
+    # Not the attested context, but an argument that looks like one.
+    workspace = own.config.workspace
+    assert not await theirs.listKernels({"ws": workspace, "from": f"{workspace}/x", "user": {"id": "root"}})
+    for id in ("mine", kernel["id"]):
+        await refused(theirs.getKernelInfo({"kernelId": id}), "Kernel not found or access denied")
+        await refused(theirs.executeCode({"kernelId": id, "code": "1"}), "Kernel not found or access denied")
+        await refused(theirs.destroyKernel({"kernelId": id}), "Kernel not found or access denied")
+    made = await theirs.createKernel({"id": "mine", "mode": "worker-typescript"})
+    assert made["id"] == f"{other.config.workspace}:mine", made
+    await refused(theirs.setInactivityTimeout({"kernelId": "mine", "timeout": 1}), f"Permission denied: Only {workspace} workspace can")
+    code = "Deno.env.get('HYPHA_WORKSPACE') + ' ' + Deno.env.get('HYPHA_SERVER_URL') + ' ' + typeof Deno.env.get('HYPHA_TOKEN')"
+
+    async def environment(engine, id: str) -> str:
+        started = await engine.executeCode({"kernelId": id, "code": code})
+        return (await finished(engine, id, started["execution_id"]))[0]["data"]["data"]["text/plain"]
+
+    assert other.config.workspace in await environment(theirs, "mine")
+    named = await anonymous.createKernel({"id": "n", "mode": "worker-typescript"})
+    assert named["id"] == f"{nobody.config.workspace}:n", named
+    assert "undefined" in await environment(anonymous, "n")
+    for engine, id in ((mine, "mine"), (theirs, "mine"), (anonymous, "n")):
+        await engine.destroyKernel({"kernelId": id})
+    for server in (own, other, nobody):
+        await server.disconnect()
+
+
+try:
+    asyncio.run({"kernels": kernels, "tenants": tenants}[GROUP]())
+except Exception as error:
+    if os.environ.get("TRACE"):
+        raise
+    sys.exit(f"{type(error).__name__}: {str(error).strip()[-2000:]}")

@@ -1,0 +1,137 @@
+//! The engine as a service of a real Hypha server, called by the official client.
+
+use std::time::Duration;
+
+use crate::support::Hypha;
+use crate::support::Server;
+use crate::support::eventually;
+use crate::support::in_time;
+
+const CLIENT: &str = "engine-under-test";
+
+/// A server with both faces.
+fn engine(hypha: &Hypha) -> Server {
+  Server::builder()
+    .env("HYPHA_SERVICE", "true")
+    .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
+    .env("HYPHA_TOKEN", hypha.env("HYPHA_TOKEN"))
+    .env("HYPHA_CLIENT_ID", CLIENT)
+    .start()
+}
+
+fn service(hypha: &Hypha) -> String {
+  let workspace = hypha.env("HYPHA_WORKSPACE");
+  format!("{workspace}/{CLIENT}:deno-app-engine")
+}
+
+async fn registered(server: &Server) {
+  eventually("the service is registered", async || {
+    server.log().contains("registered at Hypha as")
+  })
+  .await;
+}
+
+#[tokio::test]
+async fn kernels_are_made_used_and_ended_over_hypha() {
+  let hypha = Hypha::shared().await;
+  let server = engine(&hypha);
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "kernels"]).await;
+}
+
+#[tokio::test]
+async fn workspaces_see_nothing_of_each_other_over_hypha() {
+  let hypha = Hypha::shared().await;
+  let server = engine(&hypha);
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "tenants"]).await;
+}
+
+#[tokio::test]
+async fn the_command_hypha_opens_no_port_and_takes_its_settings_from_a_file() {
+  let hypha = Hypha::shared().await;
+  let folder = tempfile::tempdir().expect("a folder");
+  let lines = ["HYPHA_SERVER_URL", "HYPHA_WORKSPACE", "HYPHA_TOKEN"]
+    .map(|name| format!("{name}={}\n", hypha.env(name)));
+  let lines = format!("{}HYPHA_CLIENT_ID={CLIENT}\n", lines.concat());
+  std::fs::write(folder.path().join(".env"), lines).expect("is written");
+  let mut process = tokio::process::Command::new(crate::support::binary())
+    .args(["hypha", "--data-dir"])
+    .arg(folder.path())
+    .current_dir(folder.path())
+    .stdout(std::process::Stdio::null())
+    .stderr(std::process::Stdio::piped())
+    .kill_on_drop(true)
+    .spawn()
+    .expect("is started");
+  let stderr = process.stderr.take().expect("is piped");
+  let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stderr));
+  let mut said = String::new();
+  let up = async {
+    while let Some(line) = lines.next_line().await.expect("text") {
+      said.push_str(&line);
+      if line.contains("registered at Hypha as") {
+        return;
+      }
+    }
+    panic!("it ended: {said}");
+  };
+  in_time("it is registered", up).await;
+  assert!(!said.contains("listening on"), "{said}");
+  assert!(
+    !said.contains(hypha.env("HYPHA_TOKEN")),
+    "the token is in the log"
+  );
+  hypha.service_calls(&[&service(&hypha), "tenants"]).await;
+}
+
+#[tokio::test]
+async fn the_service_comes_back_when_hypha_was_away_and_kernels_are_untouched() {
+  let mut hypha = Hypha::shared().await;
+  let server = engine(&hypha);
+  registered(&server).await;
+  let kernel = server.client().typescript().await;
+  kernel.execute("globalThis.kept = 1").await;
+  hypha.kill();
+  eventually("the loss is noticed", async || {
+    server.log().contains("the connection to Hypha is lost")
+  })
+  .await;
+  hypha.start_again();
+  let back = hypha.service_calls(&[&service(&hypha), "tenants"]);
+  tokio::time::timeout(Duration::from_secs(60), back)
+    .await
+    .expect("in time");
+  let events = kernel.execute("kept").await;
+  assert_eq!(events.result(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_none_ends_the_server_with_the_reason() {
+  let hypha = Hypha::shared().await;
+  let output = tokio::process::Command::new(crate::support::binary())
+    .args(["hypha", "--data-dir"])
+    .arg(tempfile::tempdir().expect("a folder").path())
+    .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
+    .env("HYPHA_TOKEN", "hunter2")
+    .output()
+    .await
+    .expect("is started");
+  let said = String::from_utf8_lossy(&output.stderr);
+  assert!(!output.status.success(), "{said}");
+  assert!(
+    said.contains("error:") && !said.contains("hunter2"),
+    "{said}"
+  );
+  let output = tokio::process::Command::new(crate::support::binary())
+    .args(["hypha", "--data-dir"])
+    .arg(tempfile::tempdir().expect("a folder").path())
+    .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
+    .env_remove("HYPHA_TOKEN")
+    .output()
+    .await
+    .expect("is started");
+  let said = String::from_utf8_lossy(&output.stderr);
+  assert!(!output.status.success(), "{said}");
+  assert!(said.contains("set HYPHA_TOKEN"), "{said}");
+}
