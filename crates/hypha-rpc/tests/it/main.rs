@@ -3,6 +3,7 @@
 
 mod connecting;
 mod hostile;
+mod manager;
 mod services;
 mod support;
 mod traffic;
