@@ -31,7 +31,7 @@ pub(crate) fn call(
   core: &Arc<Core>,
   envelope: &Envelope,
   name: &str,
-  arguments: Arguments,
+  arguments: &Arguments,
   responder: &Responder,
 ) -> Result<Option<Answer>, String> {
   match name {
@@ -46,7 +46,7 @@ pub(crate) fn call(
       ready(service(core, envelope, id)?.into())
     }
     _ => match name.strip_prefix("message_cache.") {
-      Some(name) => pieces(core, envelope, name, &arguments),
+      Some(name) => pieces(core, envelope, name, arguments),
       None => Err(format!("Method not found: {}", envelope.method)),
     },
   }
@@ -120,14 +120,14 @@ fn pieces(
     "process" => {
       let whole = core.parts.take(peer, &key).map_err(text)?;
       if whole.len() < LONG {
-        dispatch::whole(core, &whole, envelope);
+        dispatch::whole(core, &whole, envelope)?;
         return ready(Value::Nil);
       }
       let (core, envelope) = (Arc::clone(core), envelope.clone());
       let read = async move {
         let read = move || dispatch::whole(&core, &whole, &envelope);
         let read = tokio::task::spawn_blocking(read).await;
-        read.map_err(|_| RemoteError::new("the message cannot be read"))?;
+        read.unwrap_or_else(|_| Err("the message cannot be read".into()))?;
         Ok(Reply::Value(Value::Nil))
       };
       return Ok(Some(read.boxed()));

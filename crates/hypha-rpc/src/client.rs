@@ -176,18 +176,11 @@ impl Client {
 
   /// Disconnects, and waits until the connection is closed. Calls in progress end.
   pub async fn disconnect(&self) {
-    let link = self.core.link.borrow().clone();
     self.core.stop.cancel();
-    if let Some(link) = link {
-      link.down().cancelled().await;
-    }
-    self.core.state.send_if_modified(|state| {
-      let changes = !matches!(state, State::Refused(_) | State::Disconnected);
-      if changes {
-        *state = State::Disconnected;
-      }
-      changes
-    });
+    let mut states = self.core.state.subscribe();
+    let ended = |state: &State| matches!(state, State::Disconnected | State::Refused(_));
+    // It fails only when there is no state any more, and so no connection.
+    let _ = states.wait_for(ended).await;
   }
 
   /// Cancelled when the client is disconnected by the program, or refused for good.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::client::Client;
+use crate::departures::Departure;
 use crate::value::Map;
 use crate::value::Value;
 
@@ -17,6 +18,7 @@ pub struct Context {
   /// The method that was called, as its path: `services.{id}.{method}`.
   pub method: String,
   pub(crate) client: Client,
+  pub(crate) departure: Departure,
 }
 
 /// The user of a client.
@@ -35,6 +37,12 @@ impl Context {
   /// The client that was called, to call others.
   pub fn client(&self) -> &Client {
     &self.client
+  }
+
+  /// Waits until the caller's client has left: nobody gets the answer then. Only clients of the own
+  /// workspace are known to leave.
+  pub async fn caller_left(&self) {
+    self.departure.cancelled().await;
   }
 }
 

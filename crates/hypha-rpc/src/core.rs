@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chunks::Parts;
 use crate::context::User;
+use crate::departures::Departures;
 use crate::error::CallError;
 use crate::link::Link;
 use crate::options::Options;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
   /// `None` while there is no connection.
   pub(crate) link: watch::Sender<Option<Link>>,
   pub(crate) parts: Parts,
+  pub(crate) departures: Departures,
   /// A permit for each call of a peer that runs.
   pub(crate) running: Arc<Semaphore>,
   /// Cancelled when this program wants no connection any more, or the server refuses for good.
@@ -62,6 +64,7 @@ impl Core {
   pub(crate) fn new(options: Options) -> Self {
     Self {
       parts: Parts::new(&options.limits),
+      departures: Departures::default(),
       running: Arc::new(Semaphore::new(options.limits.calls_in_progress)),
       options,
       sessions: Sessions::default(),
@@ -95,6 +98,13 @@ impl Core {
 
   pub(crate) fn set_reconnection(&self, token: Option<Token>) {
     *lock(&self.reconnection) = token;
+  }
+
+  /// Ends what a peer that has left was part of.
+  pub(crate) fn forget_peer(&self, peer: &str) {
+    self.sessions.forget_peer(peer);
+    self.parts.forget_peer(peer);
+    self.departures.leave(peer);
   }
 
   pub(crate) fn service(&self, id: &str) -> Option<Arc<Service>> {

@@ -40,35 +40,52 @@ pub(crate) struct Envelope {
 pub(crate) fn frame(core: &Arc<Core>, frame: &[u8]) {
   match wire::read(frame, core.bounds()) {
     Ok((main, extra)) => message(core, &main, extra),
-    Err(error) => tracing::warn!(bytes = frame.len(), "a frame is dropped: {error}"),
+    Err(error) => {
+      tracing::warn!(bytes = frame.len(), "a frame is dropped: {error}");
+      unreadable(core, &error);
+    }
   }
 }
 
 /// Takes the frame that a peer sent in pieces. It is from whoever sent the pieces, whatever it says.
-pub(crate) fn whole(core: &Arc<Core>, frame: &[u8], sender: &Envelope) {
-  match wire::read(frame, core.bounds()) {
-    Ok((mut main, extra)) => {
-      main.insert("from", sender.from.as_str());
-      main.insert("ws", sender.workspace.as_str());
-      main.insert("user", sender.user.clone());
-      // Events of the server are never sent so: only methods are called.
-      if main.text("type") == Some("method") {
-        message(core, &main, extra);
-      }
-    }
-    Err(error) => {
-      tracing::warn!(
-        from = sender.from,
-        "a message in pieces is dropped: {error}"
-      );
-    }
+///
+/// # Errors
+/// The text that the sender gets.
+pub(crate) fn whole(core: &Arc<Core>, frame: &[u8], sender: &Envelope) -> Result<(), String> {
+  let read = wire::read(frame, core.bounds()).map_err(|error| {
+    tracing::warn!(
+      from = sender.from,
+      "a message in pieces is dropped: {error}"
+    );
+    format!("the message cannot be read: {error}")
+  });
+  let (mut main, extra) = read?;
+  main.insert("from", sender.from.as_str());
+  main.insert("ws", sender.workspace.as_str());
+  main.insert("user", sender.user.clone());
+  // Events of the server are never sent so: only methods are called.
+  if main.text("type") == Some("method") {
+    message(core, &main, extra);
+  }
+  Ok(())
+}
+
+/// Tells the caller that its arguments cannot be read, if it is known who that is.
+fn unreadable(core: &Core, error: &wire::Malformed) {
+  let main = error.main.as_ref();
+  let envelope = main.filter(|main| main.text("type") == Some("method"));
+  if let Some(envelope) = envelope.and_then(envelope_of) {
+    // Whether an answer is wanted stands in what cannot be read; one that is not is dropped.
+    let extra = Map::from([("promise", "*")]);
+    let responder = Responder::new(core, &envelope, &extra);
+    responder.refuse(core, format!("the arguments cannot be read: {error}"));
   }
 }
 
 /// Takes a message of either kind of frame.
 pub(crate) fn message(core: &Arc<Core>, main: &Map, extra: Map) {
   match main.text("type") {
-    Some("method") => match envelope(main) {
+    Some("method") => match envelope_of(main) {
       Some(envelope) => method(core, envelope, extra),
       None => tracing::warn!("a call is dropped: it does not say by whom or of what"),
     },
@@ -82,7 +99,7 @@ fn is_of_server(main: &Map) -> bool {
   main.text("from").is_none_or(|from| from.starts_with("*/"))
 }
 
-fn envelope(main: &Map) -> Option<Envelope> {
+fn envelope_of(main: &Map) -> Option<Envelope> {
   let from = main.text("from").filter(|from| from.contains('/'))?;
   let user = main.get("user").and_then(Value::as_map);
   Some(Envelope {
@@ -106,8 +123,7 @@ fn event(core: &Arc<Core>, kind: &str, main: &Map) {
       };
       if peer != core.identity().address() {
         tracing::debug!(peer, "a client has left");
-        core.sessions.forget_peer(&peer);
-        core.parts.forget_peer(&peer);
+        core.forget_peer(&peer);
       }
     }
     "peer_not_found" | "error" => {
@@ -123,7 +139,7 @@ fn event(core: &Arc<Core>, kind: &str, main: &Map) {
         core.sessions.fail(session, error);
       }
       if kind == "peer_not_found" && peer.contains('/') {
-        core.sessions.forget_peer(peer);
+        core.forget_peer(peer);
       }
     }
     _ => tracing::debug!(kind, "an event of the server"),
@@ -218,7 +234,7 @@ fn of_service(
 ) -> Result<Option<Answer>, String> {
   let (id, name) = path.split_once('.').unwrap_or((path, ""));
   if id == BUILT_IN {
-    return built_in::call(core, envelope, name, arguments, responder);
+    return built_in::call(core, envelope, name, &arguments, responder);
   }
   let service = core.service(id);
   let method = service.as_ref().and_then(|service| service.find(name));
@@ -243,6 +259,7 @@ fn of_service(
     user: User::from(envelope.user.clone()),
     method: envelope.method.clone(),
     client: Client::of(core),
+    departure: core.departures.watch(&envelope.from),
   };
   Ok(Some(method.call(context, arguments)))
 }

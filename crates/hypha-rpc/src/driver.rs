@@ -35,6 +35,8 @@ use crate::value::Value;
 const STEADY: Duration = Duration::from_secs(10);
 /// Attempts in a row for which another client has the id, until the client gives up.
 const SAME_ID: usize = 5;
+/// Most time that a program that disconnects waits for what it has still to say.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Time between the connection and the first renewal of the token for reconnections.
 const FIRST_RENEWAL: Duration = Duration::from_secs(2);
 
@@ -86,6 +88,13 @@ impl Driver {
     }
     self.core.stop.cancel();
     self.core.sessions.clear_exports();
+    self.core.state.send_if_modified(|state| {
+      let changes = !matches!(state, State::Refused(_));
+      if changes {
+        *state = State::Disconnected;
+      }
+      changes
+    });
   }
 
   /// With what the client connects from nothing.
@@ -186,11 +195,12 @@ impl Driver {
       tokio::spawn(sweep(Arc::clone(core), link.down().clone())),
     ];
     let reason = tokio::select! {
+      biased;
       reason = read(core, stream) => reason,
       () = link.down().cancelled() => "the server takes no messages any more".into(),
       () = core.stop.cancelled() => {
         link.urge(Message::Close(None));
-        link.down().cancelled().await;
+        let _ = tokio::time::timeout(FAREWELL, link.down().cancelled()).await;
         "this program disconnects".into()
       }
     };

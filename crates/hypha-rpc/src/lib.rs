@@ -7,6 +7,7 @@ mod chunks;
 mod client;
 mod context;
 mod core;
+mod departures;
 mod dispatch;
 mod driver;
 mod error;

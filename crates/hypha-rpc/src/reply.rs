@@ -189,7 +189,7 @@ mod tests {
     let Reply::Stream(items) = reply else {
       panic!("a stream")
     };
-    let items = items.map(|item| item.unwrap_or_else(|error| error.into()));
+    let items = items.map(|item| item.unwrap_or_else(Value::from));
     items.collect().await
   }
 

@@ -111,23 +111,29 @@ impl Core {
       positional.push(keywords.into());
       extra.insert("with_kwargs", true);
     }
+    let mut too_long_lived = false;
     for argument in &mut positional {
-      argument.replace_callbacks(&mut |callback| match call {
-        // A peer that is only notified says nothing that would end a callback.
-        None => Value::Nil,
-        Some(call) => {
-          let name = callback.name().to_owned();
-          let more = Map::from([("_rserver", identity.server.as_str())]);
-          Value::from(MethodRef {
-            target: identity.address(),
-            method: call.give(callback),
-            answers: true,
-            name: Some(name),
-            more,
-            ..MethodRef::default()
-          })
-        }
+      argument.replace_callbacks(&mut |callback| {
+        let Some(call) = call else {
+          too_long_lived = true;
+          return Value::Nil;
+        };
+        let name = callback.name().to_owned();
+        let more = Map::from([("_rserver", identity.server.as_str())]);
+        Value::from(MethodRef {
+          target: identity.address(),
+          method: call.give(callback),
+          answers: true,
+          name: Some(name),
+          more,
+          ..MethodRef::default()
+        })
       });
+    }
+    if too_long_lived {
+      let text =
+        "a function is passed to a method that does not answer: nothing would end its life";
+      return Err(CallError::Invalid(text.into()));
     }
     if !positional.is_empty() {
       extra.insert("args", positional);

@@ -256,6 +256,7 @@ pub(crate) fn run(core: &Arc<Core>, envelope: Envelope, responder: Responder, an
 
 async fn work(core: &Core, envelope: &Envelope, responder: &Responder, answer: Answer) {
   let mut answer = AssertUnwindSafe(answer).catch_unwind();
+  let departure = core.departures.watch(&envelope.from);
   // None at once: most calls have an answer before the first is due.
   let first = Instant::now() + responder.interval;
   let mut beats = tokio::time::interval_at(first, responder.interval);
@@ -264,7 +265,7 @@ async fn work(core: &Core, envelope: &Envelope, responder: &Responder, answer: A
     tokio::select! {
       biased;
       outcome = &mut answer => break outcome,
-      _ = beats.tick() => responder.heartbeat(core),
+      _ = beats.tick(), if !departure.is_cancelled() => responder.heartbeat(core),
     }
   };
   let outcome = outcome.unwrap_or_else(|_| {

@@ -106,7 +106,7 @@ impl Service {
 
   /// Lets another workspace use the service, though it is protected.
   #[must_use]
-  pub fn authorize(mut self, workspace: impl Into<String>) -> Self {
+  pub fn share_with(mut self, workspace: impl Into<String>) -> Self {
     self.authorized_workspaces.push(workspace.into());
     self
   }
@@ -279,7 +279,7 @@ pub struct Method {
 }
 
 impl Method {
-  /// A method without parameters that are known. Dots in its name make maps inside each other:
+  /// A method without parameters that are known. Calls of it run at the same time, in no order. Dots in its name make maps inside each other:
   /// `files.read` is called as `service.files.read`.
   pub fn new<F, A, R>(name: impl Into<String>, handler: F) -> Self
   where

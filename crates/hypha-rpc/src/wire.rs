@@ -35,8 +35,19 @@ pub(crate) struct Bounds {
 
 /// A frame that cannot be read, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Malformed(String);
+#[error("{reason}")]
+pub(crate) struct Malformed {
+  reason: String,
+  /// The first part, if that could be read: it says who waits for an answer.
+  pub(crate) main: Option<Map>,
+}
+
+impl Malformed {
+  fn new(reason: impl Into<String>) -> Self {
+    let (reason, main) = (reason.into(), None);
+    Self { reason, main }
+  }
+}
 
 /// Reads a frame: the map with addresses, and the map with arguments, which may be missing.
 pub(crate) fn read(frame: &[u8], bounds: Bounds) -> Result<(Map, Map), Malformed> {
@@ -46,18 +57,21 @@ pub(crate) fn read(frame: &[u8], bounds: Bounds) -> Result<(Map, Map), Malformed
   input.set_max_depth(bounds.depth + 1);
   let mut next = |what: &str| match Seed(&left).deserialize(&mut input) {
     Ok(Value::Map(map)) => Ok((map, input.get_ref().is_empty())),
-    Ok(_) => Err(Malformed(format!("{what} is no map"))),
-    Err(error) => Err(Malformed(format!("{what}: {error}"))),
+    Ok(_) => Err(Malformed::new(format!("{what} is no map"))),
+    Err(error) => Err(Malformed::new(format!("{what}: {error}"))),
   };
   let (main, ended) = next("the first part")?;
   if ended {
     return Ok((main, Map::new()));
   }
-  let (extra, ended) = next("the second part")?;
-  if !ended {
-    return Err(Malformed("it goes on after its second part".into()));
+  match next("the second part") {
+    Ok((extra, true)) => Ok((main, extra)),
+    Ok((_, false)) => Err(Malformed::new("it goes on after its second part")),
+    Err(error) => Err(Malformed {
+      main: Some(main),
+      ..error
+    }),
   }
-  Ok((main, extra))
 }
 
 /// Writes a frame; `extra` is left out if it is empty.
@@ -66,7 +80,7 @@ pub(crate) fn write(main: &Map, extra: &Map) -> Result<Bytes, Malformed> {
   let mut put = |map: &Map| {
     let mut output = rmp_serde::Serializer::new(&mut frame);
     let written = Written::Map(map).serialize(&mut output);
-    written.map_err(|error| Malformed(error.to_string()))
+    written.map_err(|error| Malformed::new(error.to_string()))
   };
   put(main)?;
   if !extra.is_empty() {
