@@ -127,5 +127,15 @@ use_stable_if_pinned
 # cargo, run where it finds this repository's .cargo/config.toml, wherever the user stands.
 cargo_here() { (cd "$ROOT" && exec cargo "$@"); }
 
+# built_engine: sets this clone up, builds the release profile, and prints where the binary is.
+built_engine() {
+  local binary
+  "$ROOT/scripts/setup.sh" >&2
+  binary=$(built release)
+  if [[ ! -x $binary ]]; then say 'building: the first build takes a while (see README.md)'; fi
+  cargo_here build --release --locked --package deno-app-engine --package cpython-host >&2
+  printf '%s\n' "$binary"
+}
+
 # built PROFILE: where cargo leaves the binary of that profile.
 built() { printf '%s\n' "$CARGO_TARGET_DIR${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/$1/deno-app-engine"; }

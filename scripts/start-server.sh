@@ -21,11 +21,7 @@ case ${1:-} in
     ;;
 esac
 
-"$ROOT/scripts/setup.sh"
-
-binary=$(built release)
-if [[ ! -x $binary ]]; then say 'building: the first build takes a while (see README.md)'; fi
-cargo_here build --release --locked --package deno-app-engine --package cpython-host
+binary=$(built_engine)
 
 # In the caller's folder, so that a relative --data-dir is theirs.
 exec "$binary" serve "$@"
