@@ -1,7 +1,9 @@
 //! All methods, by what they are about.
 
+mod documents;
 mod engine;
 mod kernels;
+mod vectors;
 
 use access::timestamp;
 use chrono::Utc;
@@ -12,7 +14,12 @@ use crate::method::Method;
 
 /// Every method of the service.
 pub fn all() -> Vec<Method> {
-  let groups = [engine::methods(), kernels::methods()];
+  let groups = [
+    engine::methods(),
+    kernels::methods(),
+    vectors::methods(),
+    documents::methods(),
+  ];
   groups.into_iter().flatten().collect()
 }
 

@@ -1,0 +1,5 @@
+//! Methods of the service, called as a Hypha server calls them, on an engine without kernels.
+
+mod documents;
+mod support;
+mod vectors;
