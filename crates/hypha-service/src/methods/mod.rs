@@ -3,6 +3,7 @@
 mod documents;
 mod engine;
 mod kernels;
+mod providers;
 mod vectors;
 
 use access::timestamp;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Method> {
     kernels::methods(),
     vectors::methods(),
     documents::methods(),
+    providers::methods(),
   ];
   groups.into_iter().flatten().collect()
 }

@@ -27,7 +27,7 @@ use crate::method::Outcome;
 use crate::method::answer;
 
 /// What callers of the original read of an index that is not there, or not theirs.
-const NOT_THEIRS: &str = "Vector index not found or access denied";
+pub(super) const NOT_THEIRS: &str = "Vector index not found or access denied";
 
 pub(super) fn methods() -> Vec<Method> {
   vec![
