@@ -195,9 +195,13 @@ struct Which {
 
 impl Which {
   fn id(&self) -> Result<&str, Failure> {
-    let id = self.kernel_id.as_deref().filter(|id| !id.is_empty());
-    id.ok_or_else(|| Failure::new("Invalid kernel ID: undefined"))
+    id(self.kernel_id.as_deref())
   }
+}
+
+fn id(given: Option<&str>) -> Result<&str, Failure> {
+  let id = given.filter(|id| !id.is_empty());
+  id.ok_or_else(|| Failure::new("Invalid kernel ID: undefined"))
 }
 
 /// As the original words it: what is another workspace's does not exist.
@@ -301,8 +305,8 @@ fn milliseconds(time: Duration) -> u64 {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct SetTimeout {
-  #[serde(flatten)]
-  which: Which,
+  /// Its id, with or without the workspace.
+  kernel_id: Option<String>,
   /// Milliseconds without use; 0 for never.
   timeout: u64,
 }
@@ -311,7 +315,7 @@ async fn set_timeout(call: Call<SetTimeout>) -> Outcome {
   call
     .asker
     .require_own(&call.service, "set kernel inactivity timeouts")?;
-  let (id, ms) = (call.given.which.id()?, call.given.timeout);
+  let (id, ms) = (id(call.given.kernel_id.as_deref())?, call.given.timeout);
   let timeout = (ms > 0).then(|| Duration::from_millis(ms));
   let kernels = &call.service.engine.kernels;
   let set = kernels.set_inactivity_timeout(&call.asker.caller(), id, timeout);
@@ -347,13 +351,13 @@ async fn execute(call: Call<Code>) -> Outcome {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct WhichExecution {
-  #[serde(flatten)]
-  which: Which,
+  /// Its id, with or without the workspace.
+  kernel_id: Option<String>,
   execution_id: Option<String>,
 }
 
 async fn result(call: Call<WhichExecution>) -> Outcome {
-  let kernel = find(&call, call.given.which.id()?)?;
+  let kernel = find(&call, id(call.given.kernel_id.as_deref())?)?;
   let id = call.given.execution_id.as_deref().unwrap_or_default();
   let kernels = &call.service.engine.kernels;
   let execution = kernels.execution(&call.asker.caller(), kernel.id.as_str(), id);

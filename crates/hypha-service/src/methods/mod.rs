@@ -1,7 +1,10 @@
 //! All methods, by what they are about.
 
+mod documents;
 mod engine;
 mod kernels;
+mod providers;
+mod vectors;
 
 use access::timestamp;
 use chrono::Utc;
@@ -12,7 +15,13 @@ use crate::method::Method;
 
 /// Every method of the service.
 pub fn all() -> Vec<Method> {
-  let groups = [engine::methods(), kernels::methods()];
+  let groups = [
+    engine::methods(),
+    kernels::methods(),
+    vectors::methods(),
+    documents::methods(),
+    providers::methods(),
+  ];
   groups.into_iter().flatten().collect()
 }
 
