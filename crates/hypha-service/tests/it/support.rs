@@ -76,11 +76,7 @@ impl Fixture {
     };
     let engine = Engine::start(options, Arc::new(NoHosts)).expect("an engine");
     Self {
-      service: Arc::new(Service {
-        engine,
-        workspace: HOME.to_owned(),
-        server_url: None,
-      }),
+      service: Arc::new(Service::new(engine, HOME.to_owned(), None)),
       methods: hypha_service::methods(),
       _data: data,
     }
@@ -97,6 +93,7 @@ impl Fixture {
     let asker = Asker {
       workspace: workspace.to_owned(),
       is_own: workspace == HOME,
+      is_anonymous: false,
     };
     let given = given.as_object().expect("an object").clone();
     let answered = found
