@@ -15,6 +15,7 @@ mod executions;
 mod file_watch;
 mod files;
 mod gateway;
+mod hypha;
 mod kernels;
 mod openapi;
 mod origin;
@@ -92,6 +93,7 @@ fn router(face: &Face) -> Router {
   let policy = Policy::of(&face.options);
   let (api, document) = openapi::api().split_for_parts();
   let guarded = api
+    .merge(hypha::routes())
     .layer(middleware::from_fn_with_state(
       patience::API,
       patience::for_bodies,

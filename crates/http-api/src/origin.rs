@@ -187,11 +187,16 @@ impl Place {
       rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     match () {
-      () if below("/api") => Self::Api,
+      () if below("/api") || is_of_services(path) => Self::Api,
       () if below("/apps") => Self::Apps,
       () => Self::Other,
     }
   }
+}
+
+/// Whether a path is `/{workspace}/services/…`, which is another way into the API.
+fn is_of_services(path: &str) -> bool {
+  path.split('/').nth(2) == Some("services")
 }
 
 /// Lets through what [`Policy`] has nothing against.

@@ -126,6 +126,9 @@ pub(crate) struct Call<P> {
   pub given: P,
 }
 
+/// What a bare value stands for, in the order in which it is looked for.
+const FIRST: [&str; 5] = ["kernelId", "indexId", "agentId", "appId", "providerId"];
+
 type Work =
   dyn Fn(Arc<Service>, Asker, Map<String, Value>) -> BoxFuture<'static, Outcome> + Send + Sync;
 
@@ -168,6 +171,15 @@ impl Method {
       description,
       parameters: serde_json::to_value(P::schema()).unwrap_or_default(),
       work: Box::new(run),
+    }
+  }
+
+  /// The parameter that a bare value stands for: what the method works on.
+  pub fn first_parameter(&self) -> Option<&'static str> {
+    let takes = |name: &&str| self.parameters["properties"].get(name).is_some();
+    match self.name {
+      "createKernel" => Some("mode"),
+      _ => FIRST.into_iter().find(takes),
     }
   }
 

@@ -25,9 +25,6 @@ pub const SERVICE_ID: &str = "deno-app-engine";
 const JOINED: usize = 1000;
 /// Most bytes of output that are joined into one item.
 const JOINED_BYTES: usize = 256 << 10;
-/// What a single value without a name stands for, in the order in which it is looked for.
-const FIRST: [&str; 5] = ["kernelId", "indexId", "agentId", "appId", "providerId"];
-
 /// The service that a client registers.
 pub(crate) fn service(service: &Arc<Service>) -> hypha_rpc::Service {
   let offered = hypha_rpc::Service::new(SERVICE_ID)
@@ -86,15 +83,9 @@ fn named(method: &Method, arguments: &Arguments) -> serde_json::Map<String, Json
     .collect();
   if let Some(value) = arguments.positional.first()
     && value.as_map().is_none()
+    && let Some(first) = method.first_parameter()
   {
-    let takes = |name: &&str| method.parameters["properties"].get(name).is_some();
-    let first = match method.name {
-      "createKernel" => Some("mode"),
-      _ => FIRST.into_iter().find(takes),
-    };
-    if let Some(first) = first {
-      given.insert(first.to_owned(), value.to_json());
-    }
+    given.insert(first.to_owned(), value.to_json());
   }
   given
 }

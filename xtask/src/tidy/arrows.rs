@@ -94,7 +94,11 @@ const ROOMS: &[Room] = &[
       "vectordb",
     ],
   ),
-  room("http-api", &["access", "engine", "kernel-protocol"]),
+  // One face serves the methods of another over HTTP.
+  room(
+    "http-api",
+    &["access", "engine", "hypha-service", "kernel-protocol"],
+  ),
   room(
     "hypha-service",
     &["access", "engine", "hypha-rpc", "kernel-protocol"],
