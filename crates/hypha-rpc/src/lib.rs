@@ -1,4 +1,9 @@
-//! Client of Hypha's WebSocket RPC protocol: registers services, and calls those of others.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to begin
+//!
+//! [`Client::connect`] with [`Options`]; [`Client::register`] with a [`Service`] of [`Method`]s;
+//! [`Client::get_service`] and [`RemoteService::call`]. [`Value`] is what travels.
 
 mod arguments;
 mod built_in;

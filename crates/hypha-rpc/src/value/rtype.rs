@@ -20,7 +20,7 @@ impl Value {
     let value = match kind {
       "method" => method(&map),
       "generator" => generator(&map),
-      "ndarray" => nd_array(&map),
+      "ndarray" => ndarray(&map),
       "typedarray" => typed_array(&map),
       "memoryview" => binary(&map).map(Self::MemoryView),
       "set" => items(&map).map(Self::Set),
@@ -181,7 +181,7 @@ fn binary(map: &Map) -> Option<Bytes> {
   }
 }
 
-fn nd_array(map: &Map) -> Option<Value> {
+fn ndarray(map: &Map) -> Option<Value> {
   let shape = map.get("_rshape")?.as_list()?.iter();
   let shape = shape.map(|size| u64::try_from(size.as_i64()?).ok());
   Some(Value::from(NdArray {

@@ -309,3 +309,103 @@ async fn a_server_that_says_nothing_is_lost() {
   assert_eq!(text.as_str(), "{\"type\":\"ping\"}");
   reach(&mut states, |state| matches!(state, State::Lost(_))).await;
 }
+
+#[tokio::test]
+async fn a_caller_whose_arguments_cannot_be_read_is_told() {
+  let server = Scripted::start().await;
+  let (client, mut conversation) = connect(&server, server.options()).await;
+  let service = Service::new("open")
+    .visibility(Visibility::Public)
+    .method(Method::new("any", |_, _| async { Ok(()) }));
+  register(&client, &mut conversation, service).await;
+  let deep = (0..100).fold(json!(null), |inner, _| json!([inner]));
+  conversation
+    .call(
+      "services.open.any",
+      "s",
+      json!({"args": [deep], "promise": "*"}),
+    )
+    .await;
+  let (main, extra) = conversation.frame().await;
+  assert_eq!(
+    (&main["method"], &main["to"]),
+    (&json!("s.reject"), &json!(CALLER))
+  );
+  assert!(
+    extra["args"][0]["_rvalue"]
+      .as_str()
+      .is_some_and(|it| it.contains("cannot be read"))
+  );
+}
+
+#[tokio::test]
+async fn a_handler_learns_that_its_caller_has_left() {
+  let server = Scripted::start().await;
+  let (client, mut conversation) = connect(&server, server.options()).await;
+  let left = Arc::new(tokio::sync::Notify::new());
+  let notify = Arc::clone(&left);
+  let service = Service::new("open")
+    .visibility(Visibility::Public)
+    .method(Method::new("wait", move |context: Context, _| {
+      let notify = Arc::clone(&notify);
+      async move {
+        context.caller_left().await;
+        notify.notify_one();
+        Ok(())
+      }
+    }));
+  register(&client, &mut conversation, service).await;
+  conversation
+    .call("services.open.wait", "s", json!({"promise": "*"}))
+    .await;
+  let event = json!({
+    "type": "client_disconnected", "to": "*", "data": {"id": "caller", "workspace": "elsewhere"},
+  });
+  conversation.frames(&event, &json!({})).await;
+  soon(left.notified()).await;
+}
+
+#[tokio::test]
+async fn only_the_client_that_was_given_a_stream_pulls_and_closes_it() {
+  let server = Scripted::start().await;
+  let (client, mut conversation) = connect(&server, server.options()).await;
+  let service = Service::new("open")
+    .visibility(Visibility::Public)
+    .method(Method::new("count", |_, _| async {
+      let numbers = futures::stream::iter((0..).map(|number| Ok(Value::Int(number))));
+      Ok(hypha_rpc::Reply::stream(numbers))
+    }));
+  register(&client, &mut conversation, service).await;
+  conversation
+    .call("services.open.count", "s", json!({"promise": "*"}))
+    .await;
+  let (_, extra) = conversation.frame().await;
+  let generator = &extra["args"][0];
+  let next = generator["_rmethod"].as_str().expect("a method").to_owned();
+  let close = generator["_rclose_method"]
+    .as_str()
+    .expect("a method")
+    .to_owned();
+  for method in [&next, &close] {
+    let main = json!({
+      "type": "method", "from": "elsewhere/thief", "to": "ours/me", "ws": "elsewhere", "method": method,
+      "session": "t",
+    });
+    conversation.frames(&main, &json!({"promise": "*"})).await;
+    let (main, _) = conversation.frame().await;
+    assert_eq!(
+      (&main["method"], &main["to"]),
+      (&json!("t.reject"), &json!("elsewhere/thief"))
+    );
+  }
+  for number in 0..3 {
+    conversation.call(&next, "p", json!({"promise": "*"})).await;
+    assert_eq!(conversation.frame().await.1["args"], json!([number]));
+  }
+  conversation
+    .call(&close, "c", json!({"promise": "*"}))
+    .await;
+  assert_eq!(conversation.frame().await.0["method"], "c.resolve");
+  conversation.call(&next, "p", json!({"promise": "*"})).await;
+  assert_eq!(conversation.frame().await.0["method"], "p.reject");
+}

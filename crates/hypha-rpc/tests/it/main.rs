@@ -2,6 +2,7 @@
 //! a test tells it.
 
 mod connecting;
+mod encrypted;
 mod hostile;
 mod manager;
 mod services;

@@ -470,3 +470,84 @@ async fn services_that_the_server_has_lost_are_registered_again() {
   };
   soon(found).await;
 }
+
+#[tokio::test]
+async fn the_http_face_of_the_server_reaches_methods() {
+  let hypha = Hypha::shared().await;
+  let client = soon(Client::connect(operator(&hypha)))
+    .await
+    .expect("a connection");
+  let service = mirror().visibility(Visibility::Public);
+  let id = soon(client.register(service)).await.expect("registered");
+  let (workspace, id) = id.split_once('/').expect("a whole id");
+  let url = format!(
+    "{}/{workspace}/services/{id}",
+    hypha.env("HYPHA_SERVER_URL")
+  );
+  let mut peer = Peer::operator(&hypha).await;
+  peer
+    .ok(
+      "import json, urllib.request
+def ask(url, body=None):
+  headers = {'content-type': 'application/json'}
+  request = urllib.request.Request(url, data=body and json.dumps(body).encode(), headers=headers)
+  with urllib.request.urlopen(request) as answer:
+    return json.load(answer)
+state.ask = lambda *arguments: asyncio.to_thread(ask, *arguments)",
+    )
+    .await;
+  let said = peer
+    .ok(&format!("return await state.ask('{url}/echo?a=1&b=x')"))
+    .await;
+  assert_eq!(said["options"], json!({"a": 1, "b": "x"}));
+  let said = peer
+    .ok(&format!(
+      "return await state.ask('{url}/echo', {{'kernelId': 'K'}})"
+    ))
+    .await;
+  assert_eq!(said["options"], json!({"kernelId": "K"}));
+  let said = peer
+    .ok(&format!("return await state.ask('{url}/echo', [1, 'two'])"))
+    .await;
+  assert_eq!(said["args"], json!([1, "two"]));
+  assert_eq!(
+    peer
+      .ok(&format!("return await state.ask('{url}/nested.hello')"))
+      .await,
+    "hi"
+  );
+}
+
+#[tokio::test]
+async fn a_long_stream_stays_below_the_rate_at_which_the_server_cuts_connections() {
+  let hypha = Hypha::shared().await;
+  let serving = soon(Client::connect(operator(&hypha)))
+    .await
+    .expect("a connection");
+  let consuming = soon(Client::connect(user(&hypha)))
+    .await
+    .expect("a connection");
+  let service = streams(Arc::default()).visibility(Visibility::Public);
+  let id = soon(serving.register(service)).await.expect("registered");
+  let service = soon(consuming.get_service(&id, None))
+    .await
+    .expect("a service");
+  // Each item is a message of each. The server permits 2000 and 200 a second more.
+  let streams: Vec<_> = (0..4)
+    .map(|_| {
+      let service = service.clone();
+      tokio::spawn(async move {
+        let stream = service.stream("count", [800]).await?;
+        let items: Vec<_> = stream.collect().await;
+        items.into_iter().collect::<Result<Vec<_>, _>>()
+      })
+    })
+    .collect();
+  for stream in streams {
+    let items = soon(stream).await.expect("no panic").expect("all items");
+    assert_eq!(items.len(), 800);
+  }
+  for client in [serving, consuming] {
+    assert_eq!(*client.state().borrow(), State::Connected);
+  }
+}

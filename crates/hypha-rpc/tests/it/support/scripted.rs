@@ -10,6 +10,8 @@ use hypha_rpc::Options;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::json;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -52,6 +54,11 @@ impl Scripted {
     options
   }
 
+  /// The port's number.
+  pub(crate) fn port(&self) -> u16 {
+    self.address.port()
+  }
+
   /// The next connection, before anything was said on it.
   pub(crate) async fn tcp(&self) -> TcpStream {
     let (stream, _) = soon(self.listener.accept()).await.expect("a client");
@@ -80,11 +87,11 @@ impl Scripted {
 }
 
 /// A connection of a client.
-pub(crate) struct Conversation {
-  pub(crate) socket: WebSocketStream<TcpStream>,
+pub(crate) struct Conversation<S = TcpStream> {
+  pub(crate) socket: WebSocketStream<S>,
 }
 
-impl Conversation {
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
   pub(crate) async fn next(&mut self) -> Message {
     let message = soon(self.socket.next()).await;
     message.expect("the client is there").expect("a message")
