@@ -137,9 +137,7 @@ async fn call(
     Value::Object(given) => given,
     Value::Null => Map::new(),
     value => {
-      let first = METHODS
-        .get(&*method)
-        .and_then(|method| method.first_parameter());
+      let first = METHODS.get(&*method).and_then(Method::first_parameter);
       let first = first.ok_or_else(|| ApiError::bad_request("The body is not an object"))?;
       Map::from_iter([(first.to_owned(), value)])
     }
