@@ -2,15 +2,18 @@
 
 Usage: service_calls.py SERVICE_ID GROUP
 
-GROUP is `kernels` or `tenants`. Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's own workspace) and HYPHA_USER_TOKEN
+GROUP is `kernels`, `tenants`, `http`, `least` (of two engines, the second is to be chosen) or `crowd`. Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's own workspace) and HYPHA_USER_TOKEN
 (of another) from the environment. Ends with what is wrong, or prints what it has called.
 """
 
 import asyncio
+import json
 import logging
 import os
 import sys
 import time
+import urllib.error
+import urllib.request
 
 logging.disable(logging.CRITICAL)
 
@@ -160,8 +163,87 @@ async def tenants() -> None:
         await server.disconnect()
 
 
+async def http() -> None:
+    """Hypha's own HTTP face, as curl calls it."""
+
+    def ask(method: str, body: dict | None):
+        url = f"{os.environ['HYPHA_SERVER_URL']}/{SERVICE.replace('/', '/services/', 1)}/{method}"
+        request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
+        request.add_header("Authorization", f"Bearer {os.environ['HYPHA_TOKEN']}")
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    made = ask("createKernel", {"mode": "worker-typescript", "id": "curl"})
+    assert made["language"] == "typescript", made
+    assert isinstance(ask("getEngineLoad", None), int)
+    assert ask("pingKernel?kernelId=curl", None)["success"]
+    assert ask("destroyKernel", {"kernelId": "curl"}) == {"success": True}
+    try:
+        ask("destroyKernel", {"kernelId": "curl"})
+    except urllib.error.HTTPError as error:
+        detail = error.read().decode()
+        assert "Kernel not found or access denied" in detail, detail
+    else:
+        raise AssertionError("it is not refused")
+
+
+async def least() -> None:
+    """Several engines share a name: the one with the fewest kernels is chosen."""
+    server = await connect(os.environ["HYPHA_TOKEN"])
+    workspace = server.config.workspace
+    first = await server.get_service(SERVICE)
+    kernels = [await first.createKernel({"mode": "worker-typescript"}) for _ in range(2)]
+    await refused(server.get_service(f"{workspace}/deno-app-engine"), "Multiple services")
+    for _ in range(3):
+        chosen = await server.get_service(f"{workspace}/deno-app-engine", {"mode": "select:min:getEngineLoad"})
+        assert chosen.id != first.id and await chosen.getEngineLoad() == 0, chosen.id
+    for kernel in kernels:
+        await first.destroyKernel({"kernelId": kernel["id"]})
+    await server.disconnect()
+
+
+async def crowd() -> None:
+    """A hundred callers at once, five slow readers of one long output, and one that leaves in the middle."""
+    server = await connect(os.environ["HYPHA_TOKEN"])
+    engine = await server.get_service(SERVICE)
+    kernel = (await engine.createKernel({"mode": "worker-typescript"}))["id"]
+    started = await asyncio.gather(*(engine.executeCode({"kernelId": kernel, "code": f"{i} * 2"}) for i in range(100)))
+    for i, one in enumerate(started):
+        events = await finished(engine, kernel, one["execution_id"])
+        assert events[0]["data"]["data"]["text/plain"] == str(2 * i), events
+
+    leaver = await connect(os.environ["HYPHA_TOKEN"])
+    theirs = await leaver.get_service(SERVICE)
+    endless = await theirs.streamExecution({"kernelId": kernel, "code": "for (let i = 0; i < 20; i++) { console.log(i); await new Promise(r => setTimeout(r, 50)) }"})
+    await endless.__anext__()
+    await leaver.disconnect()
+
+    async def read_slowly() -> str:
+        reader = await connect(os.environ["HYPHA_TOKEN"])
+        engine = await reader.get_service(SERVICE)
+        own = (await engine.createKernel({"mode": "worker-typescript"}))["id"]
+        text = ""
+        stream = await engine.streamExecution({"kernelId": own, "code": "for (let i = 0; i < 20000; i++) console.log(i)"})
+        async for event in stream:
+            if event["type"] == "stream":
+                text += event["data"]["text"]
+                await asyncio.sleep(0.01)
+        await engine.destroyKernel({"kernelId": own})
+        await reader.disconnect()
+        return text
+
+    expected = "".join(f"{i}\n" for i in range(20_000))
+    assert all(text == expected for text in await asyncio.gather(*(read_slowly() for _ in range(5))))
+    again = await engine.executeCode({"kernelId": kernel, "code": "'still there'"})
+    assert "still there" in str(await finished(engine, kernel, again["execution_id"]))
+    await engine.destroyKernel({"kernelId": kernel})
+    await server.disconnect()
+
+
 try:
-    asyncio.run({"kernels": kernels, "tenants": tenants}[GROUP]())
+    groups = {"kernels": kernels, "tenants": tenants, "http": http, "least": least, "crowd": crowd}
+    asyncio.run(groups[GROUP]())
 except Exception as error:
     if os.environ.get("TRACE"):
         raise

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::Hypha;
 use crate::support::Server;
 use crate::support::eventually;
@@ -11,11 +13,16 @@ const CLIENT: &str = "engine-under-test";
 
 /// A server with both faces.
 fn engine(hypha: &Hypha) -> Server {
+  named(hypha, CLIENT)
+}
+
+fn named(hypha: &Hypha, client_id: &str) -> Server {
   Server::builder()
     .env("HYPHA_SERVICE", "true")
     .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
     .env("HYPHA_TOKEN", hypha.env("HYPHA_TOKEN"))
-    .env("HYPHA_CLIENT_ID", CLIENT)
+    .env("HYPHA_CLIENT_ID", client_id)
+    .env("KERNEL_PERMISSIONS_MAX", r#"{"net": true, "import": true}"#)
     .start()
 }
 
@@ -45,6 +52,65 @@ async fn workspaces_see_nothing_of_each_other_over_hypha() {
   let server = engine(&hypha);
   registered(&server).await;
   hypha.service_calls(&[&service(&hypha), "tenants"]).await;
+}
+
+#[tokio::test]
+async fn many_callers_are_served_at_once_and_one_that_leaves_ends_only_its_stream() {
+  let hypha = Hypha::shared().await;
+  let server = engine(&hypha);
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "crowd"]).await;
+}
+
+#[tokio::test]
+async fn methods_are_called_through_hyphas_http_face() {
+  let hypha = Hypha::shared().await;
+  let server = engine(&hypha);
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "http"]).await;
+}
+
+#[tokio::test]
+async fn of_two_engines_the_less_loaded_is_chosen() {
+  let hypha = Hypha::shared().await;
+  let (first, second) = (engine(&hypha), named(&hypha, "another-engine"));
+  registered(&first).await;
+  registered(&second).await;
+  hypha.service_calls(&[&service(&hypha), "least"]).await;
+}
+
+#[tokio::test]
+async fn the_javascript_client_calls_the_service() {
+  let hypha = Hypha::shared().await;
+  let server = engine(&hypha);
+  registered(&server).await;
+  let permissions = json!({"net": true, "import": true});
+  let kernel = server
+    .client()
+    .create(json!({"lang": "ts", "deno": {"permissions": permissions}}))
+    .await;
+  let (url, token) = (hypha.env("HYPHA_SERVER_URL"), hypha.env("HYPHA_TOKEN"));
+  let id = service(&hypha);
+  let code = format!(
+    "const {{ connectToServer }} = await import('{url}/assets/hypha-rpc-websocket.mjs');
+     const server = await connectToServer({{ server_url: '{url}', token: '{token}' }});
+     const engine = await server.getService('{id}');
+     const kernel = await engine.createKernel({{ mode: 'worker-typescript' }});
+     const seen = [];
+     for await (const event of await engine.streamExecution({{ kernelId: kernel.id, code: 'console.log(1); 6 * 7' }})) {{
+       seen.push(event.type);
+     }}
+     seen.push((await engine.destroyKernel({{ kernelId: kernel.id }})).success);
+     seen.push(await engine.destroyKernel({{ kernelId: kernel.id }}).catch((e) => String(e).includes('Kernel not found')));
+     await server.disconnect();
+     seen.join()"
+  );
+  let events = kernel.execute(&code).await;
+  assert_eq!(
+    events.result(),
+    Some("\"stream,execute_result,complete,true,true\""),
+    "{events:?}"
+  );
 }
 
 #[tokio::test]
