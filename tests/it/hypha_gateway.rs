@@ -18,7 +18,7 @@ async fn call(client: &Client, method: &str, given: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn methods_take_objects_queries_and_bare_values() {
+async fn methods_take_objects_and_queries() {
   let client = shared_server().client();
   let made = call(
     &client,
@@ -27,8 +27,9 @@ async fn methods_take_objects_queries_and_bare_values() {
   )
   .await;
   assert_eq!(made["id"], "default:gateway");
-  let bare = call(&client, "createKernel", &json!("worker-typescript")).await;
-  assert_eq!(bare["language"], "typescript");
+  let wrapped = json!({"params": {"mode": "worker-typescript"}});
+  let wrapped = call(&client, "createKernel", &wrapped).await;
+  assert_eq!(wrapped["language"], "typescript");
   let by_query = format!("{SERVICE}/createKernel?mode=worker-typescript&inactivity_timeout=5000");
   let timed = client.get(&by_query).await.ok();
   let timer = format!(
@@ -43,11 +44,9 @@ async fn methods_take_objects_queries_and_bare_values() {
   )
   .await;
   assert!(started["execution_id"].is_string(), "{started}");
-  for id in [&bare["id"], &timed["id"]] {
-    assert_eq!(
-      call(&client, "destroyKernel", id).await,
-      json!({"success": true})
-    );
+  for kernel in [&wrapped, &timed] {
+    let ended = call(&client, "destroyKernel", &json!({"kernelId": kernel["id"]})).await;
+    assert_eq!(ended, json!({"success": true}));
   }
   let given = json!({"kernelId": "gateway", "code": "console.log('a'); await 0; 42"});
   let request = client
@@ -77,7 +76,7 @@ async fn failures_have_the_form_that_hypha_gives_them() {
   let client = shared_server().client();
   let refused = async |path: &str, given: Value| {
     let answer = client.post(path, &given).await;
-    (answer.status.as_u16(), answer.json())
+    (answer.status, answer.json())
   };
   let (status, body) = refused(
     &format!("{SERVICE}/destroyKernel"),

@@ -87,7 +87,7 @@ async fn the_javascript_client_calls_the_service() {
   let permissions = json!({"net": true, "import": true});
   let kernel = server
     .client()
-    .create(json!({"lang": "ts", "deno": {"permissions": permissions}}))
+    .create(json!({"lang": "ts", "permissions": permissions}))
     .await;
   let (url, token) = (hypha.env("HYPHA_SERVER_URL"), hypha.env("HYPHA_TOKEN"));
   let id = service(&hypha);

@@ -126,22 +126,19 @@ async fn ask(
   run(engine, &caller, &workspace, &method, given.collect()).await
 }
 
-/// A call with its arguments in the body: an object of them, or one value.
+/// A call with its arguments in the body: an object of them, or one in `params` or `options`.
 async fn call(
   State(engine): State<Arc<Engine>>,
   By(caller): By,
   Path((workspace, method)): Called,
-  JsonBody(body): JsonBody<Value>,
+  JsonBody(mut given): JsonBody<Map<String, Value>>,
 ) -> ApiResult<Response<Body>> {
-  let given = match body {
-    Value::Object(given) => given,
-    Value::Null => Map::new(),
-    value => {
-      let first = METHODS.get(&*method).and_then(Method::first_parameter);
-      let first = first.ok_or_else(|| ApiError::bad_request("The body is not an object"))?;
-      Map::from_iter([(first.to_owned(), value)])
+  let wrapped = given.len() == 1;
+  for name in ["params", "options"] {
+    if wrapped && let Some(Value::Object(inner)) = given.remove(name) {
+      given = inner;
     }
-  };
+  }
   run(engine, &caller, &workspace, &method, given).await
 }
 
