@@ -1,5 +1,7 @@
 //! All methods, by what they are about.
 
+mod agents;
+mod chats;
 mod engine;
 mod kernels;
 
@@ -12,7 +14,12 @@ use crate::method::Method;
 
 /// Every method of the service.
 pub fn all() -> Vec<Method> {
-  let groups = [engine::methods(), kernels::methods()];
+  let groups = [
+    engine::methods(),
+    kernels::methods(),
+    agents::methods(),
+    chats::methods(),
+  ];
   groups.into_iter().flatten().collect()
 }
 

@@ -1,0 +1,7 @@
+//! The methods of the service, called as a face calls them.
+
+mod agents;
+mod chats;
+mod engine;
+mod hosts;
+mod model;
