@@ -1,6 +1,7 @@
 //! All methods, by what they are about.
 
 mod agents;
+mod apps;
 mod chats;
 mod engine;
 mod kernels;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Method> {
     kernels::methods(),
     agents::methods(),
     chats::methods(),
+    apps::methods(),
   ];
   groups.into_iter().flatten().collect()
 }
