@@ -3,6 +3,7 @@
 
 mod app;
 mod artifact;
+mod background;
 mod endpoint;
 mod error;
 mod folder;
@@ -48,6 +49,7 @@ pub use self::log::Level;
 pub use self::log::LogEntry;
 pub use self::log::LogFollower;
 pub use self::log::LogItem;
+pub use self::log::LogStream;
 pub use self::manager::AppManager;
 pub use self::manifest::Manifest;
 pub use self::manifest::WrittenManifest;

@@ -19,6 +19,7 @@ use kernels::Execution;
 
 use crate::app::App;
 use crate::artifact;
+use crate::background;
 use crate::error::AppError;
 use crate::folder;
 use crate::folder::RefusedApp;
@@ -383,6 +384,25 @@ impl AppManager {
   ) -> Result<Arc<Execution>, AppError> {
     may(caller, Right::Operate)?;
     self.find(&self.known(id)?)?.execute(code)
+  }
+
+  /// As [`Self::execute`], for a caller who does not wait: what the code comes to is noted in the log of the
+  /// app, which has its output anyway.
+  ///
+  /// # Errors
+  /// Those of [`Self::execute`].
+  pub fn execute_in_background(
+    &self,
+    caller: &Caller,
+    id: &str,
+    code: String,
+  ) -> Result<Arc<Execution>, AppError> {
+    may(caller, Right::Operate)?;
+    let app = self.find(&self.known(id)?)?;
+    let execution = app.execute(code)?;
+    let (log, instance) = (app.log.clone(), app.status().instance);
+    tokio::spawn(background::note(log, instance, execution.reader(0)));
+    Ok(execution)
   }
 
   /// Stops an app and deletes it. An app of the operator's folder is back at the next start. A refused

@@ -217,7 +217,7 @@ impl Instance for PlayedInstance {
 
   fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
     let logs = LogBudget::new(1 << 20, 1 << 20).owner(None, 1 << 20);
-    let execution = Execution::new(Work::Code(code), 1024, &logs).expect("there is room");
+    let execution = Execution::new(Work::Code(code), 1 << 16, &logs).expect("there is room");
     Ok(Arc::new(execution))
   }
 }

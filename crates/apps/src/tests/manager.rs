@@ -7,6 +7,8 @@ use access::Classified;
 use access::ErrorKind;
 use access::Right;
 use access::Scope;
+use kernel_protocol::KernelEvent;
+use kernel_protocol::Outcome;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -15,6 +17,8 @@ use tokio::time::Instant;
 use crate::error::AppError;
 use crate::id::AppId;
 use crate::instance::InstanceEvent;
+use crate::log::Level;
+use crate::log::LogItem;
 use crate::manager::AppManager;
 use crate::spec::AppSpec;
 use crate::spec::Entry;
@@ -336,6 +340,7 @@ async fn a_caller_of_a_namespace_learns_nothing_of_apps_and_changes_none() {
       manager.reload(&lab, id).await.err(),
       manager.delete(&lab, id).await.err(),
       manager.execute(&lab, id, "1".into()).err(),
+      manager.execute_in_background(&lab, id, "1".into()).err(),
       manager.update_published(&lab).await.err(),
     ] {
       let told = "This is the operator's to do: the token is for the namespace `lab` only";
@@ -373,6 +378,9 @@ async fn a_caller_that_may_only_look_sees_every_app_and_changes_none() {
     manager.reload(&looker, "a").await.err(),
     manager.delete(&looker, "a").await.err(),
     manager.execute(&looker, "a", "1".into()).err(),
+    manager
+      .execute_in_background(&looker, "a", "1".into())
+      .err(),
     manager.update_published(&looker).await.err(),
   ] {
     let told = "This token may not do that";
@@ -415,4 +423,63 @@ async fn published_apps_are_looked_for_only_where_they_are_run() {
     .expect_err("are not run");
   assert_eq!(error.kind(), ErrorKind::Conflict);
   assert!(error.to_string().contains("--load-apps"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_code_in_the_background_comes_to_is_in_the_log() {
+  let (manager, mut processes, _data) = manager(9);
+  let made = manager.create(&operator(), written(&script("a"))).await;
+  let app = made.expect("is made");
+  let run = || manager.execute_in_background(&operator(), "a", "1".into());
+  assert!(matches!(run(), Err(AppError::Conflict(_))));
+  let mut process = processes.next().await;
+  process.starts();
+  becomes(&app, AppState::Running).await;
+  let execution = run().expect("runs");
+  let shown = |kind: &str, data: &Value| {
+    let data = json!({ "data": data }).to_string();
+    execution.append(KernelEvent::from_parts(kind, &data).expect("an event"));
+  };
+  // Output comes from the process by itself.
+  execution.append(KernelEvent::stderr("printed\n"));
+  shown(
+    "execute_result",
+    &json!({"text/plain": "one\ntwo", "text/html": "<b>1</b>"}),
+  );
+  shown(
+    "display_data",
+    &json!({"image/png": "aGk=", "image/svg+xml": "<svg/>"}),
+  );
+  shown("display_data", &json!({"text/plain": "é".repeat(10_000)}));
+  execution.append(KernelEvent::python_error("ValueError", "boom"));
+  execution.finish(Outcome::Error);
+  let id = execution.id.to_string();
+  let ended = format!("{id} has ended");
+  let mut follower = app.log.follow(0);
+  let logged = async {
+    while let Some(LogItem::Entry(entry)) = follower.next().await {
+      if entry.text == ended {
+        break;
+      }
+    }
+  };
+  tokio::time::timeout(seconds(60), logged)
+    .await
+    .expect("it is noted");
+  assert_eq!(
+    texts(&app),
+    [
+      "started".to_owned(),
+      format!("{id}: one"),
+      "two".to_owned(),
+      format!("{id}: [image/png, image/svg+xml]"),
+      format!("{id}: {}", "é".repeat(4096)),
+      format!("{id}: ValueError: boom"),
+      ended,
+    ]
+  );
+  let entries = app.log.last(9);
+  let errors = entries.iter().filter(|entry| entry.level == Level::Error);
+  let errors: Vec<&str> = errors.map(|entry| entry.text.as_str()).collect();
+  assert_eq!(errors, [format!("{id}: ValueError: boom")]);
 }

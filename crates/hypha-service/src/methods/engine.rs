@@ -124,7 +124,7 @@ fn by_status(kernels: &[Arc<Kernel>]) -> Value {
 }
 
 /// As `1d 2h 3m 4s`.
-fn days(time: Duration) -> String {
+pub(super) fn days(time: Duration) -> String {
   let seconds = time.as_secs();
   let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
   format!(

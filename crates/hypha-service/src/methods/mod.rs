@@ -1,5 +1,8 @@
 //! All methods, by what they are about.
 
+mod agents;
+mod apps;
+mod chats;
 mod documents;
 mod engine;
 mod kernels;
@@ -21,6 +24,9 @@ pub fn all() -> Vec<Method> {
     vectors::methods(),
     documents::methods(),
     providers::methods(),
+    agents::methods(),
+    chats::methods(),
+    apps::methods(),
   ];
   groups.into_iter().flatten().collect()
 }

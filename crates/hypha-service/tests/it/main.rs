@@ -1,6 +1,12 @@
-//! Methods of the service, called as a Hypha server calls them, on an engine without kernels.
+//! Methods of the service, called as a face calls them, on an engine without kernels.
 
+mod agents;
+mod apps;
+mod chats;
 mod documents;
+mod engine;
+mod hosts;
+mod model;
 mod parameters;
 mod providers;
 mod support;
