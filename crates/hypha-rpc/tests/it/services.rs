@@ -425,6 +425,8 @@ async fn services_come_back_when_the_server_was_killed_and_started_again() {
   let mut hypha = Hypha::shared().await;
   let mut options = operator(&hypha);
   options.client_id = Some("lasting".into());
+  // A busy machine needs half a minute to start the server; the pauses grow meanwhile.
+  options.limits.reconnect.1 = Duration::from_secs(3);
   let client = soon(Client::connect(options)).await.expect("a connection");
   let id = soon(client.register(mirror())).await.expect("registered");
   let mut states = client.state();
