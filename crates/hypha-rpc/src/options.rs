@@ -98,7 +98,7 @@ pub struct Limits {
   pub message_bytes: usize,
   /// Most lists and maps inside each other, in what is received.
   pub depth: usize,
-  /// Most values in one received message.
+  /// Most values in one received message; the sender of a longer one gets an error.
   pub values: usize,
   /// Binary messages a second, on average. The server cuts connections with more than 200.
   pub rate: f64,

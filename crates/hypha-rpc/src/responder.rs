@@ -255,22 +255,26 @@ pub(crate) fn run(core: &Arc<Core>, envelope: Envelope, responder: Responder, an
 }
 
 async fn work(core: &Core, envelope: &Envelope, responder: &Responder, answer: Answer) {
-  let mut answer = AssertUnwindSafe(answer).catch_unwind();
   let departure = core.departures.watch(&envelope.from);
   // None at once: most calls have an answer before the first is due.
   let first = Instant::now() + responder.interval;
   let mut beats = tokio::time::interval_at(first, responder.interval);
   beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-  let outcome = loop {
+  let answered = async {
+    let outcome = AssertUnwindSafe(answer).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| {
+      tracing::error!(method = envelope.method, "a handler panicked");
+      Err("the method failed".into())
+    });
+    // The caller is kept patient here too: the answer may be long, or wait behind others.
+    responder.answer(core, outcome).await;
+  };
+  tokio::pin!(answered);
+  loop {
     tokio::select! {
       biased;
-      outcome = &mut answer => break outcome,
+      () = &mut answered => return,
       _ = beats.tick(), if !departure.is_cancelled() => responder.heartbeat(core),
     }
-  };
-  let outcome = outcome.unwrap_or_else(|_| {
-    tracing::error!(method = envelope.method, "a handler panicked");
-    Err("the method failed".into())
-  });
-  responder.answer(core, outcome).await;
+  }
 }

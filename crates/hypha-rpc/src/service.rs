@@ -338,3 +338,73 @@ impl fmt::Debug for Method {
     write!(f, "Method({})", self.name)
   }
 }
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  fn method(name: &str) -> Method {
+    Method::new(name, |_, _| async { Ok(()) })
+  }
+
+  #[test]
+  fn names_that_cannot_be_reached_are_refused() {
+    for id in ["", "a b", "a/b", "a:b", "a@b", "a.b", "*", "built-in"] {
+      assert!(Service::new(id).check().is_err(), "{id}");
+    }
+    for name in ["", "a..b", ".a", "config", "name.x"] {
+      let service = Service::new("s").method(method(name));
+      assert!(service.check().is_err(), "{name}");
+    }
+    // A name is a method or has methods below it.
+    let both = Service::new("s").method(method("a")).method(method("a.b"));
+    assert!(both.check().is_err());
+    let nested = Service::new("s")
+      .method(method("a.b"))
+      .method(method("a.c.d"));
+    assert_eq!(nested.check(), Ok(()));
+    let long = Service::new("s").description("x".repeat(1025));
+    assert!(long.check().is_err());
+  }
+
+  #[test]
+  fn nested_methods_are_maps_inside_each_other() {
+    let service = Service::new("s")
+      .method(method("a.b"))
+      .method(method("a.c"))
+      .method(method("d"));
+    let api = Value::from(service.api("w", "c", "http://server"));
+    for (path, wanted) in [("b", "services.s.a.b"), ("c", "services.s.a.c")] {
+      let found = api
+        .get("a")
+        .and_then(|it| it.get(path))
+        .and_then(Value::as_method);
+      let found = found.expect("a method");
+      assert_eq!(
+        (found.method.as_str(), found.target.as_str()),
+        (wanted, "w/c")
+      );
+    }
+    let registration = service.registration("w", "c");
+    assert_eq!(registration.text("id"), Some("w/c:s"));
+    let schema = registration
+      .get("service_schema")
+      .and_then(|it| it.get("a"));
+    assert!(schema.and_then(|it| it.get("b")).is_some());
+  }
+
+  #[test]
+  fn only_those_that_a_service_is_for_are_admitted() {
+    let protected = Service::new("s").share_with("friends");
+    assert!(protected.admits("own", "own"));
+    assert!(protected.admits("friends", "own"));
+    assert!(!protected.admits("others", "own"));
+    for visibility in [Visibility::Public, Visibility::Unlisted] {
+      assert!(
+        Service::new("s")
+          .visibility(visibility)
+          .admits("others", "own")
+      );
+    }
+  }
+}

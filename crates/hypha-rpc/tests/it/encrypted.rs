@@ -58,8 +58,10 @@ async fn a_server_of_an_authority_that_is_named_is_trusted() {
       conversation.welcome().await;
       conversation
     };
-    let (client, mut conversation) =
-      soon(async { tokio::join!(Client::connect(options), serve) }).await;
+    let (client, mut conversation) = soon(Box::pin(async {
+      tokio::join!(Client::connect(options), serve)
+    }))
+    .await;
     let _client = client.expect("a connection");
     conversation.is_alive().await;
   }
