@@ -209,3 +209,21 @@ async fn a_token_that_is_none_ends_the_server_with_the_reason() {
   assert!(!output.status.success(), "{said}");
   assert!(said.contains("set HYPHA_TOKEN"), "{said}");
 }
+
+#[tokio::test]
+async fn an_engine_that_was_killed_is_replaced_by_the_next_with_its_name() {
+  let hypha = Hypha::shared().await;
+  let mut first = engine(&hypha);
+  registered(&first).await;
+  first.signal(rustix::process::Signal::KILL);
+  first.ended().await;
+  let begun = std::time::Instant::now();
+  let second = engine(&hypha);
+  registered(&second).await;
+  assert!(
+    begun.elapsed() < Duration::from_secs(5),
+    "{:?}",
+    begun.elapsed()
+  );
+  hypha.service_calls(&[&service(&hypha), "http"]).await;
+}

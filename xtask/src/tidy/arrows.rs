@@ -94,14 +94,14 @@ const ROOMS: &[Room] = &[
       "vectordb",
     ],
   ),
+  room(
+    "hypha-service",
+    &["access", "engine", "hypha-rpc", "kernel-protocol"],
+  ),
   // One face serves the methods of another over HTTP.
   room(
     "http-api",
     &["access", "engine", "hypha-service", "kernel-protocol"],
-  ),
-  room(
-    "hypha-service",
-    &["access", "engine", "hypha-rpc", "kernel-protocol"],
   ),
   room(
     "embed",
