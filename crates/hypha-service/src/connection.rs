@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::Engine;
 use hypha_rpc::Client;
 use hypha_rpc::ConnectError;
+use hypha_rpc::Limits;
 use hypha_rpc::Options;
 use hypha_rpc::State;
 use hypha_rpc::Token;
@@ -18,6 +19,9 @@ use crate::rpc::SERVICE_ID;
 /// Pauses between attempts to reach a server that is not there yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Shortest and longest pause before a lost connection is tried again: callers wait for the service, and a server takes
+/// some seconds to start.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
 /// Where the service is registered, and as whom.
 #[derive(Debug, Clone)]
@@ -85,6 +89,10 @@ async fn connect(options: &HyphaOptions) -> Result<Client, HyphaError> {
       workspace: options.workspace.clone(),
       token: options.token.clone(),
       authorities: options.authorities.clone(),
+      limits: Limits {
+        reconnect: RECONNECT,
+        ..Limits::default()
+      },
       ..Options::new(options.server_url.clone())
     };
     match Client::connect(wanted).await {
