@@ -320,15 +320,15 @@ async fn clear_conversation(call: Call<Which>) -> Outcome {
 /// Messages for an agent.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Messages {
+pub(super) struct Messages {
   /// Its id, with or without the workspace.
   #[serde(default)]
   #[schema(value_type = String)]
-  agent_id: Value,
+  pub(super) agent_id: Value,
   /// Each with `role` (system, user, assistant or tool) and `content`.
   #[serde(default)]
   #[schema(value_type = Vec<Object>)]
-  messages: Value,
+  pub(super) messages: Value,
 }
 
 async fn set_conversation(call: Call<Messages>) -> Outcome {

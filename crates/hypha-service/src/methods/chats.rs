@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::agents::Messages;
 use super::agents::full_id;
 use super::agents::messages_of;
 use crate::method::Answer;
@@ -61,20 +62,6 @@ async fn begin(call: Call<Message>) -> Result<Arc<Run>, Failure> {
   let (agents, caller) = (&call.service.engine.agents, call.asker.caller());
   let run = agents.chat(&caller, &id, message, ChatOptions::default());
   Ok(run.await?)
-}
-
-/// A whole conversation for an agent.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Messages {
-  /// Its id, with or without the workspace.
-  #[serde(default)]
-  #[schema(value_type = String)]
-  agent_id: Value,
-  /// Each with `role` (system, user, assistant or tool) and `content`.
-  #[serde(default)]
-  #[schema(value_type = Vec<Object>)]
-  messages: Value,
 }
 
 async fn chat_stateless(call: Call<Messages>) -> Outcome {
