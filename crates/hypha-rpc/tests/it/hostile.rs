@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use hypha_rpc::Arguments;
 use hypha_rpc::CallError;
-use hypha_rpc::Client;
 use hypha_rpc::Context;
 use hypha_rpc::Method;
 use hypha_rpc::MethodRef;
-use hypha_rpc::Options;
 use hypha_rpc::RemoteError;
 use hypha_rpc::Service;
 use hypha_rpc::State;
@@ -21,24 +19,11 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::reach;
 use crate::support::scripted::CALLER;
-use crate::support::scripted::Conversation;
 use crate::support::scripted::Scripted;
+use crate::support::scripted::connect;
 use crate::support::scripted::packed;
+use crate::support::scripted::register;
 use crate::support::soon;
-
-async fn connect(server: &Scripted, options: Options) -> (Client, Conversation) {
-  let (client, conversation) = tokio::join!(Client::connect(options), server.client());
-  (client.expect("a connection"), conversation)
-}
-
-async fn register(client: &Client, conversation: &mut Conversation, service: Service) {
-  let serve = async {
-    let (main, _) = conversation.frame().await;
-    conversation.resolve(&main, json!(null)).await;
-  };
-  let (registered, ()) = tokio::join!(client.register(service), serve);
-  registered.expect("registered");
-}
 
 #[tokio::test]
 async fn frames_that_cannot_be_read_are_dropped() {

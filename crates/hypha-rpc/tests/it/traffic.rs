@@ -6,7 +6,6 @@ use std::time::Instant;
 use hypha_rpc::CallError;
 use hypha_rpc::Client;
 use hypha_rpc::Method;
-use hypha_rpc::Options;
 use hypha_rpc::Service;
 use hypha_rpc::State;
 use hypha_rpc::Visibility;
@@ -16,12 +15,9 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::reach;
 use crate::support::scripted::Conversation;
 use crate::support::scripted::Scripted;
+use crate::support::scripted::connect;
+use crate::support::scripted::register;
 use crate::support::soon;
-
-async fn connect(server: &Scripted, options: Options) -> (Client, Conversation) {
-  let (client, conversation) = tokio::join!(Client::connect(options), server.client());
-  (client.expect("a connection"), conversation)
-}
 
 /// Registers a service whose method takes as long as a test wants.
 async fn slow(client: &Client, conversation: &mut Conversation, pause: Duration) {
@@ -31,12 +27,7 @@ async fn slow(client: &Client, conversation: &mut Conversation, pause: Duration)
       tokio::time::sleep(pause).await;
       Ok("done")
     }));
-  let serve = async {
-    let (main, _) = conversation.frame().await;
-    conversation.resolve(&main, json!(null)).await;
-  };
-  let (registered, ()) = tokio::join!(client.register(service), serve);
-  registered.expect("registered");
+  register(client, conversation, service).await;
 }
 
 #[tokio::test]

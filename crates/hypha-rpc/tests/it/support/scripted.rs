@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use futures::StreamExt;
+use hypha_rpc::Client;
 use hypha_rpc::Limits;
 use hypha_rpc::Options;
+use hypha_rpc::Service;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::json;
@@ -23,6 +25,22 @@ use super::soon;
 
 /// A peer that calls the client.
 pub(crate) const CALLER: &str = "elsewhere/caller";
+
+/// A client with these options, and what the server says to it.
+pub(crate) async fn connect(server: &Scripted, options: Options) -> (Client, Conversation) {
+  let (client, conversation) = tokio::join!(Client::connect(options), server.client());
+  (client.expect("a connection"), conversation)
+}
+
+/// Registers a service, which the server takes.
+pub(crate) async fn register(client: &Client, conversation: &mut Conversation, service: Service) {
+  let serve = async {
+    let (main, _) = conversation.frame().await;
+    conversation.resolve(&main, json!(null)).await;
+  };
+  let (registered, ()) = tokio::join!(client.register(service), serve);
+  registered.expect("registered");
+}
 
 /// A server on a free port.
 pub(crate) struct Scripted {
