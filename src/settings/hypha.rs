@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use access::Secret;
 use clap::Args;
+use clap::ValueEnum;
 use hypha_service::HyphaOptions;
 use hypha_service::Token;
+use hypha_service::WorkerOptions;
 
 use super::AppArgs;
 
@@ -23,10 +25,25 @@ pub(crate) struct HyphaArgs {
   #[arg(long, env = "HYPHA_CLIENT_ID", value_name = "NAME")]
   pub hypha_client_id: Option<String>,
 
+  /// Whose apps of the type deno-app the engine runs for the Hypha server, when that installs and starts them.
+  #[arg(long, env = "HYPHA_WORKER", value_enum, value_name = "WHOSE", default_value_t = WorkerFor::Workspace)]
+  pub hypha_worker: WorkerFor,
+
   /// File with variables, as NAME=value lines, that are not in the environment; the command hypha reads .env of the
   /// working directory by itself.
   #[arg(long, value_name = "FILE")]
   pub env_file: Option<PathBuf>,
+}
+
+/// Whose apps the engine runs as a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkerFor {
+  /// Nobody's.
+  Off,
+  /// Those of the engine's own workspace.
+  Workspace,
+  /// Those of every workspace.
+  Everyone,
 }
 
 impl HyphaArgs {
@@ -57,6 +74,10 @@ impl HyphaArgs {
         .map(Token::new),
       client_id: given(&self.hypha_client_id),
       authorities: authorities.transpose()?,
+      worker: (self.hypha_worker != WorkerFor::Off).then(|| WorkerOptions {
+        for_everyone: self.hypha_worker == WorkerFor::Everyone,
+        certificates: certificates.cloned(),
+      }),
     }))
   }
 }

@@ -135,10 +135,11 @@ start_s3() {
 start_hypha() {
   local s3
   s3=http://127.0.0.1:$(cat "$DIR/s3.port")
-  JWT_SECRET=$(secret jwt_secret) launch hypha "$PYTHON" -m hypha.server \
+  # Apps need no browser here.
+  HYPHA_DISABLE_INPROCESS_BROWSER_WORKER=true JWT_SECRET=$(secret jwt_secret) launch hypha "$PYTHON" -m hypha.server \
     --host 127.0.0.1 --port "$(cat "$DIR/hypha.port")" --root-token "$(secret root_token)" \
     --database-uri "sqlite+aiosqlite:///$DIR/hypha.db" \
-    --enable-s3 --s3-admin-type generic --endpoint-url "$s3" --endpoint-url-public "$s3" \
+    --enable-server-apps --enable-s3 --s3-admin-type generic --endpoint-url "$s3" --endpoint-url-public "$s3" \
     --access-key-id testing --secret-access-key testing --region-name us-east-1
   hypha_ready
 }

@@ -97,6 +97,14 @@ impl App {
     self.status()
   }
 
+  /// Waits until it has failed and is not started again, or is gone.
+  pub async fn failed(&self) {
+    let mut snapshot = self.snapshot.clone();
+    let failed = |snapshot: &Snapshot| snapshot.status.state == AppState::Failed;
+    // An error means that the app is gone.
+    let _ = snapshot.wait_for(failed).await;
+  }
+
   /// Follows its status, from now on.
   #[cfg(test)]
   pub fn watch(&self) -> AppWatch {

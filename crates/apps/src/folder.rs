@@ -195,6 +195,6 @@ fn id_from_name(path: &Path) -> Result<AppId, AppError> {
 pub(crate) fn source_path(source: &Source) -> Option<&PathBuf> {
   match source {
     Source::Folder(path) | Source::File(path) => Some(path),
-    Source::Posted | Source::Artifact { .. } => None,
+    Source::Posted | Source::Artifact { .. } | Source::Session { .. } => None,
   }
 }

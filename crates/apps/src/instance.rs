@@ -26,6 +26,9 @@ pub trait Launcher: Send + Sync {
   /// Makes the log of a new app.
   fn new_log(&self) -> AppLog;
 
+  /// Removes what an app that has ended has left on disk.
+  async fn forget(&self, app: &AppId);
+
   /// Starts the process and, in it, the main program. Everything but [`InstanceEvent::Launched`] and
   /// [`End::Refused`] is sent to `events`.
   ///

@@ -42,13 +42,14 @@ const SHUT_DOWN_TIME: Duration = STOP_GRACE.saturating_add(Duration::from_secs(3
 /// All apps. They belong to the engine, not to a namespace: its methods for faces, which take a
 /// [`Caller`], refuse callers that are bound to one.
 ///
-/// Where a method takes the id of an app as text, the id of the artifact it was published as will do.
+/// Where a method takes the id of an app as text, the id of the artifact it was published as, or of the session that it
+/// is, will do.
 pub struct AppManager {
-  launcher: Arc<dyn Launcher>,
+  pub(crate) launcher: Arc<dyn Launcher>,
   /// Where published apps come from; `None` if none are run.
   pub(crate) artifacts: Option<Arc<Artifacts>>,
   store: Store,
-  max_count: usize,
+  pub(crate) max_count: usize,
   apps: RwLock<Apps>,
   refused: Mutex<Vec<RefusedApp>>,
   /// Held while an app changes on disk and in memory, so that both stay the same; never while an app's
@@ -139,15 +140,18 @@ impl AppManager {
     }
   }
 
-  /// The id of an app as a caller names it: its own, or that of the artifact it was published as.
+  /// The id of an app as a caller names it: its own, or that of its artifact or session.
   fn known(&self, id: &str) -> Result<AppId, AppError> {
     if let Ok(id) = AppId::new(id) {
       return Ok(id);
     }
-    let is_it = |app: &&Arc<App>| matches!(&app.spec().source, Source::Artifact { id: known, .. } if known == id);
+    let is_it = |app: &&Arc<App>| match &app.spec().source {
+      Source::Artifact { id: known, .. } | Source::Session { id: known, .. } => known == id,
+      Source::Folder(_) | Source::File(_) | Source::Posted => false,
+    };
     let apps = self.all();
-    let published = apps.iter().find(is_it);
-    published
+    let found = apps.iter().find(is_it);
+    found
       .map(|app| app.id.clone())
       .ok_or_else(|| AppError::NotFound(id.to_owned()))
   }
@@ -286,7 +290,7 @@ impl AppManager {
       (Source::Artifact { id: published, .. }, Some(artifacts)) => {
         Some(artifact::read_again(&id, published, artifacts).await?)
       }
-      (Source::Artifact { .. }, None) | (Source::Posted, _) => None,
+      (Source::Artifact { .. }, None) | (Source::Posted | Source::Session { .. }, _) => None,
     };
     self.replace(&app, spec).await?;
     self.find(&id)
@@ -438,6 +442,9 @@ impl AppManager {
         }
         if let Ok(app) = app {
           app.close().await;
+          if let Source::Session { .. } = app.spec().source {
+            manager.launcher.forget(&id).await;
+          }
           manager.write().by_id.remove(&id);
         }
         manager.forget_refusal(&id);

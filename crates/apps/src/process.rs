@@ -88,6 +88,11 @@ impl KernelLauncher {
     self.folder.join("data").join(app.as_str())
   }
 
+  /// Folder of the files that its scripts are written to.
+  fn script_folder(&self, app: &AppId) -> PathBuf {
+    self.folder.join("scripts").join(app.as_str())
+  }
+
   async fn environment(&self, launch: &Launch, data: &Path) -> Result<Environment, AppError> {
     let mut env = Environment::new();
     env.insert("APP_ID".into(), launch.app.to_string());
@@ -126,7 +131,7 @@ impl KernelLauncher {
       }
       Entry::Script(script) => {
         let scripts = self.folder.join("scripts");
-        let folder = scripts.join(launch.app.as_str());
+        let folder = self.script_folder(&launch.app);
         let extension = script::extension_of(launch.spec.manifest.lang);
         // A file for each instance: two may run side by side.
         let path = folder.join(format!("main-{}.{extension}", launch.number));
@@ -181,6 +186,16 @@ impl Launcher for KernelLauncher {
 
   fn new_log(&self) -> AppLog {
     AppLog::new(&self.kernels.logs)
+  }
+
+  async fn forget(&self, app: &AppId) {
+    for folder in [self.data_folder(app), self.script_folder(app)] {
+      if let Err(error) = tokio::fs::remove_dir_all(&folder).await
+        && error.kind() != std::io::ErrorKind::NotFound
+      {
+        tracing::warn!(%app, "{} cannot be removed: {error}", folder.display());
+      }
+    }
   }
 
   async fn launch(

@@ -40,7 +40,7 @@ pub fn extensions() -> String {
 }
 
 /// The extension that a program in this language is stored with.
-pub(crate) fn extension_of(language: Language) -> &'static str {
+pub fn extension_of(language: Language) -> &'static str {
   match language {
     Language::TypeScript => "ts",
     Language::JavaScript => "js",

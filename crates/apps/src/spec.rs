@@ -25,7 +25,15 @@ pub enum Source {
   Folder(PathBuf),
   File(PathBuf),
   Posted,
-  Artifact { id: String, version: String },
+  Artifact {
+    id: String,
+    version: String,
+  },
+  /// Started by another system, on the account of `owner`, until that ends it.
+  Session {
+    id: String,
+    owner: String,
+  },
 }
 
 /// The main program.

@@ -66,7 +66,7 @@ pub(crate) struct AppSummary {
   /// Path below which it is reached.
   #[serde(skip_serializing_if = "Option::is_none")]
   url: Option<String>,
-  /// folder, file, posted, artifact or refused.
+  /// folder, file, posted, artifact, session or refused.
   source: &'static str,
   /// Id of the published artifact.
   #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +96,7 @@ impl AppSummary {
       Source::File(_) => ("file", None),
       Source::Posted => ("posted", None),
       Source::Artifact { id, .. } => ("artifact", Some(id.clone())),
+      Source::Session { .. } => ("session", None),
     };
     Self {
       id: app.id.to_string(),

@@ -58,6 +58,7 @@ pub struct Service {
   visibility: Visibility,
   authorized_workspaces: Vec<String>,
   config: Map,
+  data: Map,
   methods: IndexMap<String, Method>,
 }
 
@@ -73,6 +74,7 @@ impl Service {
       visibility: Visibility::default(),
       authorized_workspaces: Vec::new(),
       config: Map::new(),
+      data: Map::new(),
       methods: IndexMap::new(),
     }
   }
@@ -118,6 +120,13 @@ impl Service {
     self
   }
 
+  /// Adds a member that is no method, which peers read beside the methods.
+  #[must_use]
+  pub fn data(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+    self.data.insert(name, value);
+    self
+  }
+
   /// Adds a method, or replaces the one with the same name.
   #[must_use]
   pub fn method(mut self, method: Method) -> Self {
@@ -146,6 +155,12 @@ impl Service {
         "description of `{}`: at most {DESCRIPTION} characters, not {length}",
         self.id
       ));
+    }
+    for (name, _) in self.data.iter() {
+      let taken = self.methods.keys().any(|it| first(it) == name);
+      if name.is_empty() || taken || MEMBERS.contains(&name) {
+        return invalid(format!("`{name}` of `{}` is no name of a member", self.id));
+      }
     }
     for name in self.methods.keys() {
       let above = name.match_indices('.').map(|(end, _)| &name[..end]);
@@ -202,6 +217,9 @@ impl Service {
       ("app_id", "*".into()),
       ("config", self.whole_config(workspace).into()),
     ]);
+    for (name, value) in self.data.iter() {
+      api.insert(name, value.clone());
+    }
     for method in self.methods.values() {
       let reference = MethodRef {
         target: format!("{workspace}/{client_id}"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Engine;
+use engine::hypha_client::ArtifactsError;
 use hypha_rpc::Client;
 use hypha_rpc::ConnectError;
 use hypha_rpc::Limits;
@@ -15,6 +16,8 @@ use url::Url;
 use crate::method::Service;
 use crate::rpc;
 use crate::rpc::SERVICE_ID;
+use crate::worker::Worker;
+use crate::worker::WorkerOptions;
 
 /// Pauses between attempts to reach a server that is not there yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -35,6 +38,8 @@ pub struct HyphaOptions {
   pub client_id: Option<String>,
   /// Certificate authorities (PEM) to trust besides those of the platform.
   pub authorities: Option<Vec<u8>>,
+  /// `None` to run no apps for the server.
+  pub worker: Option<WorkerOptions>,
 }
 
 /// Why the service cannot be there.
@@ -44,6 +49,8 @@ pub enum HyphaError {
   Connect(#[from] ConnectError),
   #[error("the service cannot be registered: {0}")]
   Register(#[from] hypha_rpc::CallError),
+  #[error(transparent)]
+  Files(#[from] ArtifactsError),
   #[error("the Hypha server does not let this engine in any more: {0}")]
   Refused(String),
 }
@@ -64,7 +71,7 @@ pub async fn serve(
     client = connect(&options) => client?,
   };
   let service = Arc::new(Service::new(
-    engine,
+    engine.clone(),
     client.workspace(),
     Some((client.clone(), options.server_url.to_string())),
   ));
@@ -73,12 +80,32 @@ pub async fn serve(
   let base = options.server_url.as_str().trim_end_matches('/');
   let workspace = client.workspace();
   tracing::info!("the service is at {base}/{workspace}/services/{SERVICE_ID}");
+  let worker = match &options.worker {
+    Some(wanted) => {
+      let worker = Worker::new(engine, workspace, options.clone(), wanted)?;
+      let id = client.register(worker.service()).await?;
+      tracing::info!("runs apps for Hypha as {id}");
+      Some(worker)
+    }
+    None => None,
+  };
   let ended = tokio::select! {
     () = stop => Ok(()),
     reason = refused(&client) => Err(HyphaError::Refused(reason)),
   };
+  if let Some(worker) = worker {
+    worker.end_all().await;
+  }
   client.disconnect().await;
   ended
+}
+
+/// Limits of a connection that others wait for.
+pub(crate) fn limits() -> Limits {
+  Limits {
+    reconnect: RECONNECT,
+    ..Limits::default()
+  }
 }
 
 async fn connect(options: &HyphaOptions) -> Result<Client, HyphaError> {
@@ -89,10 +116,7 @@ async fn connect(options: &HyphaOptions) -> Result<Client, HyphaError> {
       workspace: options.workspace.clone(),
       token: options.token.clone(),
       authorities: options.authorities.clone(),
-      limits: Limits {
-        reconnect: RECONNECT,
-        ..Limits::default()
-      },
+      limits: limits(),
       ..Options::new(options.server_url.clone())
     };
     match Client::connect(wanted).await {

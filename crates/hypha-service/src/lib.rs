@@ -6,6 +6,7 @@ mod method;
 mod methods;
 mod rpc;
 mod tokens;
+mod worker;
 
 pub use self::connection::HyphaError;
 pub use self::connection::HyphaOptions;
@@ -17,4 +18,5 @@ pub use self::method::Method;
 pub use self::method::Service;
 pub use self::methods::all as methods;
 pub use self::rpc::SERVICE_ID;
+pub use self::worker::WorkerOptions;
 pub use hypha_rpc::Token;

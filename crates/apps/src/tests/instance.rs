@@ -40,6 +40,8 @@ impl Launcher for PlayedLauncher {
     AppLog::new(&LogBudget::new(64 << 20, 64 << 20))
   }
 
+  async fn forget(&self, _: &AppId) {}
+
   async fn launch(
     &self,
     launch: Launch,

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::artifact::Artifact;
 use crate::client::Artifacts;
 use crate::client::HyphaConfig;
-use crate::client::Limits;
+use crate::server::Limits;
 use crate::error::ArtifactsError;
 
 const TOKEN: &str = "s3cret-token";

@@ -8,7 +8,7 @@ use testing::hypha::Hypha;
 use crate::artifact::Artifact;
 use crate::client::Artifacts;
 use crate::client::HyphaConfig;
-use crate::client::Limits;
+use crate::server::Limits;
 use crate::error::ArtifactsError;
 
 const APPS: [&str; 8] = [

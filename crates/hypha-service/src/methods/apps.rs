@@ -99,7 +99,7 @@ fn status_of(state: AppState) -> &'static str {
 /// The id that clients know: a published app has that of its artifact. Managers take both.
 fn shown_id(app: &App) -> String {
   match &app.spec().source {
-    Source::Artifact { id, .. } => id.clone(),
+    Source::Artifact { id, .. } | Source::Session { id, .. } => id.clone(),
     Source::Folder(_) | Source::File(_) | Source::Posted => app.id.to_string(),
   }
 }

@@ -381,7 +381,7 @@ async fn next_event(mut reader: LogReader) -> Option<(Value, LogReader)> {
   Some((wire(&event), reader))
 }
 
-fn wire(event: &KernelEvent) -> Value {
+pub(crate) fn wire(event: &KernelEvent) -> Value {
   serde_json::to_value(event).unwrap_or_default()
 }
 

@@ -14,6 +14,7 @@ use chrono::Utc;
 use serde_json::Value;
 use serde_json::json;
 
+pub(crate) use self::kernels::wire;
 use crate::method::Method;
 
 /// Every method of the service.
