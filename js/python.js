@@ -134,6 +134,7 @@ internals.python = {
   complete: (code, cursor) => kernel.complete(code, cursor),
   inspect: (code, cursor) => kernel.inspect(code, cursor),
   isComplete: (code) => kernel.is_complete(code),
+  check: (name, code) => kernel.check(name, code),
   // Python has a value of its own for null.
   commInfo: (targetName) => kernel.comm_info(targetName ?? undefined),
 };

@@ -120,6 +120,13 @@ class Kernel:
             reply = {"status": "unknown"}
         return intelligence.encoded(reply)
 
+    def check(self, name: str, code: str) -> str:
+        try:
+            reply = interruptible(program.check, name, code)
+        except BaseException as error:
+            reply = {"status": "error", "message": f"{name}: {error!r}"}
+        return intelligence.encoded(reply)
+
     def comm_info(self, target_name: str | None) -> str:
         return intelligence.encoded({"status": "ok", "comms": self._comms.open(target_name)})
 

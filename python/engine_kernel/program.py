@@ -34,6 +34,18 @@ async def run(shell: KernelShell, source: str, path: str, arguments: list[str]) 
     return 0
 
 
+def check(name: str, source: str) -> dict[str, str]:
+    """Whether a script can be compiled, and else where it cannot."""
+    try:
+        _compiled(source, name)
+    except SyntaxError as error:
+        place = f"{name}:{error.lineno or 1}:{error.offset or 1}"
+        return {"status": "error", "message": f"{place}: {error.msg}"}
+    except ValueError as error:
+        return {"status": "error", "message": f"{name}: {error}"}
+    return {"status": "ok"}
+
+
 def _compiled(source: str, path: str) -> CodeType:
     return compile(source, path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 

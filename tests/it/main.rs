@@ -22,6 +22,7 @@ mod hostile;
 mod hypha_apps;
 mod hypha_gateway;
 mod hypha_service;
+mod hypha_worker;
 mod input;
 mod intelligence;
 mod interrupt;

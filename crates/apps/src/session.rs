@@ -11,6 +11,7 @@ use sha2::Sha256;
 use crate::app::App;
 use crate::error::AppError;
 use crate::id::AppId;
+use crate::log::LogStream;
 use crate::manager::AppManager;
 use crate::manager::may;
 use crate::manifest::WrittenManifest;
@@ -20,7 +21,7 @@ use crate::status::AppState;
 
 /// Most characters of a session's name that go into the id of its app.
 const NAME: usize = 80;
-/// Last lines of the log in the error of a program that does not start.
+/// Lines of output in the error of a program that does not start.
 const LINES: usize = 20;
 
 /// What a session is started with.
@@ -57,12 +58,11 @@ impl AppManager {
     let app = self.add(spec)?;
     let status = app.settled().await;
     if matches!(status.state, AppState::Failed | AppState::Restarting) {
-      let lines: Vec<String> = app
-        .log
-        .last(LINES)
+      let said = app.log.last(usize::MAX);
+      let said = said
         .iter()
-        .map(|entry| entry.text.clone())
-        .collect();
+        .filter(|entry| entry.stream != LogStream::Engine);
+      let lines: Vec<&str> = said.map(|entry| entry.text.as_str()).take(LINES).collect();
       let reason = status.reason.as_deref().unwrap_or("for no known reason");
       self.remove(&id).await?;
       return Err(AppError::Invalid(format!(

@@ -232,6 +232,7 @@ impl Language for CPython {
         Question::Complete { code, cursor } => kernel.call_method1("complete", (code, cursor)),
         Question::Inspect { code, cursor } => kernel.call_method1("inspect", (code, cursor)),
         Question::IsComplete { code } => kernel.call_method1("is_complete", (code,)),
+        Question::Check { name, code } => kernel.call_method1("check", (name, code)),
         Question::CommInfo { target_name } => kernel.call_method1("comm_info", (target_name,)),
       };
       leave_if_child(Outcome::Ok);
@@ -278,6 +279,7 @@ fn no_answer(question: &Question) -> Value {
       "status": "ok", "found": false, "data": {}, "metadata": {},
     }),
     Question::IsComplete { .. } => json!({ "status": "unknown" }),
+    Question::Check { .. } => json!({ "status": "error", "message": "it cannot be read" }),
     Question::CommInfo { .. } => json!({ "status": "ok", "comms": {} }),
   }
 }

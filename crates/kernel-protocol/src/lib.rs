@@ -37,7 +37,7 @@ use crate::json::JsonText;
 
 /// The version of these messages. A host of another version is not used: the two binaries of one
 /// release belong together.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Largest frame a host reads, in bytes: what the server sends is bounded by the bodies it takes.
 pub const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Largest frame the server reads, in bytes. A host that sends a longer one breaks the protocol, and
@@ -138,9 +138,26 @@ pub enum Question {
   IsComplete {
     code: String,
   },
+  /// Whether a whole program can be read, without running it. The answer is a [`Checked`].
+  Check {
+    /// Name of its file, whose extension tells its kind.
+    name: String,
+    code: String,
+  },
   /// Which comms are open: all, or those to one target.
   CommInfo {
     target_name: Option<String>,
+  },
+}
+
+/// What comes of reading a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Checked {
+  Ok,
+  /// It cannot be read; `message` says why, and where: `name:line:column`.
+  Error {
+    message: String,
   },
 }
 

@@ -196,10 +196,14 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-  let question = (".{0,40}", any::<usize>(), 0..4_u8).prop_map(|(code, cursor, kind)| match kind {
+  let question = (".{0,40}", any::<usize>(), 0..5_u8).prop_map(|(code, cursor, kind)| match kind {
     0 => Question::Complete { code, cursor },
     1 => Question::Inspect { code, cursor },
     2 => Question::IsComplete { code },
+    3 => Question::Check {
+      name: "main.ts".into(),
+      code,
+    },
     _ => Question::CommInfo {
       target_name: (cursor % 2 == 0).then_some(code),
     },

@@ -1,6 +1,7 @@
 //! Kernels as the engine sees them: created, queued, watched, restarted, ended. What a face (HTTP,
 //! Hypha) offers is a method of [`KernelManager`] with typed input and output.
 
+mod checking;
 mod connection;
 pub mod cpython;
 mod error;

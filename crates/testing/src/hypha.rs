@@ -121,6 +121,20 @@ impl Hypha {
     );
   }
 
+  /// Lets Hypha install and run apps on the engine at `port` of 127.0.0.1: see tests/hypha/worker_calls.py.
+  ///
+  /// # Panics
+  /// When something is not as it should be.
+  pub async fn worker_calls(&self, port: u16, group: &str) {
+    let engine = format!("http://127.0.0.1:{port}");
+    let token = self.env("HYPHA_TOKEN");
+    let output = self
+      .python("worker_calls.py", &[&engine, group], token)
+      .await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "worker_calls.py {group}: {error}");
+  }
+
   async fn python(&self, script: &str, arguments: &[&str], token: &str) -> Output {
     let output = Command::new(python())
       .arg(folder().join(script))

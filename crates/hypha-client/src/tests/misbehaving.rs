@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use crate::artifact::Artifact;
 use crate::client::Artifacts;
 use crate::client::HyphaConfig;
-use crate::server::Limits;
 use crate::error::ArtifactsError;
+use crate::server::Limits;
 
 const TOKEN: &str = "s3cret-token";
 

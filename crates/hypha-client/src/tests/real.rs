@@ -8,8 +8,8 @@ use testing::hypha::Hypha;
 use crate::artifact::Artifact;
 use crate::client::Artifacts;
 use crate::client::HyphaConfig;
-use crate::server::Limits;
 use crate::error::ArtifactsError;
+use crate::server::Limits;
 
 const APPS: [&str; 8] = [
   "hello-app",

@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use access::Caller;
+use access::Scope;
 use access::Secret;
 use engine::apps::script;
 use engine::hypha_client::ArtifactsError;
 use engine::kernels::Language;
 use hypha_rpc::Value;
+use kernel_protocol::Checked;
 use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value as Json;
 use serde_json::json;
@@ -92,17 +96,34 @@ pub(super) struct Compile {
   files: Vec<File>,
 }
 
-/// A file of an app.
-#[derive(Deserialize, serde::Serialize, ToSchema)]
-struct File {
-  path: String,
-  /// Text, or base64 where `format` says so.
-  content: Json,
-  #[serde(flatten)]
-  more: Map<String, Json>,
+/// A file of an app, as the controller has it.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(transparent)]
+struct File(Map<String, Json>);
+
+impl File {
+  fn name(&self) -> Option<&str> {
+    self.0.get("path").or_else(|| self.0.get("name"))?.as_str()
+  }
+
+  /// Its text; `None` for bytes.
+  fn content(&self) -> Option<&str> {
+    let format = self.0.get("format").and_then(Json::as_str);
+    let content = self.0.get("content").and_then(Json::as_str);
+    content.filter(|_| format != Some("base64"))
+  }
+
+  fn rename(&mut self, name: &str) {
+    for member in ["path", "name"] {
+      if self.0.contains_key(member) {
+        self.0.insert(member.into(), json!(name));
+      }
+    }
+  }
 }
 
-/// Checks the program, gives a file without a name the one of its language, and writes both into the manifest.
+/// Checks the program, gives a file without a name the one of its language, and writes both into the manifest. The
+/// program stays as it was written, for it is edited there; every start transpiles it anew.
 pub(super) async fn compile(asked: Asked, given: Compile) -> Result<Value, Failure> {
   let Compile {
     mut manifest,
@@ -113,37 +134,59 @@ pub(super) async fn compile(asked: Asked, given: Compile) -> Result<Value, Failu
     .and_then(Json::as_str)
     .map(str::to_owned);
   let language = language(&manifest, entry.as_deref())?;
+  let unnamed = format!("main.{}", script::extension_of(language));
   manifest.insert("lang".into(), json!(language));
   if let Some(script) = manifest.get("startup_script").and_then(Json::as_str) {
-    asked.worker.check(&asked.context, language, script).await?;
-  } else {
-    let entry = entry.unwrap_or_else(|| UNNAMED.to_owned());
-    let file = files.iter_mut().find(|file| file.path == entry);
-    let file = file.ok_or_else(|| {
-      Failure::new(format!(
-        "entry_point: the app has no file {entry}; name one that it has"
-      ))
-    })?;
-    let text = file
-      .content
-      .as_str()
-      .ok_or_else(|| Failure::new(format!("{entry} is not text: a program must be")))?;
-    asked.worker.check(&asked.context, language, text).await?;
-    if file.path == UNNAMED {
-      file.path = format!("main.{}", script::extension_of(language));
-    }
-    manifest.insert("entry_point".into(), json!(file.path));
+    asked
+      .worker
+      .check(&asked, language, &unnamed, script)
+      .await?;
+    return Ok(Value::from(json!([manifest, files])));
   }
+  let entry = entry.unwrap_or_else(|| UNNAMED.to_owned());
+  let file = files.iter_mut().find(|file| file.name() == Some(&entry));
+  let file = file.ok_or_else(|| {
+    Failure::new(format!(
+      "entry_point: the app has no file {entry}; name one that it has"
+    ))
+  })?;
+  if entry == UNNAMED {
+    file.rename(&unnamed);
+  }
+  let name = file.name().unwrap_or(&entry).to_owned();
+  let text = file
+    .content()
+    .ok_or_else(|| Failure::new(format!("{name} is not text: a program must be")))?;
+  asked.worker.check(&asked, language, &name, text).await?;
+  manifest.insert("entry_point".into(), json!(name));
   Ok(Value::from(json!([manifest, files])))
 }
 
 impl Worker {
+  /// Checks a program in a kernel of the workspace that it is installed in.
   async fn check(
     &self,
-    _context: &hypha_rpc::Context,
-    _language: Language,
-    _text: &str,
+    asked: &Asked,
+    language: Language,
+    name: &str,
+    text: &str,
   ) -> Result<(), Failure> {
-    Ok(())
+    let workspace = asked
+      .arguments
+      .get(2, "config")
+      .and_then(|config| config.get("workspace"));
+    let workspace = workspace
+      .and_then(Value::as_str)
+      .unwrap_or(&asked.context.workspace);
+    self.admit(&asked.context, workspace)?;
+    let caller = Caller::of(Scope::Namespace(workspace.to_owned()));
+    let checked = self
+      .engine
+      .kernels
+      .check_syntax(&caller, language, name, text);
+    match checked.await? {
+      Checked::Ok => Ok(()),
+      Checked::Error { message } => Err(Failure::new(message)),
+    }
   }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use access::Caller;
 use engine::Engine;
 use engine::apps::App;
+use engine::apps::AppError;
 use engine::kernels::Execution;
 use engine::kernels::Language;
 use hypha_rpc::Arguments;
@@ -79,7 +80,7 @@ impl Worker {
       engine: self.engine.clone(),
       app: app.clone(),
     };
-    let listing = functions.execute(functions.listing())?;
+    let listing = functions.execute(functions.listing()).await?;
     let names = tokio::time::timeout(EVALUATION, result(&listing)).await;
     let failed = |error| Failure::new(format!("the program fails: {error}"));
     let names = names.ok().transpose().map_err(failed)?;
@@ -161,9 +162,8 @@ impl Functions {
       let (functions, function) = (functions.clone(), function.clone());
       async move {
         let code = functions.call(&function, &arguments);
-        let execution = functions
-          .execute(code)
-          .map_err(|e| RemoteError::new(e.to_string()))?;
+        let execution = functions.execute(code).await;
+        let execution = execution.map_err(|e| RemoteError::new(e.to_string()))?;
         result(&execution)
           .await
           .map(Value::from)
@@ -172,9 +172,17 @@ impl Functions {
     })
   }
 
-  fn execute(&self, code: String) -> Result<Arc<Execution>, Failure> {
-    let apps = &self.engine.apps;
-    Ok(apps.execute(&Caller::operator(), self.app.id.as_str(), code)?)
+  /// Runs a cell in the app. A program that has ended well may have lost its process since: it gets another.
+  async fn execute(&self, code: String) -> Result<Arc<Execution>, AppError> {
+    let (apps, id) = (&self.engine.apps, self.app.id.as_str());
+    match apps.execute(&Caller::operator(), id, code.clone()) {
+      Err(AppError::Conflict(_)) => {
+        apps.start(&Caller::operator(), id).await?;
+        self.app.settled().await;
+        apps.execute(&Caller::operator(), id, code)
+      }
+      outcome => outcome,
+    }
   }
 
   fn is_python(&self) -> bool {

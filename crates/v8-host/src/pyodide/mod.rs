@@ -312,6 +312,7 @@ impl Language for Pyodide {
       Question::Complete { code, cursor } => ("complete", vec![json!(code), json!(cursor)]),
       Question::Inspect { code, cursor } => ("inspect", vec![json!(code), json!(cursor)]),
       Question::IsComplete { code } => ("isComplete", vec![json!(code)]),
+      Question::Check { name, code } => ("check", vec![json!(name), json!(code)]),
       Question::CommInfo { target_name } => ("commInfo", vec![json!(target_name)]),
     };
     let arguments: Vec<_> = arguments.iter().map(|a| self.v8_value(a)).collect();

@@ -337,6 +337,7 @@ impl Language for TypeScript {
       Question::Complete { code, cursor } => self.complete(&code, cursor).await,
       Question::Inspect { code, cursor } => self.inspect(&code, cursor).await,
       Question::IsComplete { code } => transpile::is_complete(&code),
+      Question::Check { name, code } => json!(transpile::check(&name, &code)),
       Question::CommInfo { .. } => json!({ "status": "ok", "comms": {} }),
     };
     drop(limit);

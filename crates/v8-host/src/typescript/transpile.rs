@@ -15,6 +15,7 @@ use deno_ast::swc::ast::ModuleDecl;
 use deno_ast::swc::ast::ModuleItem;
 use deno_ast::swc::ast::Stmt;
 use deno_ast::swc::parser::error::SyntaxError;
+use kernel_protocol::Checked;
 use kernel_protocol::ErrorReport;
 use serde_json::Value;
 use serde_json::json;
@@ -260,6 +261,45 @@ fn syntax_error(diagnostic: &ParseDiagnostic) -> ErrorReport {
   }
 }
 
+/// Reads and transpiles a whole program, and throws away what comes of it.
+pub(crate) fn check(name: &str, code: &str) -> Checked {
+  let error = |message: String| Checked::Error { message };
+  let root = ModuleSpecifier::parse("file:///").expect("a constant URL");
+  let Some(specifier) = root.join(name).ok().filter(|it| it.scheme() == "file") else {
+    return error(format!("{name} is not the name of a file"));
+  };
+  let read = deno_ast::parse_program(deno_ast::ParseParams {
+    media_type: MediaType::from_specifier(&specifier),
+    specifier,
+    text: without_mark(code).into(),
+    capture_tokens: false,
+    maybe_syntax: None,
+    scope_analysis: false,
+  });
+  let at = |diagnostic: &ParseDiagnostic| {
+    let position = diagnostic.display_position();
+    let (line, column) = (position.line_number, position.column_number);
+    error(format!("{name}:{line}:{column}: {}", diagnostic.message()))
+  };
+  let program = match read {
+    Ok(program) => program,
+    Err(diagnostic) => return at(&diagnostic),
+  };
+  // What the parser can mend is an error of the program all the same.
+  if let Some(diagnostic) = program.diagnostics().first() {
+    return at(diagnostic);
+  }
+  let transpiled = program.transpile(
+    &deno_ast::TranspileOptions::default(),
+    &deno_ast::TranspileModuleOptions::default(),
+    &deno_ast::EmitOptions::default(),
+  );
+  match transpiled {
+    Ok(_) => Checked::Ok,
+    Err(failed) => error(format!("{name}: {failed}")),
+  }
+}
+
 /// The answer to an `is_complete` request, as Jupyter shapes it.
 pub(crate) fn is_complete(code: &str) -> Value {
   let code = without_mark(code);
@@ -321,6 +361,37 @@ mod tests {
     prepare(code, "file:///cell-1.ts", &mut Declared::default())
       .expect("transpiles")
       .shows_value
+  }
+
+  #[test]
+  fn a_program_is_read_as_what_its_name_says_and_its_first_error_is_told_with_its_place() {
+    for (name, code) in [
+      (
+        "main.ts",
+        "import a from './a.ts';\nexport const b: number = await a();",
+      ),
+      ("main.js", "export default 1"),
+      ("main.tsx", "export const a = <p>1</p>;"),
+      ("main.js", ""),
+    ] {
+      assert_eq!(check(name, code), Checked::Ok, "{name}: {code}");
+    }
+    for (name, code, wanted) in [
+      ("main.ts", "const a = 1;\nconst = 2;", "main.ts:2:7: "),
+      (
+        "main.ts",
+        "export const a = 1;\nimport from 1;",
+        "main.ts:2:",
+      ),
+      ("main.js", "const a: number = 1;", "main.js:1:8: "),
+      ("main.ts", "f(", "main.ts:1:"),
+      ("http://[", "1", "is not the name"),
+    ] {
+      let Checked::Error { message } = check(name, code) else {
+        panic!("{code} can be read");
+      };
+      assert!(message.contains(wanted), "{message}");
+    }
   }
 
   #[test]
