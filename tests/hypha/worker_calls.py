@@ -278,6 +278,9 @@ async def tenants() -> None:
     other = await Controller().open(os.environ["HYPHA_USER_TOKEN"])
     await refused(other.install("theirs", "1", manifest("typescript")), "worker")
     await refused(other.server.get_service(worker.id), "ermission")
+    engine = await other.server.get_service(worker.id.replace("deno-app-worker", "deno-app-engine"))
+    assert session["id"] not in json.dumps(await engine.listApps()), await engine.listApps()
+    await refused(engine.getAppInfo({"appId": session["id"]}), "not found")
     # What a caller says of a session counts for nothing.
     config = {
         "id": "user-ws/x", "app_id": "x", "workspace": "user-ws", "client_id": "x",

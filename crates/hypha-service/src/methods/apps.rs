@@ -104,6 +104,14 @@ fn shown_id(app: &App) -> String {
   }
 }
 
+/// Whether a caller may know of an app: all but what another workspace has started.
+fn sees(asker: &Asker, app: &App) -> bool {
+  match &app.spec().source {
+    Source::Session { owner, .. } => asker.is_own || *owner == asker.workspace,
+    _ => true,
+  }
+}
+
 fn active_executions(state: AppState) -> usize {
   usize::from(state == AppState::Running)
 }
@@ -148,7 +156,8 @@ fn uptime(stats: &AppStats) -> Option<Duration> {
 async fn list(call: Call<Nothing>) -> Outcome {
   // Everybody may know which apps there are.
   let apps = call.service.engine.apps.list(&Caller::operator())?;
-  let apps: Vec<Value> = apps.iter().map(|app| described(app)).collect();
+  let apps = apps.iter().filter(|app| sees(&call.asker, app));
+  let apps: Vec<Value> = apps.map(|app| described(app)).collect();
   answer(json!({
     "totalCount": apps.len(),
     "apps": apps,
@@ -206,7 +215,11 @@ fn named(id: Option<&str>) -> Result<&str, Failure> {
 async fn info(call: Call<Which>) -> Outcome {
   let apps = &call.service.engine.apps;
   // Everybody may look.
-  let app = apps.get(&Caller::operator(), call.given.id()?)?;
+  let id = call.given.id()?;
+  let app = apps.get(&Caller::operator(), id)?;
+  if !sees(&call.asker, &app) {
+    return Err(AppError::NotFound(id.to_owned()).into());
+  }
   let mut told = described(&app);
   let used = add_activity(&mut told, &app).await;
   told["uptimeFormatted"] = json!(uptime(&used).map(days));
