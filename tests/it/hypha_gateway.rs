@@ -150,3 +150,23 @@ async fn pages_do_not_call_methods_by_leading_to_them() {
     .json(&json!({}));
   assert_eq!(client.send(beside).await.status(), 403);
 }
+
+#[tokio::test]
+async fn what_the_embedded_server_of_the_original_had_besides_is_declined_by_name() {
+  let client = shared_server().client();
+  for (path, words) in [
+    ("/ws", "--hypha"),
+    ("/default/apps/playground-service", "playground"),
+    (
+      "/default/apps/playground-service/kernels.html",
+      "playground",
+    ),
+  ] {
+    let answer = client.get(path).await;
+    assert_eq!(answer.status, 501, "{path}");
+    let told = answer.json();
+    assert_eq!(told["success"], false, "{told}");
+    let detail = told["detail"].as_str().expect("a text");
+    assert!(detail.contains(words), "{detail}");
+  }
+}

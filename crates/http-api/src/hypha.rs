@@ -18,6 +18,7 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
+use axum::routing::any;
 use axum::routing::get;
 use bytes::Bytes;
 use engine::Engine;
@@ -46,6 +47,9 @@ static METHODS: LazyLock<BTreeMap<&'static str, Method>> = LazyLock::new(|| {
   methods.into_iter().map(|it| (it.name, it)).collect()
 });
 
+/// Where the original's embedded server had its pages.
+const PLAYGROUND: &str = "/{workspace}/apps/playground-service";
+
 /// The routes; they are Hypha's and described there, so the document of the API does not have them.
 pub(crate) fn routes() -> Router<Face> {
   let service = format!("/{{workspace}}/services/{SERVICE_ID}");
@@ -53,6 +57,9 @@ pub(crate) fn routes() -> Router<Face> {
     .route("/{workspace}/services", get(list))
     .route(&service, get(describe))
     .route(&format!("{service}/{{method}}"), get(ask).post(call))
+    .route("/ws", any(no_socket))
+    .route(PLAYGROUND, any(no_playground))
+    .route(&format!("{PLAYGROUND}/{{*page}}"), any(no_playground))
 }
 
 /// Who asks: a token of a namespace is of the workspace of that name; the operator is of any.
@@ -177,6 +184,23 @@ async fn run(
     }
     Err(failure) => Ok(failed(StatusCode::BAD_REQUEST, &failure.to_string())),
   }
+}
+
+/// Clients of the wire protocol look here for a server.
+async fn no_socket() -> Response<Body> {
+  failed(
+    StatusCode::NOT_IMPLEMENTED,
+    "There is no Hypha server inside the engine, and no WebSocket of one: call the methods over HTTP, at \
+     /{workspace}/services/deno-app-engine/{method}, or start the engine with --hypha as the service of a Hypha server",
+  )
+}
+
+async fn no_playground() -> Response<Body> {
+  failed(
+    StatusCode::NOT_IMPLEMENTED,
+    "The playground of the original's embedded Hypha server is not here; the methods are described at \
+     /{workspace}/services/deno-app-engine",
+  )
 }
 
 /// A failure in Hypha's form.
