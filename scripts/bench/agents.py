@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Measure agents on servers that this starts, stops and kills, with a model that answers at once.
+"""Measure agents on servers that this starts, stops and kills, with models that this plays.
 
 Usage: scripts/bench/agents.py --binary PATH [--write docs/performance.md]
 
 Prints a table; with --write it replaces what stands between the marks `agents:begin` and `agents:end`. All
 traffic is on 127.0.0.1, every wait is bounded.
+
+The endpoint of the models and the readers of chats are processes of their own (`--endpoint`, `--read PORT PATH...`), so that neither
+waits for the other; their clocks are the machine's.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from server import PATIENCE, Server, free_port  # noqa: E402
 
 AGENTS = 50
 STEPS = 8
+# How long a model thinks that is not there at once. Few are faster.
+THINKING = 0.05
 CANCELS = 20
 KILLS = 20
 
@@ -44,14 +49,23 @@ class Model:
         self.asked: dict[str, list[float]] = {}
         self.answered: dict[str, list[float]] = {}
 
-    async def start(self) -> str:
+    async def start(self) -> None:
         server = await asyncio.start_server(self.serve, "127.0.0.1", 0, limit=1 << 24)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+    def notes(self) -> bytes:
+        text = json.dumps([self.asked, self.answered]).encode()
+        self.asked, self.answered = {}, {}
+        return b"HTTP/1.0 200 OK\r\n\r\n" + text
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET"):
+                    writer.write(self.notes())
+                    return writer.close()
                 length = next(
                     int(line.split(b":")[1])
                     for line in head.split(b"\r\n")
@@ -68,8 +82,10 @@ class Model:
     async def answer(self, name: str, request: dict, writer: asyncio.StreamWriter) -> None:
         turns = sum(message["role"] == "assistant" for message in request["messages"])
         kind = name.split("-")[0]
+        if kind == "thinking":
+            await asyncio.sleep(THINKING)
         end = b"data: [DONE]\n\n"
-        if kind == "steps" and turns < STEPS:
+        if kind in ("steps", "thinking") and turns < STEPS:
             call = {"index": 0, "id": f"c{turns}", "function": {"name": "nothing", "arguments": f'{{"n":{turns}}}'}}
             body = chunk({"tool_calls": [call]}) + end
         elif kind == "loop":
@@ -140,21 +156,48 @@ async def agent(port: int, url: str, model: str, **more: object) -> str:
     return f"/api/agents/{made['id']}"
 
 
-async def steps(port: int, model: Model, url: str) -> list[float]:
-    """Milliseconds from the end of one answer of the model to the next question, of agents that all work at once."""
-    paths = [await agent(port, url, f"steps-{i}") for i in range(AGENTS)]
+class Endpoint:
+    """A process that plays the models."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, __file__, "--endpoint"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    async def notes(self) -> tuple[dict, dict]:
+        """When each model was asked and had answered, since the last call."""
+        return await call(self.port, "GET", "/notes")
+
+
+async def read(port: int, paths: list[str]) -> None:
+    """Chats with agents that all work at once, to the end of each."""
 
     async def one(path: str) -> None:
         events = await stream(port, "POST", f"{path}/chat", {"message": "go"})
         await events.until("complete")
 
     await asyncio.gather(*(one(path) for path in paths))
-    times = []
-    for i in range(AGENTS):
-        asked, answered = model.asked[f"steps-{i}"], model.answered[f"steps-{i}"]
-        assert len(asked) == STEPS + 1, f"agent {i} asked {len(asked)} times"
+
+
+async def steps(port: int, endpoint: Endpoint, kind: str) -> tuple[list[float], float]:
+    """Milliseconds from the end of one answer of the model to the next question, of agents that all work at once; and how many
+    steps a second they did together."""
+    names = [f"{kind}-{i}" for i in range(AGENTS)]
+    paths = [await agent(port, endpoint.url, name) for name in names]
+    await endpoint.notes()
+    reading = await asyncio.create_subprocess_exec(sys.executable, __file__, "--read", str(port), *paths)
+    assert await asyncio.wait_for(reading.wait(), PATIENCE) == 0, "the readers failed"
+    times, moments = [], []
+    asked_of, answered_of = await endpoint.notes()
+    for name in names:
+        asked, answered = asked_of[name], answered_of[name]
+        assert len(asked) == STEPS + 1, f"{name} was asked {len(asked)} times"
         times += [(question - answer) * 1e3 for answer, question in zip(answered, asked[1:])]
-    return times
+        moments += [asked[0], answered[-1]]
+    for path in paths:
+        await call(port, "DELETE", path)
+    return times, len(times) / (max(moments) - min(moments))
 
 
 async def cancels(port: int, url: str) -> dict[str, list[float]]:
@@ -238,26 +281,37 @@ async def kills(binary: str, url: str) -> tuple[int, int]:
     return len(seen), resumed
 
 
-async def measure(binary: str) -> list[tuple[str, str, str, bool]]:
-    model = Model()
-    url = await model.start()
+async def measure(binary: str) -> list[tuple[str, str, str, bool | None]]:
+    endpoint = Endpoint()
     environment = {"KERNEL_POOL_ENABLED": "false"}
-    server = await asyncio.to_thread(Server, binary, environment, ["--max-agents", "1000"])
     try:
-        # Once for nothing: connections and code that is used for the first time.
-        await cancels(server.port, url)
-        own = await steps(server.port, model, url)
-        cancelled = await cancels(server.port, url)
+        server = await asyncio.to_thread(Server, binary, environment, ["--max-agents", "1000"])
+        try:
+            # Once for nothing: connections and code that is used for the first time.
+            await cancels(server.port, endpoint.url)
+            own, _ = await steps(server.port, endpoint, "thinking")
+            at_once, rate = await steps(server.port, endpoint, "steps")
+            cancelled = await cancels(server.port, endpoint.url)
+        finally:
+            await asyncio.to_thread(server.close)
+        events, resumed = await kills(binary, endpoint.url)
     finally:
-        await asyncio.to_thread(server.close)
-    events, resumed = await kills(binary, url)
+        endpoint.process.kill()
     slowest = max(statistics.median(times) for times in cancelled.values())
     rows = [
         (
-            f"{AGENTS} agents at once, {STEPS} steps each without a kernel: the engine's own time of a step, p50",
+            f"{AGENTS} agents at once, {STEPS} steps each without a kernel, a model that answers after "
+            f"{THINKING * 1e3:.0f} ms: the engine's own time of a step, p50",
             "≤ 5 ms",
-            f"{statistics.median(own):.2f} ms (p95 {percentile(own, 95):.2f} ms, the endpoint on the same cores)",
+            f"{statistics.median(own):.2f} ms (p95 {percentile(own, 95):.2f} ms)",
             statistics.median(own) <= 5,
+        ),
+        (
+            "the same with a model that answers at once, so that all wait for the cores, which endpoint and readers "
+            "have too: steps a second, and the time of one, p50",
+            "",
+            f"{rate:,.0f}/s, {statistics.median(at_once):.1f} ms",
+            None,
         ),
         (
             f"cancelling a running cell, a waiting model, a queued run, {CANCELS} times each: p50",
@@ -277,9 +331,17 @@ async def measure(binary: str) -> list[tuple[str, str, str, bool]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", required=True)
+    parser.add_argument("--binary")
+    parser.add_argument("--endpoint", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--read", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
+    if arguments.endpoint:
+        return asyncio.run(Model().start())
+    if arguments.read:
+        return asyncio.run(read(int(arguments.read[0]), arguments.read[1:]))
+    if not arguments.binary:
+        parser.error("--binary is needed")
     before = os.getloadavg()[0]
     text = f"{heading(before)}\n\n{must_table(asyncio.run(measure(arguments.binary)))}"
     print(text)

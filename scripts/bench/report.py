@@ -28,9 +28,10 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def must_table(rows: list[tuple[str, str, str, bool]]) -> str:
-    """Rows of a name, what must be, what was measured, and whether that is enough."""
-    cells = [[name, must, value, "yes" if met else "**no**"] for name, must, value, met in rows]
+def must_table(rows: list[tuple[str, str, str, bool | None]]) -> str:
+    """Rows of a name, what must be, what was measured, and whether that is enough; None where nothing must be."""
+    words = {True: "yes", False: "**no**", None: ""}
+    cells = [[name, must, value, words[met]] for name, must, value, met in rows]
     return table(["", "must", "measured", "met"], cells)
 
 

@@ -62,7 +62,11 @@ pub(super) async fn log_in(
   };
   let request = client.post(service("start")).json(&body);
   let started: Started = answer(request).await.map_err(&failed)?;
-  let _ = writeln!(io::stderr(), "Log in with a browser: {}", started.login_url);
+  // Some servers leave out what they cannot know: their own name.
+  let address = server
+    .join(&started.login_url)
+    .map_err(|e| failed(format!("its login page has no address: {e}")))?;
+  let _ = writeln!(io::stderr(), "Log in with a browser: {address}");
   let wait = async {
     loop {
       let query = [("key", started.key.as_str()), ("timeout", "0")];

@@ -227,3 +227,10 @@ async fn an_engine_that_was_killed_is_replaced_by_the_next_with_its_name() {
   );
   hypha.service_calls(&[&service(&hypha), "http"]).await;
 }
+
+#[tokio::test]
+async fn who_starts_it_in_a_terminal_without_a_token_logs_in_with_a_browser() {
+  let hypha = Hypha::shared().await;
+  let folder = tempfile::tempdir().expect("a folder");
+  hypha.log_in(crate::support::binary(), folder.path()).await;
+}

@@ -135,6 +135,18 @@ impl Hypha {
     assert!(output.status.success(), "worker_calls.py {group}: {error}");
   }
 
+  /// Starts an engine without a token and logs in: see tests/hypha/log_in.py.
+  ///
+  /// # Panics
+  /// When something is not as it should be.
+  pub async fn log_in(&self, binary: &str, folder: &Path) {
+    let folder = folder.to_string_lossy();
+    let token = self.env("HYPHA_TOKEN");
+    let output = self.python("log_in.py", &[binary, &folder], token).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "log_in.py: {error}");
+  }
+
   async fn python(&self, script: &str, arguments: &[&str], token: &str) -> Output {
     let output = Command::new(python())
       .arg(folder().join(script))
