@@ -160,8 +160,11 @@ async def life() -> None:
     assert "hidden" not in service, service
     await own.apps.stop(session["id"])
 
-    # A file with a name is found by it, and tells its language.
-    files = [{"name": "main.js", "content": "export const one = () => 1;", "format": "text"}]
+    # A file with a name is found by it, and tells its language; it finds the others where they are.
+    files = [
+        {"name": "main.js", "content": "export { one } from './lib/one.js';", "format": "text"},
+        {"path": "lib/one.js", "content": "export const one = () => 1;", "format": "text"},
+    ]
     await own.install("filed", None, manifest(entry_point="main.js"), files=files)
     session = await own.apps.start("filed", timeout=SECONDS)
     assert await (await own.session(session)).one() == 1

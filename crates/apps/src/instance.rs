@@ -1,5 +1,6 @@
 //! Instances and their launcher as a supervisor sees them; `process.rs` implements both.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::error::AppError;
 use crate::id::AppId;
 use crate::log::AppLog;
 use crate::manifest::Manifest;
+use crate::session::SessionFile;
 use crate::spec::AppSpec;
 
 /// Launches instances.
@@ -25,6 +27,12 @@ pub trait Launcher: Send + Sync {
 
   /// Makes the log of a new app.
   fn new_log(&self) -> AppLog;
+
+  /// Writes the files of an app into a folder of its own, which only its processes enter.
+  ///
+  /// # Errors
+  /// When they cannot be written.
+  async fn unpack(&self, app: &AppId, files: Vec<SessionFile>) -> Result<PathBuf, AppError>;
 
   /// Removes what an app that has ended has left on disk.
   async fn forget(&self, app: &AppId);

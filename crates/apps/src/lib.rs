@@ -58,6 +58,7 @@ pub use self::process::KernelLauncher;
 pub use self::published::Changes;
 pub use self::restart::RestartPolicy;
 pub use self::session::NewSession;
+pub use self::session::SessionFile;
 pub use self::spec::AppSpec;
 pub use self::spec::Entry;
 pub use self::spec::Source;

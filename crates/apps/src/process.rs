@@ -42,6 +42,7 @@ use crate::log::Level;
 use crate::manifest::Manifest;
 use crate::ports;
 use crate::script;
+use crate::session::SessionFile;
 use crate::spec::Entry;
 use crate::spec::Source;
 
@@ -86,6 +87,11 @@ impl KernelLauncher {
   /// Folder of what an app keeps between its runs.
   fn data_folder(&self, app: &AppId) -> PathBuf {
     self.folder.join("data").join(app.as_str())
+  }
+
+  /// Folder of the files that a session has brought.
+  fn session_folder(&self, app: &AppId) -> PathBuf {
+    self.folder.join("sessions").join(app.as_str())
   }
 
   /// Folder of the files that its scripts are written to.
@@ -188,8 +194,36 @@ impl Launcher for KernelLauncher {
     AppLog::new(&self.kernels.logs)
   }
 
+  async fn unpack(&self, app: &AppId, files: Vec<SessionFile>) -> Result<PathBuf, AppError> {
+    let confinement = self.kernels.confinement().clone();
+    let (apps, folder) = (self.folder.clone(), self.session_folder(app));
+    let written = async {
+      for file in files {
+        let path = folder.join(file.path);
+        tokio::fs::create_dir_all(path.parent().unwrap_or(&folder)).await?;
+        tokio::fs::write(path, file.content).await?;
+      }
+      let given = folder.clone();
+      tokio::task::spawn_blocking(move || {
+        for passed in [&apps, &apps.join("sessions")] {
+          confinement.make_passable(passed)?;
+        }
+        confinement.take_over(&given)
+      })
+      .await?
+    };
+    let written: std::io::Result<()> = written.await;
+    written.map_err(|e| AppError::Host(format!("the app's files cannot be written: {e}")))?;
+    Ok(folder)
+  }
+
   async fn forget(&self, app: &AppId) {
-    for folder in [self.data_folder(app), self.script_folder(app)] {
+    let folders = [
+      self.data_folder(app),
+      self.script_folder(app),
+      self.session_folder(app),
+    ];
+    for folder in folders {
       if let Err(error) = tokio::fs::remove_dir_all(&folder).await
         && error.kind() != std::io::ErrorKind::NotFound
       {

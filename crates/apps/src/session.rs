@@ -1,6 +1,8 @@
 //! Sessions: apps that another system starts and ends, such as the controller of a Hypha server. They are kept
 //! nowhere, and leave nothing behind.
 
+use std::path::Component;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::Caller;
@@ -14,6 +16,7 @@ use crate::id::AppId;
 use crate::log::LogStream;
 use crate::manager::AppManager;
 use crate::manager::may;
+use crate::manifest::Manifest;
 use crate::manifest::WrittenManifest;
 use crate::spec::AppSpec;
 use crate::spec::Source;
@@ -34,6 +37,16 @@ pub struct NewSession {
   /// What people call it.
   pub name: String,
   pub manifest: WrittenManifest,
+  /// What the manifest's `entry` is one of; none for a program that stands in the manifest.
+  pub files: Vec<SessionFile>,
+}
+
+/// A file of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFile {
+  /// Relative, and without `..`.
+  pub path: PathBuf,
+  pub content: Vec<u8>,
 }
 
 impl AppManager {
@@ -53,9 +66,16 @@ impl AppManager {
       id: session.id,
       owner: session.owner,
     };
-    let spec = AppSpec::of_script(session.manifest.check(Some(id.clone()))?, source)?;
-    self.check_session(&spec)?;
-    let app = self.add(spec)?;
+    let manifest = session.manifest.check(Some(id.clone()))?;
+    self.check_session(&id, &manifest, &source)?;
+    let spec = self.session_spec(manifest, source, session.files).await;
+    let app = match spec.and_then(|spec| self.add(spec)) {
+      Ok(app) => app,
+      Err(error) => {
+        self.launcher.forget(&id).await;
+        return Err(error);
+      }
+    };
     let status = app.settled().await;
     if matches!(status.state, AppState::Failed | AppState::Restarting) {
       let said = app.log.last(usize::MAX);
@@ -108,9 +128,39 @@ impl AppManager {
     self.all().into_iter().find(is_it)
   }
 
-  fn check_session(&self, spec: &AppSpec) -> Result<(), AppError> {
-    self.launcher.check(&spec.manifest)?;
-    let Source::Session { owner, .. } = &spec.source else {
+  async fn session_spec(
+    &self,
+    manifest: Manifest,
+    source: Source,
+    files: Vec<SessionFile>,
+  ) -> Result<AppSpec, AppError> {
+    if manifest.entry.is_none() {
+      return AppSpec::of_script(manifest, source);
+    }
+    let plain = |c: Component<'_>| matches!(c, Component::Normal(_));
+    if let Some(odd) = files.iter().find(|file| !file.path.components().all(plain)) {
+      let path = odd.path.display();
+      return Err(AppError::Invalid(format!(
+        "{path} is not a path inside the app's folder"
+      )));
+    }
+    let folder = self.launcher.unpack(&manifest.id, files).await?;
+    let spec = AppSpec::of_folder(manifest, folder)?;
+    Ok(AppSpec { source, ..spec })
+  }
+
+  fn check_session(
+    &self,
+    id: &AppId,
+    manifest: &Manifest,
+    source: &Source,
+  ) -> Result<(), AppError> {
+    self.launcher.check(manifest)?;
+    // Its files must not be written over those of one that runs.
+    if self.find(id).is_ok() {
+      return Err(AppError::Exists(id.to_string()));
+    }
+    let Source::Session { owner, .. } = source else {
       return Ok(());
     };
     let most = (self.max_count / 2).max(1);

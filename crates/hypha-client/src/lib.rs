@@ -17,4 +17,5 @@ pub use self::artifact::Artifact;
 pub use self::client::Artifacts;
 pub use self::client::HyphaConfig;
 pub use self::error::ArtifactsError;
+pub use self::files::ArtifactFile;
 pub use self::files::ArtifactFiles;

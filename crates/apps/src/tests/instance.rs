@@ -1,5 +1,6 @@
 //! Instances whose processes are played by the tests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ use crate::instance::Launch;
 use crate::instance::Launcher;
 use crate::log::AppLog;
 use crate::manifest::Manifest;
+use crate::session::SessionFile;
 use crate::spec::AppSpec;
 
 /// Longer than anything an app waits for; paused clocks get there at once.
@@ -38,6 +40,10 @@ impl Launcher for PlayedLauncher {
 
   fn new_log(&self) -> AppLog {
     AppLog::new(&LogBudget::new(64 << 20, 64 << 20))
+  }
+
+  async fn unpack(&self, _: &AppId, _: Vec<SessionFile>) -> Result<PathBuf, AppError> {
+    Err(AppError::Host("nothing is kept here".into()))
   }
 
   async fn forget(&self, _: &AppId) {}

@@ -5,7 +5,9 @@ use std::path::Path;
 use access::Caller;
 use access::Scope;
 use access::Secret;
+use engine::apps::SessionFile;
 use engine::apps::script;
+use engine::hypha_client::ArtifactFile;
 use engine::hypha_client::ArtifactsError;
 use engine::kernels::Language;
 use hypha_rpc::Value;
@@ -22,24 +24,50 @@ use super::Worker;
 use super::sessions::Config;
 use crate::method::Failure;
 
-/// Longest program, in bytes.
-const LONGEST: usize = 16 << 20;
+/// Most bytes of all files of an app.
+const MOST: usize = 64 << 20;
 /// The file that the controller makes of a program that comes without a name.
 const UNNAMED: &str = "source";
 
+/// The program of an app that is to be started.
 pub(super) struct Program {
   pub language: Language,
-  pub text: String,
+  pub code: Code,
+}
+
+pub(super) enum Code {
+  /// The manifest has it.
+  Script(String),
+  /// The files of the artifact, and the name of the one with the program.
+  Files(String, Vec<ArtifactFile>),
 }
 
 impl Program {
   /// Whether the program connects to Hypha itself, so that nobody may do it in its name: a client id is for one
   /// connection. Whoever wants to needs the library, and names it.
   pub(super) fn registers_itself(&self) -> bool {
-    ["hypha-rpc", "hypha_rpc"]
-      .iter()
-      .any(|name| self.text.contains(name))
+    match &self.code {
+      Code::Script(text) => names_library(text.as_bytes()),
+      Code::Files(_, files) => files.iter().any(|file| names_library(&file.content)),
+    }
   }
+
+  pub(super) fn files(self) -> Vec<SessionFile> {
+    let Code::Files(_, files) = self.code else {
+      return Vec::new();
+    };
+    let file = |file: ArtifactFile| SessionFile {
+      path: file.path.into(),
+      content: file.content,
+    };
+    files.into_iter().map(file).collect()
+  }
+}
+
+fn names_library(text: &[u8]) -> bool {
+  text
+    .windows(9)
+    .any(|it| matches!(it, b"hypha-rpc" | b"hypha_rpc"))
 }
 
 /// The language that a manifest names, else that of the file's extension, else Python, as of published apps.
@@ -55,18 +83,19 @@ fn language(manifest: &Map<String, Json>, file: Option<&str>) -> Result<Language
   }
 }
 
-/// Reads the program of an app that is to be started: the script in its manifest, else the file that it names.
+/// Reads the program of an app that is to be started: the script in its manifest, else its files.
 pub(super) async fn read(worker: &Worker, config: &Config) -> Result<Program, Failure> {
-  let file = config
+  let entry = config
     .entry_point
     .as_deref()
     .filter(|name| !name.is_empty());
-  let language = language(&config.manifest, file)?;
-  if let Some(text) = config.manifest.get("startup_script").and_then(Json::as_str) {
-    let text = text.to_owned();
-    return Ok(Program { language, text });
+  let language = language(&config.manifest, entry)?;
+  let script = config.manifest.get("startup_script");
+  if let Some(text) = script.and_then(Json::as_str) {
+    let code = Code::Script(text.to_owned());
+    return Ok(Program { language, code });
   }
-  let file = file.ok_or_else(|| {
+  let entry = entry.ok_or_else(|| {
     Failure::new(
       "the app has no program: its manifest names neither entry_point nor startup_script",
     )
@@ -74,16 +103,21 @@ pub(super) async fn read(worker: &Worker, config: &Config) -> Result<Program, Fa
   let token = config.token.clone().map(Secret::new);
   let read = worker
     .files
-    .read(&config.artifact_id, file, token.as_ref(), LONGEST);
-  let bytes = read.await.map_err(|error| match error {
-    ArtifactsError::Status { status, .. } if status.as_u16() == 404 => {
-      Failure::new(format!("the app {} has no file {file}", config.artifact_id))
-    }
-    error => Failure::new(format!("the program cannot be read: {error}")),
-  })?;
-  let text =
-    String::from_utf8(bytes).map_err(|_| Failure::new(format!("{file} is not text in UTF-8")))?;
-  Ok(Program { language, text })
+    .read_all(&config.artifact_id, token.as_ref(), MOST);
+  let files = match read.await {
+    Ok(files) => files,
+    // An artifact without files has no folder either.
+    Err(ArtifactsError::Status { status, .. }) if status.as_u16() == 404 => Vec::new(),
+    Err(error) => return Err(Failure::new(format!("the program cannot be read: {error}"))),
+  };
+  if !files.iter().any(|file| file.path == entry) {
+    return Err(Failure::new(format!(
+      "the app {} has no file {entry}",
+      config.artifact_id
+    )));
+  }
+  let code = Code::Files(entry.to_owned(), files);
+  Ok(Program { language, code })
 }
 
 // ------------------------------------------------------------ installing

@@ -79,7 +79,9 @@ impl Config {
     let environment = members.remove("env").unwrap_or_default();
     members.remove("entry");
     members.insert("lang".into(), json!(program.language));
-    members.insert("startup_script".into(), json!(program.text));
+    if let program::Code::Files(entry, _) = &program.code {
+      members.insert("entry".into(), json!(entry));
+    }
     let mut written = WrittenManifest::of_artifact(&Json::Object(members))?;
     if let Json::Object(variables) = environment {
       let text = |value: Json| match value {
@@ -118,6 +120,7 @@ pub(super) async fn start(asked: Asked, given: Started) -> Result<Value, Failure
     owner: config.workspace.clone(),
     name: config.app_id.clone(),
     manifest: config.manifest(&program, server_url)?,
+    files: program.files(),
   };
   let app = worker
     .engine
