@@ -62,7 +62,7 @@ async fn call(
     is_anonymous: context.user.is_anonymous,
     workspace: context.workspace.clone(),
   };
-  let given = named(method, arguments);
+  let given = named(method, arguments)?;
   let answer = method.call(service, asker, given).await;
   match answer.map_err(|failure| RemoteError::new(failure.to_string()))? {
     Answer::Value(value) => Ok(Reply::Value(Value::from(value))),
@@ -75,19 +75,31 @@ async fn call(
 
 /// The arguments by their names: clients send one object of options, keywords, or a bare value where a method has
 /// one thing to work on.
-fn named(method: &Method, arguments: &Arguments) -> serde_json::Map<String, Json> {
+///
+/// # Errors
+/// When the bare value is no text, in the words of the original.
+fn named(
+  method: &Method,
+  arguments: &Arguments,
+) -> Result<serde_json::Map<String, Json>, RemoteError> {
   let options = arguments.options();
   let mut given: serde_json::Map<String, Json> = options
     .iter()
     .map(|(name, value)| (name.to_owned(), value.to_json()))
     .collect();
-  if let Some(value) = arguments.positional.first()
-    && value.as_map().is_none()
-    && let Some(first) = method.first_parameter()
-  {
-    given.insert(first.to_owned(), value.to_json());
+  match (arguments.positional.first(), method.first_parameter()) {
+    (Some(Value::Text(text)), Some(first)) => {
+      given.insert(first.to_owned(), text.clone().into());
+    }
+    (None | Some(Value::Nil | Value::Map(_)), _) | (_, None) => {}
+    (Some(_), Some(first)) => {
+      return Err(RemoteError::new(format!(
+        "Invalid parameters provided: {} takes an object, or a text as its {first}",
+        method.name
+      )));
+    }
   }
-  given
+  Ok(given)
 }
 
 /// Joins two pieces of output of the same stream, and of what a model writes: a consumer that is slower than its kernel
