@@ -77,12 +77,20 @@ async fn call(
 /// one thing to work on.
 ///
 /// # Errors
-/// When the bare value is no text, in the words of the original.
+/// When the bare value is no text, in the words of the original, or a parameter is nothing that JSON has.
 fn named(
   method: &Method,
   arguments: &Arguments,
 ) -> Result<serde_json::Map<String, Json>, RemoteError> {
   let options = arguments.options();
+  for (name, value) in options.iter() {
+    // What a method does not know is ignored, whatever it is.
+    if method.takes(name) {
+      plain(value).map_err(|what| {
+        RemoteError::new(format!("Invalid parameters: {name}: {what} is not taken"))
+      })?;
+    }
+  }
   let mut given: serde_json::Map<String, Json> = options
     .iter()
     .map(|(name, value)| (name.to_owned(), value.to_json()))
@@ -100,6 +108,20 @@ fn named(
     }
   }
   Ok(given)
+}
+
+/// # Errors
+/// What the value is, if JSON has no form for it: as JSON it would be an object that nobody has written.
+fn plain(value: &Value) -> Result<(), &'static str> {
+  match value {
+    Value::Nil | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) => Ok(()),
+    Value::Text(_) | Value::List(_) | Value::Map(_) => Ok(()),
+    Value::Method(_) | Value::Callback(_) => Err("a function"),
+    Value::Generator(_) => Err("a stream"),
+    Value::Bytes(_) | Value::MemoryView(_) => Err("a value of bytes"),
+    Value::Date(_) => Err("a date"),
+    _ => Err("a value of this type"),
+  }
 }
 
 /// Joins two pieces of output of the same stream, and of what a model writes: a consumer that is slower than its kernel
