@@ -213,7 +213,10 @@ mod tests {
   /// An `unfold` panics when it is asked again.
   #[tokio::test]
   async fn a_stream_is_not_asked_again_after_its_end() {
-    let items = futures::stream::unfold(0, |n| async move { (n < 3).then_some((Ok(n.into()), n + 1)) });
+    let items = futures::stream::unfold(
+      0,
+      |n| async move { (n < 3).then_some((Ok(n.into()), n + 1)) },
+    );
     let joined = Reply::coalesced(items, 10, |_, _| None);
     assert_eq!(all(joined).await, [Value::Int(0)]);
   }
