@@ -8,6 +8,7 @@ use hypha_rpc::Client;
 use hypha_rpc::ConnectError;
 use hypha_rpc::Limits;
 use hypha_rpc::Options;
+use hypha_rpc::Refusal;
 use hypha_rpc::State;
 use hypha_rpc::Token;
 use url::Url;
@@ -46,6 +47,16 @@ pub enum HyphaError {
   Register(#[from] hypha_rpc::CallError),
   #[error("the Hypha server does not let this engine in any more: {0}")]
   Refused(String),
+}
+
+impl HyphaError {
+  /// What the server refuses about the settings.
+  pub fn refusal(&self) -> Option<Refusal> {
+    match self {
+      Self::Connect(ConnectError::Refused { kind, .. }) => Some(*kind),
+      _ => None,
+    }
+  }
 }
 
 /// Registers the engine, and keeps it registered until `stop` is there: a server that is away is waited for, also at the
