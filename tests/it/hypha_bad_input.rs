@@ -7,14 +7,14 @@ use crate::support::eventually;
 use crate::support::in_time;
 
 /// What the command `hypha` says before it ends with an error.
-async fn refusal(hypha: &Hypha, token: &str, workspace: Option<&str>) -> String {
+async fn refusal(url: &str, token: &str, workspace: Option<&str>) -> String {
   let data = tempfile::tempdir().expect("a folder");
   let mut command = tokio::process::Command::new(crate::support::binary());
   command
     .env_clear()
     .args(["hypha", "--data-dir"])
     .arg(data.path())
-    .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
+    .env("HYPHA_SERVER_URL", url)
     .env("HYPHA_TOKEN", token)
     .env("KERNEL_POOL_ENABLED", "false")
     .kill_on_drop(true);
@@ -57,7 +57,7 @@ async fn a_token_that_has_expired_ends_the_engine() {
     answer.is_ok_and(|answer| answer.status() == 401)
   })
   .await;
-  let said = refusal(&hypha, &token, None).await;
+  let said = refusal(hypha.env("HYPHA_SERVER_URL"), &token, None).await;
   for words in ["has expired", "HYPHA_TOKEN"] {
     assert!(said.contains(words), "{said}");
   }
@@ -67,7 +67,7 @@ async fn a_token_that_has_expired_ends_the_engine() {
 async fn a_token_of_another_workspace_ends_the_engine() {
   let hypha = Hypha::shared().await;
   let (workspace, token) = (hypha.env("HYPHA_WORKSPACE"), hypha.env("HYPHA_USER_TOKEN"));
-  let said = refusal(&hypha, token, Some(workspace)).await;
+  let said = refusal(hypha.env("HYPHA_SERVER_URL"), token, Some(workspace)).await;
   for words in ["user-ws", workspace, "HYPHA_WORKSPACE"] {
     assert!(said.contains(words), "{said}");
   }
@@ -79,9 +79,29 @@ async fn a_workspace_that_does_not_exist_ends_the_engine() {
   let config = json!({ "workspace": "never-made", "expires_in": 600 });
   let token = token(&hypha, &hypha.root_token(), "ws-user-root", config).await;
   for workspace in [None, Some("never-made")] {
-    let said = refusal(&hypha, &token, workspace).await;
+    let said = refusal(hypha.env("HYPHA_SERVER_URL"), &token, workspace).await;
     for words in ["never-made does not exist", "HYPHA_WORKSPACE"] {
       assert!(said.contains(words), "{said}");
     }
+  }
+}
+
+#[tokio::test]
+async fn what_speaks_garbage_or_closes_at_once_is_no_hypha_server() {
+  for words in [&b"SSH-2.0-server\r\n"[..], b""] {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let serve = async {
+      loop {
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, words).await;
+      }
+    };
+    let said = tokio::select! {
+      said = refusal(&url, "a-token", None) => said,
+      () = serve => unreachable!(),
+    };
+    assert!(said.contains("not a Hypha server"), "{said}");
   }
 }
