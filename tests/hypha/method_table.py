@@ -210,6 +210,8 @@ VECTORS = [
     Row("addDocuments", V, fails("No documents provided")),
     Row("addDocuments", {**V, "documents": [{"text": "x"}]}, fails("Document must have an id")),
     Row("addDocuments", {**V, "documents": [{"id": "x"}]}, fails("Document must have either text or vector")),
+    # What is kept with a document is a date or bytes again when it is read; a function would be called by nobody.
+    Row("addDocuments", {**V, "documents": [{"id": "x", "vector": [1, 0, 0], "metadata": {"deep": [print]}}]}, fails("Invalid parameters: documents: a function is not taken")),
     Row("addDocuments", {"indexId": "none", "documents": DOCUMENTS}, fails("Vector index not found")),
     Row("addDocuments", {"indexId": f"{OWN}:v", "documents": DOCUMENTS}, fails(Has("Access denied")), by=USER),
     Row("queryVectorIndex", {**V, "query": [1, 0, 0], "options": {"k": 1}}, {**QUERY, "results": ({"id": "a", "score": float, "distance": More(float), "text": "one", "metadata": {"n": 1}},), "resultCount": 1}),

@@ -111,16 +111,29 @@ fn named(
 }
 
 /// # Errors
-/// What the value is, if JSON has no form for it: as JSON it would be an object that nobody has written.
+/// What the value is, if no parameter is that: as JSON it would be an object that nobody has written.
 fn plain(value: &Value) -> Result<(), &'static str> {
   match value {
     Value::Nil | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) => Ok(()),
-    Value::Text(_) | Value::List(_) | Value::Map(_) => Ok(()),
-    Value::Method(_) | Value::Callback(_) => Err("a function"),
-    Value::Generator(_) => Err("a stream"),
+    Value::Text(_) => Ok(()),
+    Value::List(_) | Value::Map(_) => without_calls(value),
+    Value::Method(_) | Value::Callback(_) | Value::Generator(_) => without_calls(value),
     Value::Bytes(_) | Value::MemoryView(_) => Err("a value of bytes"),
     Value::Date(_) => Err("a date"),
+    Value::NdArray(_) | Value::TypedArray(_) => Err("an array that is no list"),
     _ => Err("a value of this type"),
+  }
+}
+
+/// # Errors
+/// When the value has something in it that its sender wants called, which nobody does.
+fn without_calls(value: &Value) -> Result<(), &'static str> {
+  match value {
+    Value::Method(_) | Value::Callback(_) => Err("a function"),
+    Value::Generator(_) => Err("a stream"),
+    Value::List(items) => items.iter().try_for_each(without_calls),
+    Value::Map(map) => map.iter().try_for_each(|(_, value)| without_calls(value)),
+    _ => Ok(()),
   }
 }
 
