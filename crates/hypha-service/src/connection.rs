@@ -19,7 +19,7 @@ use crate::rpc::SERVICE_ID;
 
 /// Pauses between attempts to reach a server that is not there yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Shortest and longest pause before a lost connection is tried again: callers wait for the service, and a server takes
 /// some seconds to start.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
