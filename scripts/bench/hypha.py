@@ -131,12 +131,22 @@ async def measured(binary: str, hypha: Hypha) -> list[tuple[str, str, str, bool]
         async def one_echo() -> None:
             await echo.echo({"kernelId": kernel, "code": "1+1"})
 
-        for warm in (two_echoes, cell, stream, one_echo):
+        # A stream of one result is as many: the call, the result, the completion and the end, each pulled by the client.
+        async def four_loads() -> None:
+            for _ in range(4):
+                await found.getEngineLoad()
+
+        async def four_echoes() -> None:
+            for _ in range(4):
+                await echo.echo({"kernelId": kernel, "code": "1+1"})
+
+        sequences = (two_echoes, cell, one_echo, stream, four_loads, four_echoes)
+        for warm in sequences:
             for _ in range(5):
                 await warm()
         # In turns, so that a busy moment meets both.
-        rounds = [[await median_ms(it) for it in (two_echoes, cell, one_echo, stream)] for _ in range(3)]
-        two, run, one, streamed = (statistics.median(column) for column in zip(*rounds))
+        rounds = [[await median_ms(it) for it in sequences] for _ in range(3)]
+        two, run, one, streamed, loads, echoes = (statistics.median(column) for column in zip(*rounds))
 
         await other.disconnect()
         await server.disconnect()
@@ -159,6 +169,9 @@ async def measured(binary: str, hypha: Hypha) -> list[tuple[str, str, str, bool]
          f"{run / two:.2f} × ({run:.1f} ms, {two:.1f} ms)", run <= 1.5 * two),
         ("`1+1` by streamExecution, beside one call of it, p50", "≤ 2 ×",
          f"{streamed / one:.2f} × ({streamed:.1f} ms, {one:.1f} ms)", streamed <= 2 * one),
+        ("what the protocol alone costs such a stream: four calls of getEngineLoad, beside four of it, p50", "≤ 1 ×",
+         f"{loads / echoes:.2f} × ({loads:.1f} ms, {echoes:.1f} ms); the stream is {streamed / loads:.2f} × the former",
+         loads <= echoes),
         (f"Hypha killed and started again, {RESTARTS} times: slowest until the service answers", "≤ 10 s",
          f"{max(back):.1f} s", max(back) <= 10),
         ("engine killed and started again: the service answers, from its start", "≤ 5 s", f"{seconds:.1f} s",

@@ -11,6 +11,7 @@ use engine::Engine;
 use http_api::Listeners;
 use hypha_service::HyphaError;
 use hypha_service::HyphaOptions;
+use hypha_service::Refusal;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -41,10 +42,24 @@ pub(super) enum ServeError {
   DataDir(String, io::Error),
   #[error(transparent)]
   Login(#[from] LoginError),
-  #[error(transparent)]
+  #[error("{0}{remedy}", remedy = remedy(.0))]
   Hypha(#[from] HyphaError),
   #[error("{0}")]
   Io(#[from] io::Error),
+}
+
+/// Which setting to change.
+fn remedy(error: &HyphaError) -> &'static str {
+  match error.refusal() {
+    Some(Refusal::Token) => "; HYPHA_TOKEN is to be a token of this server that is still valid",
+    Some(Refusal::Workspace) => {
+      "; HYPHA_WORKSPACE is to be the workspace of HYPHA_TOKEN, or to be left out"
+    }
+    Some(Refusal::ClientExists) => {
+      "; choose another HYPHA_CLIENT_ID, or stop the engine that has this one"
+    }
+    Some(Refusal::Other) | None => "",
+  }
 }
 
 /// What a server is reached by.

@@ -8,47 +8,19 @@ GROUP is `kernels`, `tenants`, `http`, `least` (of two engines, the second is to
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import time
 import urllib.error
 import urllib.request
 
-logging.disable(logging.CRITICAL)
-
-from hypha_rpc import connect_to_server  # noqa: E402
+from wire import connect, finished, refused, run
 
 SERVICE, GROUP = sys.argv[1], sys.argv[2]
 
 
-async def connect(token: str | None):
-    return await connect_to_server({"server_url": os.environ["HYPHA_SERVER_URL"], "token": token})
-
-
-async def refused(call, *words: str) -> None:
-    try:
-        answer = await call
-    except Exception as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"{missing} not in: {error}"
-        return
-    raise AssertionError(f"it is not refused: {answer}")
-
-
 def has(value: dict, *names: str) -> None:
     assert set(names) <= set(value), f"{set(names) - set(value)} missing in {value}"
-
-
-async def finished(engine, kernel: str, execution: str) -> list:
-    """What a cell came to: clients ask until it has ended."""
-    for _ in range(400):
-        try:
-            return await engine.getExecutionResult({"kernelId": kernel, "executionId": execution})
-        except Exception as error:
-            assert "Execution not found" in str(error), error
-            await asyncio.sleep(0.02)
-    raise AssertionError("the cell does not end")
 
 
 async def kernels() -> None:
@@ -241,10 +213,5 @@ async def crowd() -> None:
     await server.disconnect()
 
 
-try:
-    groups = {"kernels": kernels, "tenants": tenants, "http": http, "least": least, "crowd": crowd}
-    asyncio.run(groups[GROUP]())
-except Exception as error:
-    if os.environ.get("TRACE"):
-        raise
-    sys.exit(f"{type(error).__name__}: {str(error).strip()[-2000:]}")
+groups = {"kernels": kernels, "tenants": tenants, "http": http, "least": least, "crowd": crowd}
+run(groups[GROUP]())

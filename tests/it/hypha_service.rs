@@ -6,32 +6,36 @@ use serde_json::json;
 
 use crate::support::Hypha;
 use crate::support::Server;
+use crate::support::ServerBuilder;
 use crate::support::eventually;
 use crate::support::in_time;
 
-const CLIENT: &str = "engine-under-test";
+pub(crate) const CLIENT: &str = "engine-under-test";
 
 /// A server with both faces.
-fn engine(hypha: &Hypha) -> Server {
+pub(crate) fn engine(hypha: &Hypha) -> Server {
   named(hypha, CLIENT)
 }
 
 fn named(hypha: &Hypha, client_id: &str) -> Server {
+  builder(hypha, client_id).start()
+}
+
+pub(crate) fn builder(hypha: &Hypha, client_id: &str) -> ServerBuilder {
   Server::builder()
     .env("HYPHA_SERVICE", "true")
     .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
     .env("HYPHA_TOKEN", hypha.env("HYPHA_TOKEN"))
     .env("HYPHA_CLIENT_ID", client_id)
     .env("KERNEL_PERMISSIONS_MAX", r#"{"net": true, "import": true}"#)
-    .start()
 }
 
-fn service(hypha: &Hypha) -> String {
+pub(crate) fn service(hypha: &Hypha) -> String {
   let workspace = hypha.env("HYPHA_WORKSPACE");
   format!("{workspace}/{CLIENT}:deno-app-engine")
 }
 
-async fn registered(server: &Server) {
+pub(crate) async fn registered(server: &Server) {
   eventually("the service is registered", async || {
     server.log().contains("registered at Hypha as")
   })

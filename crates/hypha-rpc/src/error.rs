@@ -29,7 +29,7 @@ pub enum ConnectError {
 pub enum Refusal {
   /// The token is not valid on this server, or has expired.
   Token,
-  /// The token is not for this workspace, or the workspace is closed to this user.
+  /// The token is not for this workspace, or the workspace is closed to this user, or there is none.
   Workspace,
   /// A client with the same id is connected and answers.
   ClientExists,
@@ -45,6 +45,7 @@ impl Refusal {
       Self::ClientExists
     } else if has("workspace mismatch")
       || has("does not match")
+      || has("does not exist")
       || has("Permission denied for workspace")
     {
       Self::Workspace

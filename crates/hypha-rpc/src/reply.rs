@@ -40,7 +40,8 @@ impl Reply {
     most: usize,
     join: impl FnMut(&mut Value, Value) -> Option<Value> + Send + 'static,
   ) -> Self {
-    let state = (items.boxed(), None, join);
+    // Its end may be seen while an item is still kept.
+    let state = (items.fuse().boxed(), None, join);
     Self::stream(futures::stream::unfold(
       state,
       move |(mut items, kept, mut join)| async move {
@@ -207,6 +208,17 @@ mod tests {
     });
     let expected = ["abc".into(), Value::Int(1), RemoteError::new("end").into()];
     assert_eq!(all(joined).await, expected);
+  }
+
+  /// An `unfold` panics when it is asked again.
+  #[tokio::test]
+  async fn a_stream_is_not_asked_again_after_its_end() {
+    let items = futures::stream::unfold(
+      0,
+      |n| async move { (n < 3).then_some((Ok(n.into()), n + 1)) },
+    );
+    let joined = Reply::coalesced(items, 10, |_, _| None);
+    assert_eq!(all(joined).await, [Value::Int(0)]);
   }
 
   #[tokio::test]

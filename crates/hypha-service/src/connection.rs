@@ -9,6 +9,7 @@ use hypha_rpc::Client;
 use hypha_rpc::ConnectError;
 use hypha_rpc::Limits;
 use hypha_rpc::Options;
+use hypha_rpc::Refusal;
 use hypha_rpc::State;
 use hypha_rpc::Token;
 use url::Url;
@@ -21,7 +22,7 @@ use crate::worker::WorkerOptions;
 
 /// Pauses between attempts to reach a server that is not there yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Shortest and longest pause before a lost connection is tried again: callers wait for the service, and a server takes
 /// some seconds to start.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
@@ -53,6 +54,16 @@ pub enum HyphaError {
   Files(#[from] ArtifactsError),
   #[error("the Hypha server does not let this engine in any more: {0}")]
   Refused(String),
+}
+
+impl HyphaError {
+  /// What the server refuses about the settings.
+  pub fn refusal(&self) -> Option<Refusal> {
+    match self {
+      Self::Connect(ConnectError::Refused { kind, .. }) => Some(*kind),
+      _ => None,
+    }
+  }
 }
 
 /// Registers the engine, and keeps it registered until `stop` is there: a server that is away is waited for, also at the

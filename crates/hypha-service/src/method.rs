@@ -156,8 +156,7 @@ impl Method {
     let run = move |service, asker, given: Map<String, Value>| -> BoxFuture<'static, Outcome> {
       Box::pin(async move {
         let given = given.into_iter().filter(|(_, value)| !value.is_null());
-        let given = serde_json::from_value(Value::Object(given.collect()))
-          .map_err(|e| Failure::new(format!("Invalid parameters: {e}")))?;
+        let given = parsed(&Value::Object(given.collect()))?;
         work(Call {
           service,
           asker,
@@ -176,11 +175,15 @@ impl Method {
 
   /// The parameter that a bare value stands for: what the method works on.
   pub fn first_parameter(&self) -> Option<&'static str> {
-    let takes = |name: &&str| self.parameters["properties"].get(name).is_some();
     match self.name {
       "createKernel" => Some("mode"),
-      _ => FIRST.into_iter().find(takes),
+      _ => FIRST.into_iter().find(|name| self.takes(name)),
     }
+  }
+
+  /// Whether it has a parameter of this name.
+  pub(crate) fn takes(&self, name: &str) -> bool {
+    self.parameters["properties"].get(name).is_some()
   }
 
   /// Does it. `given` are its parameters by name.
@@ -195,6 +198,15 @@ impl Method {
   ) -> Outcome {
     (self.work)(service, asker, given).await
   }
+}
+
+/// # Errors
+/// When it is not what the method takes; the message names the member.
+fn parsed<P: DeserializeOwned>(given: &Value) -> Result<P, Failure> {
+  // Vectors are many numbers: where one is, is found out only when it is wrong.
+  P::deserialize(given)
+    .or_else(|_| serde_path_to_error::deserialize(given))
+    .map_err(|e| Failure::new(format!("Invalid parameters: {e}")))
 }
 
 /// Answers a value that can be written as JSON.

@@ -62,7 +62,7 @@ async fn call(
     is_anonymous: context.user.is_anonymous,
     workspace: context.workspace.clone(),
   };
-  let given = named(method, arguments);
+  let given = named(method, arguments)?;
   let answer = method.call(service, asker, given).await;
   match answer.map_err(|failure| RemoteError::new(failure.to_string()))? {
     Answer::Value(value) => Ok(Reply::Value(Value::from(value))),
@@ -75,19 +75,66 @@ async fn call(
 
 /// The arguments by their names: clients send one object of options, keywords, or a bare value where a method has
 /// one thing to work on.
-fn named(method: &Method, arguments: &Arguments) -> serde_json::Map<String, Json> {
+///
+/// # Errors
+/// When the bare value is no text, in the words of the original, or a parameter is nothing that JSON has.
+fn named(
+  method: &Method,
+  arguments: &Arguments,
+) -> Result<serde_json::Map<String, Json>, RemoteError> {
   let options = arguments.options();
+  for (name, value) in options.iter() {
+    // What a method does not know is ignored, whatever it is.
+    if method.takes(name) {
+      plain(value).map_err(|what| {
+        RemoteError::new(format!("Invalid parameters: {name}: {what} is not taken"))
+      })?;
+    }
+  }
   let mut given: serde_json::Map<String, Json> = options
     .iter()
     .map(|(name, value)| (name.to_owned(), value.to_json()))
     .collect();
-  if let Some(value) = arguments.positional.first()
-    && value.as_map().is_none()
-    && let Some(first) = method.first_parameter()
-  {
-    given.insert(first.to_owned(), value.to_json());
+  match (arguments.positional.first(), method.first_parameter()) {
+    (Some(Value::Text(text)), Some(first)) => {
+      given.insert(first.to_owned(), text.clone().into());
+    }
+    (None | Some(Value::Nil | Value::Map(_)), _) | (_, None) => {}
+    (Some(_), Some(first)) => {
+      return Err(RemoteError::new(format!(
+        "Invalid parameters provided: {} takes an object, or a text as its {first}",
+        method.name
+      )));
+    }
   }
-  given
+  Ok(given)
+}
+
+/// # Errors
+/// What the value is, if no parameter is that: as JSON it would be an object that nobody has written.
+fn plain(value: &Value) -> Result<(), &'static str> {
+  match value {
+    Value::Nil | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) => Ok(()),
+    Value::Text(_) => Ok(()),
+    Value::List(_) | Value::Map(_) => without_calls(value),
+    Value::Method(_) | Value::Callback(_) | Value::Generator(_) => without_calls(value),
+    Value::Bytes(_) | Value::MemoryView(_) => Err("a value of bytes"),
+    Value::Date(_) => Err("a date"),
+    Value::NdArray(_) | Value::TypedArray(_) => Err("an array that is no list"),
+    _ => Err("a value of this type"),
+  }
+}
+
+/// # Errors
+/// When the value has something in it that its sender wants called, which nobody does.
+fn without_calls(value: &Value) -> Result<(), &'static str> {
+  match value {
+    Value::Method(_) | Value::Callback(_) => Err("a function"),
+    Value::Generator(_) => Err("a stream"),
+    Value::List(items) => items.iter().try_for_each(without_calls),
+    Value::Map(map) => map.iter().try_for_each(|(_, value)| without_calls(value)),
+    _ => Ok(()),
+  }
 }
 
 /// Joins two pieces of output of the same stream, and of what a model writes: a consumer that is slower than its kernel

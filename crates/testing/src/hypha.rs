@@ -112,13 +112,32 @@ impl Hypha {
   /// # Panics
   /// When something is not as it should be.
   pub async fn service_calls(&self, arguments: &[&str]) {
-    let token = self.env("HYPHA_TOKEN");
-    let output = self.python("service_calls.py", arguments, token).await;
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(
-      output.status.success(),
-      "service_calls.py {arguments:?}: {error}"
-    );
+    self.script("service_calls.py", arguments).await;
+  }
+
+  /// Runs a script of tests/hypha, which connects as the operator of HYPHA_WORKSPACE.
+  ///
+  /// # Panics
+  /// When something is not as it should be.
+  pub async fn script(&self, name: &str, arguments: &[&str]) {
+    let output = self.python(name, arguments, self.env("HYPHA_TOKEN")).await;
+    succeeds(name, arguments, &output);
+  }
+
+  /// Runs a script of tests/hypha with an official JavaScript client, a package of tests/hypha/package.json.
+  ///
+  /// # Panics
+  /// When something is not as it should be.
+  pub async fn javascript(&self, modules: &str, package: &str, arguments: &[&str]) {
+    let mut command = Command::new("node");
+    command
+      .arg("--experimental-websocket")
+      .arg(folder().join("clients.mjs"))
+      .arg(package)
+      .args(arguments)
+      .env("HYPHA_TEST_NODE_MODULES", modules);
+    let output = self.output(command, self.env("HYPHA_TOKEN")).await;
+    succeeds(package, arguments, &output);
   }
 
   /// Lets Hypha install and run apps on the engine at `port` of 127.0.0.1: see tests/hypha/worker_calls.py.
@@ -148,18 +167,35 @@ impl Hypha {
   }
 
   async fn python(&self, script: &str, arguments: &[&str], token: &str) -> Output {
-    let output = Command::new(python())
+    let mut command = Command::new(python());
+    command
       .arg(folder().join(script))
       .args(arguments)
-      .env("HYPHA_SERVER_URL", self.env("HYPHA_SERVER_URL"))
+      .env("PYTHONWARNINGS", "ignore");
+    self.output(command, token).await
+  }
+
+  async fn output(&self, mut command: Command, token: &str) -> Output {
+    for name in [
+      "HYPHA_SERVER_URL",
+      "HYPHA_WORKSPACE",
+      "HYPHA_USER_WORKSPACE",
+      "HYPHA_USER_TOKEN",
+    ] {
+      command.env(name, self.env(name));
+    }
+    let output = command
       .env("HYPHA_TOKEN", token)
-      .env("HYPHA_USER_TOKEN", self.env("HYPHA_USER_TOKEN"))
-      .env("PYTHONWARNINGS", "ignore")
       .stdin(Stdio::null())
       .kill_on_drop(true)
       .output();
-    output.await.expect("Python can be run")
+    output.await.expect("the script can be run")
   }
+}
+
+fn succeeds(name: &str, arguments: &[&str], output: &Output) {
+  let error = String::from_utf8_lossy(&output.stderr);
+  assert!(output.status.success(), "{name} {arguments:?}: {error}");
 }
 
 impl Drop for Hypha {

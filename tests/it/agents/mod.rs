@@ -4,7 +4,7 @@ mod bad_input;
 mod chats;
 mod lasting;
 mod lives;
-mod model;
+pub(crate) mod model;
 mod real_model;
 mod tools;
 
@@ -29,13 +29,13 @@ fn says(text: &str) -> Turn {
   Turn::Says(text.to_owned())
 }
 
-fn script(tag: &str, code: &str) -> Turn {
+pub(crate) fn script(tag: &str, code: &str) -> Turn {
   says(&format!(
     "<thoughts>try</thoughts>\n<{tag} id=\"a\">{code}</{tag}>"
   ))
 }
 
-fn answers(text: &str) -> Turn {
+pub(crate) fn answers(text: &str) -> Turn {
   says(&format!("<returnToUser commit=\"a\">{text}</returnToUser>"))
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 /// What the model does when it is asked.
 #[derive(Clone)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
   Says(String),
   /// Calls of tools: name, and arguments as JSON.
   Calls(Vec<(&'static str, Value)>),
@@ -32,7 +32,7 @@ pub(super) enum Turn {
 
 /// A server on loopback; it ends with the test's runtime.
 #[derive(Clone)]
-pub(super) struct Model {
+pub(crate) struct Model {
   pub url: String,
   shared: Arc<Shared>,
 }
@@ -60,7 +60,7 @@ impl Drop for Hanging {
 }
 
 impl Model {
-  pub(super) async fn new(turns: impl IntoIterator<Item = Turn>) -> Self {
+  pub(crate) async fn new(turns: impl IntoIterator<Item = Turn>) -> Self {
     let shared = Arc::new(Shared {
       turns: Mutex::new(turns.into_iter().collect()),
       ..Shared::default()
@@ -77,22 +77,22 @@ impl Model {
   }
 
   /// Says this whenever nothing else is left to say.
-  pub(super) fn then_always(self, turn: Turn) -> Self {
+  pub(crate) fn then_always(self, turn: Turn) -> Self {
     *self.shared.rest.lock().expect("a lock") = Some(turn);
     self
   }
 
-  pub(super) fn add(&self, turns: impl IntoIterator<Item = Turn>) {
+  pub(crate) fn add(&self, turns: impl IntoIterator<Item = Turn>) {
     self.shared.turns.lock().expect("a lock").extend(turns);
   }
 
   /// The requests so far.
-  pub(super) fn asked(&self) -> Vec<Value> {
+  pub(crate) fn asked(&self) -> Vec<Value> {
     self.shared.asked.lock().expect("a lock").clone()
   }
 
   /// The messages of the newest request.
-  pub(super) fn told(&self) -> Vec<Value> {
+  pub(crate) fn told(&self) -> Vec<Value> {
     let asked = self.asked();
     let messages = asked
       .last()
@@ -101,22 +101,22 @@ impl Model {
   }
 
   /// The text of the newest message that it was sent.
-  pub(super) fn told_last(&self) -> String {
+  pub(crate) fn told_last(&self) -> String {
     let last = self.told().pop().unwrap_or_default();
     last["content"].as_str().unwrap_or_default().to_owned()
   }
 
-  pub(super) fn keys(&self) -> Vec<String> {
+  pub(crate) fn keys(&self) -> Vec<String> {
     self.shared.keys.lock().expect("a lock").clone()
   }
 
   /// Waits until so many answers hang.
-  pub(super) async fn hangs(&self, count: usize) {
+  pub(crate) async fn hangs(&self, count: usize) {
     self.until(|(began, _)| began >= count).await;
   }
 
   /// Waits until so many of them were given up by the other side.
-  pub(super) async fn given_up(&self, count: usize) {
+  pub(crate) async fn given_up(&self, count: usize) {
     self.until(|(_, ended)| ended >= count).await;
   }
 
@@ -135,7 +135,7 @@ impl Model {
       .expect("in time");
   }
 
-  pub(super) fn settings(&self) -> Value {
+  pub(crate) fn settings(&self) -> Value {
     json!({"baseURL": self.url, "apiKey": "sk-test-secret", "model": "scripted", "temperature": 0.1})
   }
 }

@@ -117,6 +117,10 @@ async fn refusals_are_told_apart_and_quote_no_token() {
       Refusal::Workspace,
     ),
     (
+      "Failed to establish connection: 'Workspace b does not exist or is not accessible'",
+      Refusal::Workspace,
+    ),
+    (
       "Failed to establish connection: Client already exists and is active: a/me",
       Refusal::ClientExists,
     ),

@@ -19,6 +19,7 @@ use engine::kernels::Mode;
 use engine::kernels::Status;
 use futures::StreamExt;
 use futures::stream;
+use kernel_protocol::ExecutionId;
 use kernel_protocol::KernelEvent;
 use serde::Deserialize;
 use serde_json::Value;
@@ -364,25 +365,30 @@ async fn result(call: Call<WhichExecution>) -> Outcome {
   let ended = execution.ok().filter(|it| it.outcome().is_some());
   let ended = ended.ok_or_else(|| Failure::new("Execution not found"))?;
   let events = ended.events();
-  answer(events.iter().map(|event| wire(event)).collect::<Vec<_>>())
+  let shown = events.iter().map(|event| wire(event, ended.id));
+  answer(shown.collect::<Vec<_>>())
 }
 
 async fn stream_execution(call: Call<Code>) -> Outcome {
   let execution = submit(call)?;
-  let events = stream::unfold(execution.reader(0), next_event);
+  let id = execution.id;
+  let events = stream::unfold(execution.reader(0), move |reader| next_event(reader, id));
   let end = json!({ "type": "complete", "status": "success" });
   Ok(Answer::Stream(
     events.chain(stream::once(async move { end })).boxed(),
   ))
 }
 
-async fn next_event(mut reader: LogReader) -> Option<(Value, LogReader)> {
+async fn next_event(mut reader: LogReader, id: ExecutionId) -> Option<(Value, LogReader)> {
   let (_, event) = reader.next().await?;
-  Some((wire(&event), reader))
+  Some((wire(&event, id), reader))
 }
 
-pub(crate) fn wire(event: &KernelEvent) -> Value {
-  serde_json::to_value(event).unwrap_or_default()
+/// An event as clients see it: with the cell that it is of.
+pub(crate) fn wire(event: &KernelEvent, id: ExecutionId) -> Value {
+  let mut shown = serde_json::to_value(event).unwrap_or_default();
+  shown["executionId"] = json!(id.to_string());
+  shown
 }
 
 /// How many kernels are doing something, of those that a caller sees.

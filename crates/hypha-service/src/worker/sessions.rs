@@ -280,7 +280,7 @@ pub(super) async fn execute(asked: Asked, given: Execute) -> Result<Value, Failu
     if let Some(report) = event.error() {
       error = Some(format!("{}: {}", report.ename, report.evalue));
     }
-    outputs.push(wire(&event));
+    outputs.push(wire(&event, execution.id));
   }
   Ok(Value::from(json!({
     "status": if error.is_some() { "error" } else { "ok" },

@@ -237,11 +237,11 @@ async fn what_is_missing_or_of_another_type_is_named() {
     (json!({"id": "a"}), "Agent with ID \"ann:a\" already exists"),
     (
       json!({"kernelType": "R"}),
-      "Invalid parameters: Invalid kernelType: R",
+      "Invalid parameters: kernelType: Invalid kernelType: R",
     ),
     (
       json!({"name": 5}),
-      "Invalid parameters: invalid type: integer `5`, expected a string",
+      "Invalid parameters: name: invalid type: integer `5`, expected a string",
     ),
     (json!({"maxSteps": 0}), "maxSteps: must be at least 1"),
     (

@@ -398,7 +398,7 @@ async fn what_is_missing_or_of_another_type_is_named() {
     let said = engine.failure(OWN, name, json!({"appId": 5})).await;
     assert_eq!(
       said,
-      "Invalid parameters: invalid type: integer `5`, expected a string"
+      "Invalid parameters: appId: invalid type: integer `5`, expected a string"
     );
   }
   for given in [
@@ -422,7 +422,7 @@ async fn what_is_missing_or_of_another_type_is_named() {
   );
   let given = json!({"appId": "wrong", "lines": "many"});
   let said = engine.failure(OWN, "getAppKernelLogs", given).await;
-  assert!(said.starts_with("Invalid parameters: "), "{said}");
+  assert!(said.starts_with("Invalid parameters: lines: "), "{said}");
 }
 
 // ------------------------------------------------------------ published apps

@@ -6,6 +6,7 @@ mod chats;
 mod documents;
 mod engine;
 mod hosts;
+mod kernels;
 mod model;
 mod parameters;
 mod providers;
