@@ -9,6 +9,7 @@ use access::Caller;
 use access::Scope;
 use kernel_protocol::KernelEvent;
 use kernels::CreateKernel;
+use kernels::EnvironmentSource;
 use kernels::Execution;
 use kernels::Kernel;
 use kernels::KernelManager;
@@ -100,7 +101,8 @@ impl AgentKernel {
     attached.startup_error = None;
   }
 
-  /// The kernel, made if there is none, with the start-up script run in it. To be driven to its end: half of it
+  /// The kernel, made if there is none, with the start-up script run in it; `environment` makes variables besides
+  /// those of the agent. To be driven to its end: half of it
   /// leaves a kernel behind.
   ///
   /// # Errors
@@ -110,6 +112,7 @@ impl AgentKernel {
     kernels: &KernelManager,
     namespace: Option<&str>,
     config: &AgentConfig,
+    environment: Option<Arc<dyn EnvironmentSource>>,
   ) -> Result<Ready, AgentError> {
     let _changing = self.changing.lock().await;
     let caller = caller(namespace);
@@ -133,6 +136,7 @@ impl AgentKernel {
       namespace: namespace.map(str::to_owned),
       language: config.kernel_type.0,
       env: config.kernel_environs.clone(),
+      environment,
       inactivity_timeout: bound(config.times.inactivity_timeout),
       max_execution_time: bound(config.times.max_execution_time),
       ..Default::default()

@@ -40,6 +40,7 @@ use crate::config::ModelSettings;
 use crate::config::ModelSettingsChange;
 use crate::config::ModelSource;
 use crate::config::UpdateAgent;
+use crate::environment::Environments;
 use crate::error::AgentError;
 use crate::events::AgentEventKind;
 use crate::events::AgentWatch;
@@ -66,6 +67,7 @@ pub struct AgentManager {
   pub(crate) client: Arc<ChatClient>,
   pub(crate) registry: Registry,
   pub(crate) events: Announcer,
+  pub(crate) environments: RwLock<Option<Arc<dyn Environments>>>,
   agents: RwLock<HashMap<AgentId, Arc<Agent>>>,
   /// Held while agents are counted and made: limits hold under any number of requests.
   making: tokio::sync::Mutex<()>,
@@ -111,6 +113,7 @@ impl AgentManager {
       vectors,
       registry,
       events: Announcer::new(),
+      environments: RwLock::default(),
       agents: RwLock::new(agents),
       making: tokio::sync::Mutex::default(),
       room: Mutex::default(),
@@ -161,7 +164,7 @@ impl AgentManager {
       agent
     };
     if attach {
-      let failed = self.attach_kernel(&agent, None).await.err();
+      let failed = self.attach_kernel(&agent, None, None).await.err();
       match failed {
         Some(error @ AgentError::Startup { .. }) => {
           self.end(&agent).await?;
@@ -236,6 +239,7 @@ impl AgentManager {
       startup_script: config::script(request.startup_script),
       kernel_type,
       kernel_environs: request.kernel_environs.unwrap_or_default(),
+      environment: request.environment,
       model,
       max_steps: steps(request.max_steps)?,
       enable_planning: request.enable_planning,
@@ -439,6 +443,7 @@ impl AgentManager {
     if let Some(environs) = change.kernel_environs {
       config.kernel_environs = environs.unwrap_or_default();
     }
+    config.environment = change.environment.or(config.environment);
     if let Some(most) = change.max_steps {
       config.max_steps = steps(most)?;
     }
@@ -572,7 +577,8 @@ impl AgentManager {
 
   // ------------------------------------------------------------ kernels
 
-  /// Gives an agent a kernel of a language, instead of one that it may have.
+  /// Gives an agent a kernel of a language, instead of one that it may have. `environment` is that of
+  /// [`UpdateAgent`].
   ///
   /// # Errors
   /// When there is no such agent, or its kernel cannot be made.
@@ -581,12 +587,15 @@ impl AgentManager {
     caller: &Caller,
     id: &str,
     language: Language,
+    environment: Option<String>,
   ) -> Result<AgentInfo, AgentError> {
     let agent = self.change(caller, Right::Manage, id)?;
     let caller = caller.clone();
     self
       .run_to_completion(move |manager| async move {
-        manager.attach_kernel(&agent, Some(language)).await?;
+        manager
+          .attach_kernel(&agent, Some(language), environment)
+          .await?;
         Ok(manager.info(&caller, &agent))
       })
       .await
@@ -596,8 +605,10 @@ impl AgentManager {
     &self,
     agent: &Arc<Agent>,
     language: Option<Language>,
+    environment: Option<String>,
   ) -> Result<(), AgentError> {
     let mut config = agent.config();
+    config.environment = environment.or(config.environment);
     let language = language.unwrap_or(config.kernel_type.0);
     let attached = agent.kernel.now();
     if attached.language.is_some_and(|present| present != language) {
@@ -610,7 +621,12 @@ impl AgentManager {
     config.has_kernel = true;
     let ready = agent
       .kernel
-      .ready(&self.kernels, agent.id.namespace(), &config)
+      .ready(
+        &self.kernels,
+        agent.id.namespace(),
+        &config,
+        self.environment_of(&config),
+      )
       .await;
     let kernel = ready?.kernel;
     self.keep_config(agent, config).await?;

@@ -37,7 +37,7 @@ use crate::json::JsonText;
 
 /// The version of these messages. A host of another version is not used: the two binaries of one
 /// release belong together.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Largest frame a host reads, in bytes: what the server sends is bounded by the bodies it takes.
 pub const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Largest frame the server reads, in bytes. A host that sends a longer one breaks the protocol, and
@@ -115,6 +115,9 @@ pub enum Request {
   Watch { id: u64, path: String },
   /// Ends the watch of that id. Not answered.
   Unwatch { id: u64 },
+  /// Sets variables in the environment of the running kernel; others stay. Not answered: done at once, or when
+  /// code that keeps the isolate busy lets go of it.
+  SetEnvironment { variables: BTreeMap<String, String> },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
   InputReply { value: Option<String> },
   /// Asks for a sign of life, [`Reply::Alive`].

@@ -3,6 +3,7 @@
 
 mod connection;
 pub mod cpython;
+mod environment;
 mod error;
 mod events;
 mod execution;
@@ -32,6 +33,8 @@ mod start;
 mod tests;
 mod watchdog;
 
+pub use self::environment::EnvironmentSource;
+pub use self::environment::Variables;
 pub use self::error::KernelError;
 pub use self::events::EngineEvent;
 pub use self::events::EngineEventKind;

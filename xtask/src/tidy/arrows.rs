@@ -24,6 +24,7 @@ const fn room(name: &'static str, uses: &'static [&'static str]) -> Room {
 /// Every crate stands below those that it uses. `testing` is free for tests.
 const ROOMS: &[Room] = &[
   room("app-proxy", &[]),
+  room("builtin-modules", &[]),
   room("hypha-rpc", &[]),
   room("kernel-protocol", &[]),
   room("outbound", &[]),
@@ -45,7 +46,13 @@ const ROOMS: &[Room] = &[
   },
   room(
     "v8-host",
-    &["kernel-host", "kernel-protocol", "outbound", "sandbox"],
+    &[
+      "builtin-modules",
+      "kernel-host",
+      "kernel-protocol",
+      "outbound",
+      "sandbox",
+    ],
   ),
   room(
     "kernels",
