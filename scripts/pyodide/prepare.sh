@@ -2,8 +2,9 @@
 # Usage: scripts/pyodide/prepare.sh [--help]
 #
 # Prepares what a Python kernel in V8 starts from, and prints the folder it lies in: the Pyodide
-# distribution, the packages of wheels/requirements.txt and python/ in one archive, and a memory
-# snapshot of an interpreter that has imported them; each gzipped, for embedding in the binary.
+# distribution, the packages of wheels/requirements.txt and python/ in one archive, a memory
+# snapshot of an interpreter that has imported them, and the wheels of wheels/on_demand.txt; each
+# gzipped, for embedding in the binary.
 # scripts/setup.sh runs this; with nothing changed it does nothing.
 
 set -euo pipefail
@@ -25,6 +26,9 @@ readonly PYODIDE_SHA256=66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b
 # Any recent Deno makes the snapshot; it is not part of the engine.
 readonly DENO_VERSION=2.9.6
 readonly WHEELS=$ROOT/wheels/requirements.txt
+readonly ON_DEMAND=$ROOT/wheels/on_demand.txt
+# The ABI of that release, as its pyodide-lock.json names it.
+readonly ABI=pyemscripten_2026_0_wasm32
 
 # The npm package with Deno's binary for this machine, and its sum.
 deno_package() {
@@ -49,6 +53,15 @@ inputs() {
     done
 }
 
+# fetch_wheels REQUIREMENTS FOLDER OPTIONS…: exactly these files.
+fetch_wheels() {
+  local requirements=$1 folder=$2
+  shift 2
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary=:all: --python-version 3.14 "$@" -r "$requirements" -d "$folder" >&2 ||
+    die "pip could not fetch the wheels of ${requirements#"$ROOT/"}"
+}
+
 prepare() {
   local target=$1 work deno
   work=$(mktemp -d "$CACHE_DIR/pyodide/.work.XXXXXX")
@@ -58,15 +71,14 @@ prepare() {
   npm_package "$PYODIDE" "$PYODIDE_SHA256" "$work/pyodide"
   read -r -a deno <<<"$(deno_package)"
   npm_package "${deno[0]}" "${deno[1]:-}" "$work/deno"
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary=:all: --python-version 3.14 -r "$WHEELS" -d "$work/wheels" >&2 ||
-    die 'pip could not fetch the wheels of wheels/requirements.txt'
+  fetch_wheels "$WHEELS" "$work/wheels"
+  fetch_wheels "$ON_DEMAND" "$work/on_demand" --platform "$ABI" --implementation cp --abi cp314
   step 'Python: making the memory snapshot'
   mkdir "$work/out"
   DENO_DIR=$work/deno_dir "$work/deno/deno" run --quiet --no-remote --allow-read --allow-write \
-    "$ROOT/scripts/pyodide/make.mjs" "$work/pyodide" "$work/wheels" "$ROOT/python" "$work/out" >&2
+    "$ROOT/scripts/pyodide/make.mjs" "$work/pyodide" "$work/wheels" "$work/on_demand" "$ROOT/python" "$work/out" >&2
   local name
-  for name in pyodide.mjs pyodide.asm.mjs pyodide.asm.wasm python_stdlib.zip pyodide-lock.json; do
+  for name in pyodide.mjs pyodide.asm.mjs pyodide.asm.wasm python_stdlib.zip; do
     cp "$work/pyodide/$name" "$work/out/"
   done
   gzip -9 -n "$work"/out/*

@@ -1,11 +1,14 @@
 //! Settings of the service at a Hypha server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use access::Secret;
 use clap::Args;
 use hypha_service::HyphaOptions;
 use hypha_service::Token;
+use hypha_service::TokenOptions;
+use outbound::is_loopback;
 
 use super::AppArgs;
 
@@ -23,6 +26,10 @@ pub(crate) struct HyphaArgs {
   #[arg(long, env = "HYPHA_CLIENT_ID", value_name = "NAME")]
   pub hypha_client_id: Option<String>,
 
+  /// Seconds that tokens of kernels and published apps are valid; those that live longer get the next one before.
+  #[arg(long, env = "HYPHA_KERNEL_TOKEN_SECONDS", value_name = "N", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+  pub hypha_kernel_token_seconds: u64,
+
   /// File with variables, as NAME=value lines, that are not in the environment; the command hypha reads .env of the
   /// working directory by itself.
   #[arg(long, value_name = "FILE")]
@@ -30,6 +37,11 @@ pub(crate) struct HyphaArgs {
 }
 
 impl HyphaArgs {
+  /// How long tokens of kernels and apps are valid.
+  pub(crate) fn token_life(&self) -> Duration {
+    Duration::from_secs(self.hypha_kernel_token_seconds)
+  }
+
   /// Where the service is to be registered, if it is wanted.
   ///
   /// # Errors
@@ -57,6 +69,11 @@ impl HyphaArgs {
         .map(Token::new),
       client_id: given(&self.hypha_client_id),
       authorities: authorities.transpose()?,
+      kernel_tokens: TokenOptions {
+        life: self.token_life(),
+        // A server on this machine is there to be tried out.
+        powerful: is_loopback(&apps.hypha_server_url),
+      },
     }))
   }
 }

@@ -1,11 +1,13 @@
 //! The engine as a service of a real Hypha server, called by the official client.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::Hypha;
 use crate::support::Server;
+use crate::support::ServerBuilder;
 use crate::support::eventually;
 use crate::support::in_time;
 
@@ -17,13 +19,16 @@ fn engine(hypha: &Hypha) -> Server {
 }
 
 fn named(hypha: &Hypha, client_id: &str) -> Server {
+  builder(hypha, client_id).start()
+}
+
+fn builder(hypha: &Hypha, client_id: &str) -> ServerBuilder {
   Server::builder()
     .env("HYPHA_SERVICE", "true")
     .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
     .env("HYPHA_TOKEN", hypha.env("HYPHA_TOKEN"))
     .env("HYPHA_CLIENT_ID", client_id)
     .env("KERNEL_PERMISSIONS_MAX", r#"{"net": true, "import": true}"#)
-    .start()
 }
 
 fn service(hypha: &Hypha) -> String {
@@ -52,6 +57,57 @@ async fn workspaces_see_nothing_of_each_other_over_hypha() {
   let server = engine(&hypha);
   registered(&server).await;
   hypha.service_calls(&[&service(&hypha), "tenants"]).await;
+}
+
+/// An engine whose kernels have tokens for some seconds only.
+fn with_short_tokens(hypha: &Hypha) -> ServerBuilder {
+  builder(hypha, CLIENT).env("HYPHA_KERNEL_TOKEN_SECONDS", "8")
+}
+
+#[tokio::test]
+async fn kernels_have_tokens_of_their_callers_that_are_renewed() {
+  let hypha = Hypha::shared().await;
+  let server = with_short_tokens(&hypha).start();
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "tokens"]).await;
+  assert!(!server.log().contains("eyJ"), "a token is in the log");
+}
+
+/// Whether a file below a folder has these bytes.
+fn has(folder: &Path, text: &[u8]) -> bool {
+  let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+  entries.map(|entry| entry.path()).any(|path| {
+    let bytes = || std::fs::read(&path).unwrap_or_default();
+    has(&path, text) || bytes().windows(text.len()).any(|window| window == text)
+  })
+}
+
+#[tokio::test]
+async fn kernels_of_agents_have_tokens_too_which_are_not_kept() {
+  let hypha = Hypha::shared().await;
+  let folder = tempfile::tempdir().expect("a folder");
+  let agents = folder.path().display().to_string();
+  let engine = || with_short_tokens(&hypha).env("AGENT_DATA_DIRECTORY", &agents);
+  let server = engine().start();
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "agents"]).await;
+  assert!(has(folder.path(), b"hypha:"), "whose it is, is kept");
+  assert!(!has(folder.path(), b"eyJ"), "a token is kept");
+  assert!(!server.log().contains("eyJ"), "a token is in the log");
+}
+
+#[tokio::test]
+async fn the_administrators_engine_gives_every_caller_a_token() {
+  let hypha = Hypha::shared().await;
+  let server = builder(&hypha, CLIENT)
+    .env("HYPHA_TOKEN", hypha.root_token())
+    .start();
+  registered(&server).await;
+  let log = server.log();
+  let id = log.split("registered at Hypha as ").nth(1);
+  let id = id.and_then(|rest| rest.split_whitespace().next());
+  let id = id.expect("it says its name");
+  hypha.service_calls(&[id, "administrator"]).await;
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod file_watches;
 mod files;
 mod hostile;
 mod hypha_apps;
+mod hypha_client;
 mod hypha_gateway;
 mod hypha_service;
 mod input;

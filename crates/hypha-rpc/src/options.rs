@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use url::Url;
 
 use crate::transport;
@@ -63,6 +66,23 @@ impl Token {
   /// The text itself.
   pub fn expose(&self) -> &str {
     &self.0
+  }
+
+  /// Whether it administers the whole server. Tokens inherit the roles of the token that makes them, and one with
+  /// the role `admin` opens every workspace, whatever its scope. `false` if it is no JSON web token.
+  pub fn administers_server(&self) -> bool {
+    let Some(payload) = self.0.split('.').nth(1) else {
+      return false;
+    };
+    let claims = BASE64_URL_SAFE_NO_PAD
+      .decode(payload.trim_end_matches('='))
+      .ok()
+      .and_then(|json| serde_json::from_slice::<serde_json::Map<String, Value>>(&json).ok());
+    // The name of the claim has a prefix that differs between servers.
+    claims.unwrap_or_default().iter().any(|(name, value)| {
+      let roles = value.as_array().filter(|_| name.ends_with("roles"));
+      roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))
+    })
   }
 }
 

@@ -15,6 +15,8 @@ use url::Url;
 use crate::method::Service;
 use crate::rpc;
 use crate::rpc::SERVICE_ID;
+use crate::tokens::ForKernels;
+use crate::tokens::TokenOptions;
 
 /// Pauses between attempts to reach a server that is not there yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -35,6 +37,7 @@ pub struct HyphaOptions {
   pub client_id: Option<String>,
   /// Certificate authorities (PEM) to trust besides those of the platform.
   pub authorities: Option<Vec<u8>>,
+  pub kernel_tokens: TokenOptions,
 }
 
 /// Why the service cannot be there.
@@ -63,11 +66,9 @@ pub async fn serve(
     () = &mut stop => return Ok(()),
     client = connect(&options) => client?,
   };
-  let service = Arc::new(Service::new(
-    engine,
-    client.workspace(),
-    Some((client.clone(), options.server_url.to_string())),
-  ));
+  let url = options.server_url.to_string();
+  let hypha = ForKernels::new(client.clone(), url, options.kernel_tokens);
+  let service = Arc::new(Service::at_hypha(engine, client.workspace(), hypha));
   let id = client.register(rpc::service(&service)).await?;
   tracing::info!("registered at Hypha as {id}");
   let base = options.server_url.as_str().trim_end_matches('/');

@@ -70,7 +70,7 @@ impl<'a> Environment<'a> {
 }
 
 /// A task that ends with this.
-pub(crate) struct Renewal(JoinHandle<()>);
+pub struct Renewal(JoinHandle<()>);
 
 impl Drop for Renewal {
   fn drop(&mut self) {

@@ -34,7 +34,7 @@ const ROOMS: &[Room] = &[
   room("xtask", &[]),
   room("access", &[]),
   room("files", &["access", "kernel-protocol"]),
-  room("hypha-client", &["access", "outbound"]),
+  room("hypha-client", &["access", "hypha-rpc", "outbound"]),
   room("models", &["access", "outbound"]),
   room("pyodide-dist", &["outbound"]),
   room("kernel-host", &["files", "kernel-protocol", "sandbox"]),
