@@ -159,7 +159,7 @@ import type { Whatever } from "hypha-rpc";
 const server_url = Deno.env.get("HYPHA_SERVER_URL"), token = Deno.env.get("HYPHA_TOKEN");
 const server = await connectToServer({ server_url, token });
 const greeter = { id: "greeter-ts", config: { visibility: "public" }, hello: (name: string) => `hello ${name}` };
-console.log("registered", (await server.registerService(greeter)).id);
+console.log("greets as", (await server.registerService(greeter)).id);
 "#;
 
 const PYTHON_SERVICE: &str = r#"
@@ -170,7 +170,7 @@ from hypha_rpc import connect_to_server
 
 server = await connect_to_server({"server_url": os.environ["HYPHA_SERVER_URL"], "token": os.environ["HYPHA_TOKEN"]})
 greeter = {"id": "greeter-py", "config": {"visibility": "public"}, "hello": lambda name: f"hello {name}"}
-print("registered", (await server.register_service(greeter)).id)
+print("greets as", (await server.register_service(greeter)).id)
 await asyncio.Event().wait()
 "#;
 
@@ -186,9 +186,9 @@ async fn apps_serve_the_official_client_with_the_clients_that_the_engine_has() {
   }
   let server = engine(&hypha);
   for alias in ["greeter-ts", "greeter-py"] {
-    says(&server, alias, "registered hypha-agents/").await;
+    says(&server, alias, "greets as hypha-agents/").await;
     let log = log(&server, alias).await;
-    let service = log.split("registered ").nth(1).unwrap_or_default();
+    let service = log.split("greets as ").nth(1).unwrap_or_default();
     let service = service.lines().next().unwrap_or_default();
     assert_eq!(hypha.call(service, "hello", "you").await, "hello you");
     hypha.seed(&["delete", alias]).await;
