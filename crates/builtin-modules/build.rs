@@ -24,7 +24,7 @@ fn main() {
       }
     }
     None => {
-      println!("cargo::warning=built without the module hypha-rpc: run scripts/setup.sh first")
+      println!("cargo::warning=built without the module hypha-rpc: run scripts/setup.sh first");
     }
   }
   entries.sort();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::Hypha;
+use crate::support::Kernel;
 use crate::support::Server;
 use crate::support::ServerBuilder;
 use crate::support::eventually;
@@ -94,6 +95,45 @@ async fn kernels_of_agents_have_tokens_too_which_are_not_kept() {
   assert!(has(folder.path(), b"hypha:"), "whose it is, is kept");
   assert!(!has(folder.path(), b"eyJ"), "a token is kept");
   assert!(!server.log().contains("eyJ"), "a token is in the log");
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_made_while_hypha_is_away_gets_its_token_later() {
+  let mut hypha = Hypha::shared().await;
+  let server = with_short_tokens(&hypha).start();
+  registered(&server).await;
+  // Leaves an agent behind.
+  hypha.service_calls(&[&service(&hypha), "agents"]).await;
+  hypha.kill();
+  eventually("the loss is noticed", async || {
+    server.log().contains("the connection to Hypha is lost")
+  })
+  .await;
+  let (client, agent) = (
+    server.client(),
+    format!("{}:a", hypha.env("HYPHA_WORKSPACE")),
+  );
+  let path = format!("/api/agents/{agent}");
+  let kernel = client.get(&path).await.ok()["kernelId"].clone();
+  let kernel = kernel.as_str().expect("it has one");
+  let deleted = client.delete(&format!("/api/kernels/{kernel}")).await;
+  assert_eq!(deleted.status, 200, "{}", deleted.text);
+  let language = json!({"kernelType": "TYPESCRIPT"});
+  let attached = client.post(&format!("{path}/kernel"), &language).await;
+  assert_eq!(attached.status, 200, "{}", attached.text);
+  let kernel = client.get(&path).await.ok()["kernelId"].clone();
+  let kernel = Kernel {
+    client: client.clone(),
+    id: kernel.as_str().expect("it has one").to_owned(),
+    created: json!(null),
+  };
+  let token = "typeof Deno.env.get('HYPHA_TOKEN')";
+  assert_eq!(kernel.execute(token).await.result(), Some("\"undefined\""));
+  hypha.start_again();
+  eventually("the token is there", async || {
+    kernel.execute(token).await.result() == Some("\"string\"")
+  })
+  .await;
 }
 
 #[tokio::test]

@@ -153,3 +153,26 @@ impl Default for Limits {
     }
   }
 }
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[test]
+  fn a_token_of_an_administrator_is_known_by_its_roles() {
+    let token = |claims: &str| {
+      let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims);
+      Token::new(format!("e30.{payload}.sig"))
+    };
+    assert!(token(r#"{"https://x/roles": ["user", "admin"]}"#).administers_server());
+    for claims in [
+      r#"{"https://x/roles": []}"#,
+      r#"{"https://x/roles": ["administrator?>"], "scope": "ws:a#a"}"#,
+      r#"{"scope": "admin"}"#,
+      "[]",
+    ] {
+      assert!(!token(claims).administers_server(), "{claims}");
+    }
+    assert!(!Token::new("not.a-web.token").administers_server());
+  }
+}
