@@ -382,7 +382,7 @@ impl AgentManager {
     Ok(self.events.watch(caller))
   }
 
-  fn info(&self, caller: &Caller, agent: &Agent) -> AgentInfo {
+  pub(crate) fn info(&self, caller: &Caller, agent: &Agent) -> AgentInfo {
     let config = agent.config();
     let model = self.model_of(&config).map(|(model, _)| model);
     let own = matches!(config.model, ModelSource::Own { .. });
@@ -575,92 +575,6 @@ impl AgentManager {
     Ok(())
   }
 
-  // ------------------------------------------------------------ kernels
-
-  /// Gives an agent a kernel of a language, instead of one that it may have. `environment` is that of
-  /// [`UpdateAgent`].
-  ///
-  /// # Errors
-  /// When there is no such agent, or its kernel cannot be made.
-  pub async fn attach(
-    &self,
-    caller: &Caller,
-    id: &str,
-    language: Language,
-    environment: Option<String>,
-  ) -> Result<AgentInfo, AgentError> {
-    let agent = self.change(caller, Right::Manage, id)?;
-    let caller = caller.clone();
-    self
-      .run_to_completion(move |manager| async move {
-        manager
-          .attach_kernel(&agent, Some(language), environment)
-          .await?;
-        Ok(manager.info(&caller, &agent))
-      })
-      .await
-  }
-
-  async fn attach_kernel(
-    &self,
-    agent: &Arc<Agent>,
-    language: Option<Language>,
-    environment: Option<String>,
-  ) -> Result<(), AgentError> {
-    let mut config = agent.config();
-    config.environment = environment.or(config.environment);
-    let language = language.unwrap_or(config.kernel_type.0);
-    let attached = agent.kernel.now();
-    if attached.language.is_some_and(|present| present != language) {
-      agent
-        .kernel
-        .detach(&self.kernels, agent.id.namespace())
-        .await;
-    }
-    config.kernel_type = KernelLanguage(language);
-    config.has_kernel = true;
-    let ready = agent
-      .kernel
-      .ready(
-        &self.kernels,
-        agent.id.namespace(),
-        &config,
-        self.environment_of(&config),
-      )
-      .await;
-    let kernel = ready?.kernel;
-    self.keep_config(agent, config).await?;
-    let attached = AgentEventKind::KernelAttached {
-      kernel_id: kernel.id.to_string(),
-      kernel_type: language.to_string(),
-    };
-    self.events.tell(Some(&agent.id), attached);
-    Ok(())
-  }
-
-  /// Takes the kernel of an agent away, if it has one.
-  ///
-  /// # Errors
-  /// When there is no such agent for this caller.
-  pub async fn detach(&self, caller: &Caller, id: &str) -> Result<(), AgentError> {
-    let agent = self.change(caller, Right::Manage, id)?;
-    self
-      .run_to_completion(move |manager| async move {
-        let mut config = agent.config();
-        config.has_kernel = false;
-        manager.keep_config(&agent, config).await?;
-        agent
-          .kernel
-          .detach(&manager.kernels, agent.id.namespace())
-          .await;
-        manager
-          .events
-          .tell(Some(&agent.id), AgentEventKind::KernelDetached);
-        Ok(())
-      })
-      .await
-  }
-
   // ------------------------------------------------------------ conversations
 
   /// # Errors
@@ -741,7 +655,12 @@ impl AgentManager {
   }
 
   /// The same, to change it.
-  fn change(&self, caller: &Caller, right: Right, id: &str) -> Result<Arc<Agent>, AgentError> {
+  pub(crate) fn change(
+    &self,
+    caller: &Caller,
+    right: Right,
+    id: &str,
+  ) -> Result<Arc<Agent>, AgentError> {
     self.find(caller, right, id).map_err(|error| match error {
       AgentError::Unknown => AgentError::NotFound(id.to_owned()),
       other => other,
