@@ -32,6 +32,7 @@ const {
   ObjectFreeze,
   ObjectEntries,
   ObjectDefineProperty,
+  ObjectGetOwnPropertyDescriptor,
   ReflectApply,
   SafeWeakMap,
   String,
@@ -450,7 +451,18 @@ function bindWhereTheEngineSays() {
 
 // ---------------------------------------------------------------- what the host calls
 
-const state = { executionCount: 0 };
+const state = { executionCount: 0, environs: undefined };
+
+/** `ENVIRONS`, as the original had it. */
+function showEnvirons(env) {
+  state.environs = ObjectFreeze({ ...env });
+  ObjectDefineProperty(globalThis, "ENVIRONS", {
+    value: state.environs,
+    writable: true,
+    configurable: true,
+    enumerable: false,
+  });
+}
 
 const host = {
   /** After the globals stand, once. */
@@ -479,12 +491,14 @@ const host = {
 
   configure(env) {
     if (op_kernel_has_mounts()) refuseWasi();
-    ObjectDefineProperty(globalThis, "ENVIRONS", {
-      value: ObjectFreeze({ ...env }),
-      writable: true,
-      configurable: true,
-      enumerable: false,
-    });
+    showEnvirons(env);
+  },
+
+  /** Variables that have changed while the kernel runs. */
+  environ(changed) {
+    // Unless a cell has taken the name for something else.
+    const shown = ObjectGetOwnPropertyDescriptor(globalThis, "ENVIRONS")?.value;
+    if (shown === state.environs) showEnvirons({ ...shown, ...changed });
   },
 
   /** After an interrupt. */

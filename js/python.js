@@ -121,6 +121,15 @@ internals.python = {
     variables.destroy();
   },
 
+  setEnvironment(env) {
+    const variables = pyodide.toPy(env);
+    try {
+      kernel.set_environment(variables);
+    } finally {
+      variables.destroy();
+    }
+  },
+
   readFile: (path, offset, length) => files.read(path, offset, length),
   writeFile: (path, offset, data) => files.write(path, offset, data),
   statFile: (path) => files.stat(path),

@@ -42,6 +42,7 @@ cp "$(built dist)" "$(dirname "$(built dist)")/cpython-host" "$ROOT/LICENSE" "$R
 say 'collecting licence texts'
 python3 "$ROOT/scripts/third_party_licenses.py" "$ROOT/scripts/licenses/v8.txt" \
   "$ROOT/scripts/licenses/local-model.txt" \
+  "$ROOT/scripts/licenses/hypha-rpc.txt" \
   "$ROOT/third_party/sqlite-vec/LICENSE-MIT" \
   <"$stage/metadata.json" >"$stage/$name/THIRD_PARTY_LICENSES"
 

@@ -50,6 +50,18 @@ sha256_of() {
   if has sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1
 }
 
+# npm_package NAME@VERSION SHA256 FOLDER: unpacks a package from the npm registry there. Without a sum,
+# npm's own check against the registry is the only one.
+npm_package() {
+  local package=$1 sum=$2 folder=$3 file
+  mkdir -p "$folder"
+  file=$folder/$(cd "$folder" && npm pack "$package" --silent 2>/dev/null | tail -n 1)
+  [[ -f $file ]] || die "npm could not fetch $package: is the registry within reach (npm ping)?"
+  [[ -z $sum || $(sha256_of "$file") == "$sum" ]] || die "$package is not the file it should be (sha256 $sum)"
+  tar -xzf "$file" -C "$folder" --strip-components 1
+  rm -f "$file"
+}
+
 # need COMMAND REMEDY
 need() { has "$1" || die "$1 is missing. $2"; }
 

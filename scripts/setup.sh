@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [--help]
 #
-# Prepares this clone for cargo: checks the build tools, points cargo at the prebuilt V8, at what
-# Python kernels start from and at the local embedding model, and names the command `cargo xtask`. Running it again changes nothing;
+# Prepares this clone for cargo: checks the build tools, points cargo at the prebuilt V8, at what Python
+# kernels start from, at the local embedding model and at the modules that kernels have, and names the
+# command `cargo xtask`. Running it again changes nothing;
 # scripts/start-server.sh and scripts/test.sh run it first.
 #
 # Build tools: Rust (see rust-version in Cargo.toml), a C compiler, make, libclang, npm, pip. On Debian
@@ -190,6 +191,8 @@ python_files=$("$ROOT/scripts/pyodide/prepare.sh")
 set_for_cargo PYODIDE_DIST_DIR "$python_files"
 model_files=$("$ROOT/scripts/local-model/prepare.sh")
 set_for_cargo LOCAL_MODEL_DIR "$model_files"
+module_files=$("$ROOT/scripts/builtin-modules/prepare.sh")
+set_for_cargo BUILTIN_MODULES_DIR "$module_files"
 # One cpython-host serves every CPython: none is looked for while building.
 set_for_cargo PYO3_NO_PYTHON 1
 write_config

@@ -57,6 +57,10 @@ class Kernel:
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
 
+    def set_environment(self, variables: Mapping[str, str]) -> None:
+        """Sets variables, and leaves others: some are made anew while the kernel runs."""
+        os.environ.update(variables)
+
     async def execute(self, code: str) -> str:
         """Runs a cell; its events are out when this returns. Never raises."""
 

@@ -1,20 +1,24 @@
-// Makes what a Python kernel starts from: one archive of the packages that come with the engine, and
-// the memory of an interpreter that has imported them. Run by setup.sh, under Deno:
+// Makes what a Python kernel starts from: one archive of the packages that come with the engine, the
+// memory of an interpreter that has imported them, and the wheels that are loaded when they are imported. Run by
+// setup.sh, under Deno:
 //
-//   deno run --allow-read --allow-write make.mjs PYODIDE WHEELS PYTHON OUT
+//   deno run --allow-read --allow-write make.mjs PYODIDE WHEELS ON_DEMAND PYTHON OUT
 //
-// PYODIDE is the npm package, WHEELS a folder of wheels, PYTHON the folder of our own package.
+// PYODIDE is the npm package, WHEELS and ON_DEMAND are folders of wheels, PYTHON that of our own package.
 
 import { addSitePackages, becomeBrowserWorker, bootPyodide, pythonGlobals } from "../../js/pyodide_boot.js";
 
-const [pyodideDir, wheelsDir, pythonDir, outDir] = Deno.args;
+const [pyodideDir, wheelsDir, onDemandDir, pythonDir, outDir] = Deno.args;
 const { exit, readFileSync, readTextFileSync, writeFileSync, readDirSync } = Deno;
 
 const decoder = new TextDecoder();
 const asset = (name) => readFileSync(`${pyodideDir}/${name}`);
 const lockFile = JSON.parse(decoder.decode(asset("pyodide-lock.json")));
-const wheels = [...readDirSync(wheelsDir)].filter((f) => f.name.endsWith(".whl"))
-  .map((f) => [f.name, readFileSync(`${wheelsDir}/${f.name}`)]);
+const wheelsIn = (folder) =>
+  [...readDirSync(folder)].filter((f) => f.name.endsWith(".whl"))
+    .map((f) => [f.name, readFileSync(`${folder}/${f.name}`)]);
+const wheels = wheelsIn(wheelsDir);
+const { subtle } = crypto;
 const sources = pythonFiles(pythonDir, "");
 const urls = ["pyodide.mjs", "pyodide.asm.mjs"].map((name) => new URL(name, `file://${pyodideDir}/`).href);
 
@@ -39,6 +43,63 @@ const boot = (options) =>
     jsglobals: pythonGlobals(),
     options,
   });
+
+/** The wheels that are loaded when they are imported. Left out is what Pyodide does without. */
+const DEPENDS = { "hypha-rpc": ["msgpack", "munch", "shortuuid"], msgpack: [], munch: [], shortuuid: [] };
+
+/**
+ * Puts these wheels into the list of the distribution's packages, in the place of others of the same name: so they are
+ * found by what imports them, and by micropip.
+ */
+async function addOnDemand() {
+  const names = [];
+  for (const [file, original] of wheelsIn(onDemandDir)) {
+    const [distribution, version] = file.split("-");
+    const name = distribution.replaceAll("_", "-");
+    const isClient = name === "hypha-rpc";
+    const bytes = isClient ? await withLazyHttpx(original) : original;
+    // What was changed has a name of its own.
+    const file_name = isClient ? file.replace(version, `${version}+engine`) : file;
+    const sha256 = new Uint8Array(await subtle.digest("SHA-256", bytes)).toHex();
+    const kind = { install_dir: "site", package_type: "package", tool: {}, unvendored_tests: false };
+    lockFile.packages[name] = { ...kind, name, version, file_name, sha256, imports: [distribution], depends: DEPENDS[name] };
+    writeFileSync(`${outDir}/${file_name}`, bytes);
+    names.push(name);
+  }
+  if (names.sort().join() !== Object.keys(DEPENDS).join()) throw new Error(`not the wheels that were expected: ${names}`);
+  writeFileSync(`${outDir}/pyodide-lock.json`, new TextEncoder().encode(JSON.stringify(lockFile)));
+}
+
+/**
+ * The client of Hypha imports httpx for a transport that is not the usual one. That of the distribution is large, and
+ * another would take its place in kernels: so it is imported when that transport is used.
+ */
+async function withLazyHttpx(wheel) {
+  const pyodide = await boot({});
+  pyodide.FS.writeFile("/original.whl", wheel);
+  pyodide.runPython(`
+import zipfile
+MODULE, IMPORT, LAZY = "hypha_rpc/http_client.py", "\\nimport httpx\\n", """
+class _Httpx:
+    def __getattr__(self, name):
+        import httpx
+
+        return getattr(httpx, name)
+
+
+httpx = _Httpx()
+"""
+with zipfile.ZipFile("/original.whl") as original, zipfile.ZipFile("/changed.whl", "w") as changed:
+    for name in sorted(original.namelist()):
+        content = original.read(name)
+        if name == MODULE:
+            text = content.decode()
+            assert text.count(IMPORT) == 1, "the module imports httpx in another way"
+            content = text.replace(IMPORT, LAZY).encode()
+        changed.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+`);
+  return pyodide.FS.readFile("/changed.whl");
+}
 
 /** One archive with compiled modules, which import faster than a folder of wheels. */
 async function sitePackages() {
@@ -84,6 +145,7 @@ gc.freeze()
   return pyodide.makeMemorySnapshot();
 }
 
+await addOnDemand();
 const zip = await sitePackages();
 writeFileSync(`${outDir}/site-packages.zip`, zip);
 const memory = await snapshot(zip);

@@ -2,8 +2,9 @@
 # Usage: scripts/pyodide/prepare.sh [--help]
 #
 # Prepares what a Python kernel in V8 starts from, and prints the folder it lies in: the Pyodide
-# distribution, the packages of wheels/requirements.txt and python/ in one archive, and a memory
-# snapshot of an interpreter that has imported them; each gzipped, for embedding in the binary.
+# distribution, the packages of wheels/requirements.txt and python/ in one archive, a memory
+# snapshot of an interpreter that has imported them, and the wheels of wheels/on_demand.txt; each
+# gzipped, for embedding in the binary.
 # scripts/setup.sh runs this; with nothing changed it does nothing.
 
 set -euo pipefail
@@ -25,6 +26,9 @@ readonly PYODIDE_SHA256=66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b
 # Any recent Deno makes the snapshot; it is not part of the engine.
 readonly DENO_VERSION=2.9.6
 readonly WHEELS=$ROOT/wheels/requirements.txt
+readonly ON_DEMAND=$ROOT/wheels/on_demand.txt
+# The ABI of that release, as its pyodide-lock.json names it.
+readonly ABI=pyemscripten_2026_0_wasm32
 
 # The npm package with Deno's binary for this machine, and its sum.
 deno_package() {
@@ -49,16 +53,13 @@ inputs() {
     done
 }
 
-# npm_package NAME@VERSION SHA256 FOLDER: unpacks a package from the npm registry there. Without a sum,
-# npm's own check against the registry is the only one.
-npm_package() {
-  local package=$1 sum=$2 folder=$3 file
-  mkdir -p "$folder"
-  file=$folder/$(cd "$folder" && npm pack "$package" --silent 2>/dev/null | tail -n 1)
-  [[ -f $file ]] || die "npm could not fetch $package: is the registry within reach (npm ping)?"
-  [[ -z $sum || $(sha256_of "$file") == "$sum" ]] || die "$package is not the file it should be (sha256 $sum)"
-  tar -xzf "$file" -C "$folder" --strip-components 1
-  rm -f "$file"
+# fetch_wheels REQUIREMENTS FOLDER OPTIONS…: exactly these files.
+fetch_wheels() {
+  local requirements=$1 folder=$2
+  shift 2
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary=:all: --python-version 3.14 "$@" -r "$requirements" -d "$folder" >&2 ||
+    die "pip could not fetch the wheels of ${requirements#"$ROOT/"}"
 }
 
 prepare() {
@@ -70,15 +71,14 @@ prepare() {
   npm_package "$PYODIDE" "$PYODIDE_SHA256" "$work/pyodide"
   read -r -a deno <<<"$(deno_package)"
   npm_package "${deno[0]}" "${deno[1]:-}" "$work/deno"
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary=:all: --python-version 3.14 -r "$WHEELS" -d "$work/wheels" >&2 ||
-    die 'pip could not fetch the wheels of wheels/requirements.txt'
+  fetch_wheels "$WHEELS" "$work/wheels"
+  fetch_wheels "$ON_DEMAND" "$work/on_demand" --platform "$ABI" --implementation cp --abi cp314
   step 'Python: making the memory snapshot'
   mkdir "$work/out"
   DENO_DIR=$work/deno_dir "$work/deno/deno" run --quiet --no-remote --allow-read --allow-write \
-    "$ROOT/scripts/pyodide/make.mjs" "$work/pyodide" "$work/wheels" "$ROOT/python" "$work/out" >&2
+    "$ROOT/scripts/pyodide/make.mjs" "$work/pyodide" "$work/wheels" "$work/on_demand" "$ROOT/python" "$work/out" >&2
   local name
-  for name in pyodide.mjs pyodide.asm.mjs pyodide.asm.wasm python_stdlib.zip pyodide-lock.json; do
+  for name in pyodide.mjs pyodide.asm.mjs pyodide.asm.wasm python_stdlib.zip; do
     cp "$work/pyodide/$name" "$work/out/"
   done
   gzip -9 -n "$work"/out/*

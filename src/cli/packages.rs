@@ -77,6 +77,10 @@ pub(super) fn run(args: PackagesArgs) -> Result<(), PackagesCommandError> {
     if io::stderr().is_terminal() {
       let _ = write!(io::stderr(), "{place} {name} …\r");
     }
+    if PYODIDE.has(&package.file_name) {
+      let _ = writeln!(io::stderr(), "{place} {name}: part of the engine");
+      continue;
+    }
     let line = match runtime.block_on(fetcher.fetch(package, &folder)) {
       Ok(0) => format!("{name}: there already"),
       Ok(bytes) => format!("{name}: {} KiB", bytes.div_ceil(1024)),

@@ -1,13 +1,16 @@
 //! Settings of the service at a Hypha server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use access::Secret;
 use clap::Args;
 use clap::ValueEnum;
 use hypha_service::HyphaOptions;
 use hypha_service::Token;
+use hypha_service::TokenOptions;
 use hypha_service::WorkerOptions;
+use outbound::is_loopback;
 
 use super::AppArgs;
 
@@ -29,6 +32,10 @@ pub(crate) struct HyphaArgs {
   #[arg(long, env = "HYPHA_WORKER", value_enum, value_name = "WHOSE", default_value_t = WorkerFor::Workspace)]
   pub hypha_worker: WorkerFor,
 
+  /// Seconds that tokens of kernels and published apps are valid; those that live longer get the next one before.
+  #[arg(long, env = "HYPHA_KERNEL_TOKEN_SECONDS", value_name = "N", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+  pub hypha_kernel_token_seconds: u64,
+
   /// File with variables, as NAME=value lines, that are not in the environment; the command hypha reads .env of the
   /// working directory by itself.
   #[arg(long, value_name = "FILE")]
@@ -47,6 +54,11 @@ pub(crate) enum WorkerFor {
 }
 
 impl HyphaArgs {
+  /// How long tokens of kernels and apps are valid.
+  pub(crate) fn token_life(&self) -> Duration {
+    Duration::from_secs(self.hypha_kernel_token_seconds)
+  }
+
   /// Where the service is to be registered, if it is wanted.
   ///
   /// # Errors
@@ -78,6 +90,11 @@ impl HyphaArgs {
         for_everyone: self.hypha_worker == WorkerFor::Everyone,
         certificates: certificates.cloned(),
       }),
+      kernel_tokens: TokenOptions {
+        life: self.token_life(),
+        // A server on this machine is there to be tried out.
+        powerful: is_loopback(&apps.hypha_server_url),
+      },
     }))
   }
 }

@@ -164,6 +164,8 @@ pub(crate) struct Settings {
   pub artifacts: Option<Arc<Artifacts>>,
   /// Where the engine is a service.
   pub hypha: Option<HyphaOptions>,
+  /// How long tokens of kernels and apps for the Hypha server are valid.
+  pub token_life: Duration,
   pub vectors: VectorArgs,
   pub agents: AgentArgs,
   pub kernels: KernelArgs,
@@ -249,6 +251,7 @@ impl Settings {
       apps,
       artifacts,
       hypha,
+      token_life: args.hypha.token_life(),
       vectors: args.vectors,
       agents: args.agents,
       kernels,
@@ -269,6 +272,7 @@ impl Settings {
         max_count: self.apps.apps_max_count,
         artifacts: self.artifacts.clone(),
         update_interval: Duration::from_secs(self.apps.apps_update_seconds),
+        token_life: self.token_life,
         reserved_ports: own_ports.into_iter().flatten().collect(),
       },
       agents: self.agents.options(&self.data_dir, certificates.clone()),

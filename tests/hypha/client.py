@@ -1,9 +1,10 @@
-"""A Hypha client that registers a service and calls it.
+"""A Hypha client that registers a service and calls it, or calls the service of another.
 
 Usage: client.py [WORKSPACE]
+       client.py call SERVICE METHOD ARGUMENT
 
 Takes HYPHA_SERVER_URL and HYPHA_TOKEN from the environment; without HYPHA_TOKEN it is anonymous. Prints
-the id of the service, or ends with the server's reason.
+the id of the service, or what the method returned, or ends with the server's reason.
 """
 
 import asyncio
@@ -14,6 +15,12 @@ import sys
 logging.disable(logging.CRITICAL)
 
 from hypha_rpc import connect_to_server  # noqa: E402
+
+
+async def call(service, method, argument):
+    config = {"server_url": os.environ["HYPHA_SERVER_URL"], "token": os.environ.get("HYPHA_TOKEN")}
+    async with connect_to_server(config) as server:
+        print(await (await server.get_service(service))[method](argument))
 
 
 async def main():
@@ -29,6 +36,6 @@ async def main():
 
 
 try:
-    asyncio.run(main())
+    asyncio.run(call(*sys.argv[2:]) if sys.argv[1:2] == ["call"] else main())
 except Exception as error:
     sys.exit(str(error).strip().splitlines()[-1])

@@ -2,7 +2,8 @@
 
 Usage: service_calls.py SERVICE_ID GROUP
 
-GROUP is `kernels`, `tenants`, `http`, `least` (of two engines, the second is to be chosen) or `crowd`. Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's own workspace) and HYPHA_USER_TOKEN
+GROUP is `kernels`, `tenants`, `http`, `least` (of two engines, the second is to be chosen), `crowd`, `tokens` (which live
+for some seconds only), `agents` (whose kernels have such tokens) or `administrator` (whose token the engine has). Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's own workspace) and HYPHA_USER_TOKEN
 (of another) from the environment. Ends with what is wrong, or prints what it has called.
 """
 
@@ -213,5 +214,133 @@ async def crowd() -> None:
     await server.disconnect()
 
 
-groups = {"kernels": kernels, "tenants": tenants, "http": http, "least": least, "crowd": crowd}
+TOKEN = {"worker-typescript": "Deno.env.get('HYPHA_TOKEN')", "worker-python": "import os; os.environ['HYPHA_TOKEN']"}
+RENEWED = {
+    "worker-typescript": """const held = Deno.env.get('HYPHA_TOKEN');
+        while (Deno.env.get('HYPHA_TOKEN') === held) await new Promise((done) => setTimeout(done, 20));
+        const { HYPHA_TOKEN } = Deno.env.toObject(); HYPHA_TOKEN === ENVIRONS.HYPHA_TOKEN && HYPHA_TOKEN""",
+    "worker-python": """import asyncio, os
+held = os.environ["HYPHA_TOKEN"]
+while os.environ["HYPHA_TOKEN"] == held:
+    await asyncio.sleep(0.02)
+os.environ["HYPHA_TOKEN"]""",
+}
+
+
+async def value(engine, kernel: str, code: str) -> str:
+    """The text that a cell comes to."""
+    started = await engine.executeCode({"kernelId": kernel, "code": code})
+    events = await finished(engine, kernel, started["execution_id"])
+    assert events and events[-1]["type"] == "execute_result", events
+    return events[-1]["data"]["data"]["text/plain"].strip("'\"")
+
+
+async def serves(token: str, workspace: str) -> None:
+    """A token registers services in its workspace, and makes no other tokens."""
+    server = await connect(token)
+    assert server.config.workspace == workspace, server.config.workspace
+    service = await server.register_service({"id": "own", "config": {"visibility": "public"}, "echo": lambda x: x})
+    assert await (await server.get_service(service.id)).echo("hello") == "hello"
+    await refused(server.generate_token(), "Only admin")
+    await server.disconnect()
+
+
+async def tokens() -> None:
+    """Kernels have tokens of their caller's, which are renewed while they live; what a caller gives stays."""
+    server = await connect(os.environ["HYPHA_TOKEN"])
+    workspace = server.config.workspace
+    engine = await server.get_service(SERVICE)
+
+    async def of(mode: str) -> None:
+        kernel = (await engine.createKernel({"mode": mode}))["id"]
+        first = await value(engine, kernel, TOKEN[mode])
+        assert first.startswith("eyJ") and first != os.environ["HYPHA_TOKEN"]
+        await serves(first, workspace)
+        second = await value(engine, kernel, RENEWED[mode])
+        assert second.startswith("eyJ") and second != first, second
+        await serves(second, workspace)
+        assert (await engine.restartKernel({"kernelId": kernel}))["success"]
+        third = await value(engine, kernel, TOKEN[mode])
+        assert third not in (first, second)
+        await serves(third, workspace)
+        assert "eyJ" not in str(await engine.getKernelInfo({"kernelId": kernel}))
+        await engine.destroyKernel({"kernelId": kernel})
+
+    async def own() -> None:
+        env = {"HYPHA_TOKEN": "mine", "HYPHA_SERVER_URL": "http://mine.example"}
+        kernel = (await engine.createKernel({"mode": "worker-typescript", "env": env}))["id"]
+        code = "Deno.env.get('HYPHA_TOKEN') + ' ' + Deno.env.get('HYPHA_SERVER_URL') + ' ' + Deno.env.get('HYPHA_WORKSPACE')"
+        expected = f"mine http://mine.example {workspace}"
+        assert await value(engine, kernel, code) == expected
+        renewed = await engine.createKernel({"mode": "worker-typescript"})
+        await value(engine, renewed["id"], RENEWED["worker-typescript"])
+        assert await value(engine, kernel, code) == expected, "a renewal has overwritten it"
+
+    await asyncio.gather(of("worker-typescript"), of("worker-python"), own())
+    await server.disconnect()
+
+
+async def agents() -> None:
+    """Kernels of agents have such tokens too, also those that come again; nothing shows or keeps them."""
+    server = await connect(os.environ["HYPHA_TOKEN"])
+    workspace = server.config.workspace
+    engine = await server.get_service(SERVICE)
+    read = TOKEN["worker-typescript"]
+
+    async def kernel_of(agent: str) -> str:
+        info = await engine.getAgentInfo({"agentId": agent})
+        assert "eyJ" not in json.dumps(info) and "environment" not in info, info
+        return info["kernelId"]
+
+    await engine.createAgent({"id": "a", "kernelType": "TYPESCRIPT", "autoAttachKernel": True, "kernelEnvirons": {"X": "1"}})
+    kernel = await kernel_of("a")
+    first = await value(engine, kernel, read)
+    await serves(first, workspace)
+    second = await value(engine, kernel, RENEWED["worker-typescript"])
+    assert second != first
+    # It goes, as after its time-out, and comes again when it is needed.
+    await engine.destroyKernel({"kernelId": kernel})
+    await engine.attachKernelToAgent({"agentId": "a", "kernelType": "TYPESCRIPT"})
+    again = await kernel_of("a")
+    third = await value(engine, again, read)
+    assert again != kernel and third not in (first, second)
+    await serves(third, workspace)
+    # What the agent was made with wins, from the next kernel on.
+    await engine.updateAgent({"agentId": "a", "kernelEnvirons": {"HYPHA_TOKEN": "mine"}})
+    await engine.destroyKernel({"kernelId": again})
+    await engine.attachKernelToAgent({"agentId": "a", "kernelType": "TYPESCRIPT"})
+    assert await value(engine, await kernel_of("a"), read) == "mine"
+    await engine.updateAgent({"agentId": "a", "kernelEnvirons": {}})
+
+    nobody = await connect(None)
+    theirs = await nobody.get_service(SERVICE)
+    await theirs.createAgent({"id": "n", "kernelType": "TYPESCRIPT", "autoAttachKernel": True})
+    info = await theirs.getAgentInfo({"agentId": "n"})
+    code = f"typeof {read} + Deno.env.get('HYPHA_WORKSPACE')"
+    assert await value(theirs, info["kernelId"], code) == f"undefined{nobody.config.workspace}"
+    await nobody.disconnect()
+    await server.disconnect()
+
+
+async def administrator() -> None:
+    """An engine with the token of the server's administrator makes tokens for every caller's workspace."""
+    server = await connect(os.environ["HYPHA_USER_TOKEN"])
+    engine = await server.get_service(SERVICE)
+    kernel = (await engine.createKernel({"mode": "worker-typescript"}))["id"]
+    theirs = await connect(await value(engine, kernel, TOKEN["worker-typescript"]))
+    assert theirs.config.workspace == server.config.workspace, theirs.config.workspace
+    await theirs.disconnect()
+    await server.disconnect()
+
+
+groups = {
+    "kernels": kernels,
+    "tenants": tenants,
+    "http": http,
+    "least": least,
+    "crowd": crowd,
+    "tokens": tokens,
+    "agents": agents,
+    "administrator": administrator,
+}
 run(groups[GROUP]())

@@ -8,16 +8,13 @@ own workspace) and HYPHA_USER_TOKEN (of another) from the environment. Ends with
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import urllib.request
 
-logging.disable(logging.CRITICAL)
+from wire import connect, refused, run
 
-from hypha_rpc import connect_to_server  # noqa: E402
-
-URL, ENGINE, GROUP = os.environ["HYPHA_SERVER_URL"], sys.argv[1], sys.argv[2]
+ENGINE, GROUP = sys.argv[1], sys.argv[2]
 # Where an engine is no worker for a program, it would be waited for.
 SECONDS = 30
 
@@ -43,20 +40,6 @@ async def later(n):
 def hidden(): return 1
 print("adder is up")
 """
-
-
-async def connect(token: str, **options):
-    return await connect_to_server({"server_url": URL, "token": token, **options})
-
-
-async def refused(call, *words: str) -> str:
-    try:
-        answer = await call
-    except Exception as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"{missing} not in: {error}"
-        return str(error)
-    raise AssertionError(f"it is not refused: {answer}")
 
 
 async def until(what: str, holds) -> None:
@@ -298,4 +281,5 @@ async def tenants() -> None:
     await own.apps.stop(session["id"])
 
 
-asyncio.run(asyncio.wait_for(globals()[GROUP](), 240))
+groups = {"life": life, "seeded": seeded, "scale": scale, "killed": killed, "own": own, "tenants": tenants}
+run(asyncio.wait_for(groups[GROUP](), 240))

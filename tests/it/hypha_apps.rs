@@ -153,6 +153,67 @@ async fn an_app_registers_services_with_a_token_of_its_own() {
   assert!(answer.text.contains("false"), "not the engine's token");
 }
 
+const TYPESCRIPT_SERVICE: &str = r#"
+import { connectToServer } from "hypha-rpc";
+import type { Whatever } from "hypha-rpc";
+const server_url = Deno.env.get("HYPHA_SERVER_URL"), token = Deno.env.get("HYPHA_TOKEN");
+const server = await connectToServer({ server_url, token });
+const greeter = { id: "greeter-ts", config: { visibility: "public" }, hello: (name: string) => `hello ${name}` };
+console.log("greets as", (await server.registerService(greeter)).id);
+"#;
+
+const PYTHON_SERVICE: &str = r#"
+import asyncio
+import os
+
+from hypha_rpc import connect_to_server
+
+server = await connect_to_server({"server_url": os.environ["HYPHA_SERVER_URL"], "token": os.environ["HYPHA_TOKEN"]})
+greeter = {"id": "greeter-py", "config": {"visibility": "public"}, "hello": lambda name: f"hello {name}"}
+print("greets as", (await server.register_service(greeter)).id)
+await asyncio.Event().wait()
+"#;
+
+#[tokio::test]
+async fn apps_serve_the_official_client_with_the_clients_that_the_engine_has() {
+  let hypha = Hypha::shared().await;
+  for (alias, script, lang) in [
+    ("greeter-ts", TYPESCRIPT_SERVICE, "typescript"),
+    ("greeter-py", PYTHON_SERVICE, "python"),
+  ] {
+    let publish = ["publish", alias, script, "--lang", lang];
+    hypha.seed(&publish).await;
+  }
+  let server = engine(&hypha);
+  for alias in ["greeter-ts", "greeter-py"] {
+    says(&server, alias, "greets as hypha-agents/").await;
+    let log = log(&server, alias).await;
+    let service = log.split("greets as ").nth(1).unwrap_or_default();
+    let service = service.lines().next().unwrap_or_default();
+    assert_eq!(hypha.call(service, "hello", "you").await, "hello you");
+    hypha.seed(&["delete", alias]).await;
+  }
+}
+
+#[tokio::test]
+async fn an_app_that_runs_finds_its_next_token_before_the_first_ends() {
+  let hypha = Hypha::shared().await;
+  let script = "let token; setInterval(() => {
+    const next = Deno.env.get('HYPHA_TOKEN');
+    if (token && next !== token) console.log('another token');
+    token = next;
+  }, 20)";
+  hypha
+    .seed(&["publish", "renewed", script, "--lang", "typescript"])
+    .await;
+  let server = builder(&hypha)
+    .env("HYPHA_WORKSPACE", hypha.env("HYPHA_WORKSPACE"))
+    .env("HYPHA_KERNEL_TOKEN_SECONDS", "4")
+    .start();
+  says(&server, "renewed", "another token").await;
+  hypha.seed(&["delete", "renewed"]).await;
+}
+
 #[tokio::test]
 async fn without_a_workspace_of_their_own_apps_get_no_token() {
   let hypha = Hypha::shared().await;

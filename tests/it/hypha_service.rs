@@ -1,10 +1,12 @@
 //! The engine as a service of a real Hypha server, called by the official client.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::Hypha;
+use crate::support::Kernel;
 use crate::support::Server;
 use crate::support::ServerBuilder;
 use crate::support::eventually;
@@ -56,6 +58,96 @@ async fn workspaces_see_nothing_of_each_other_over_hypha() {
   let server = engine(&hypha);
   registered(&server).await;
   hypha.service_calls(&[&service(&hypha), "tenants"]).await;
+}
+
+/// An engine whose kernels have tokens for some seconds only.
+fn with_short_tokens(hypha: &Hypha) -> ServerBuilder {
+  builder(hypha, CLIENT).env("HYPHA_KERNEL_TOKEN_SECONDS", "8")
+}
+
+#[tokio::test]
+async fn kernels_have_tokens_of_their_callers_that_are_renewed() {
+  let hypha = Hypha::shared().await;
+  let server = with_short_tokens(&hypha).start();
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "tokens"]).await;
+  assert!(!server.log().contains("eyJ"), "a token is in the log");
+}
+
+/// Whether a file below a folder has these bytes.
+fn has(folder: &Path, text: &[u8]) -> bool {
+  let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+  entries.map(|entry| entry.path()).any(|path| {
+    let bytes = || std::fs::read(&path).unwrap_or_default();
+    has(&path, text) || bytes().windows(text.len()).any(|window| window == text)
+  })
+}
+
+#[tokio::test]
+async fn kernels_of_agents_have_tokens_too_which_are_not_kept() {
+  let hypha = Hypha::shared().await;
+  let folder = tempfile::tempdir().expect("a folder");
+  let agents = folder.path().display().to_string();
+  let engine = || with_short_tokens(&hypha).env("AGENT_DATA_DIRECTORY", &agents);
+  let server = engine().start();
+  registered(&server).await;
+  hypha.service_calls(&[&service(&hypha), "agents"]).await;
+  assert!(has(folder.path(), b"hypha:"), "whose it is, is kept");
+  assert!(!has(folder.path(), b"eyJ"), "a token is kept");
+  assert!(!server.log().contains("eyJ"), "a token is in the log");
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_made_while_hypha_is_away_gets_its_token_later() {
+  let mut hypha = Hypha::shared().await;
+  let server = with_short_tokens(&hypha).start();
+  registered(&server).await;
+  // Leaves an agent behind.
+  hypha.service_calls(&[&service(&hypha), "agents"]).await;
+  hypha.kill();
+  eventually("the loss is noticed", async || {
+    server.log().contains("the connection to Hypha is lost")
+  })
+  .await;
+  let (client, agent) = (
+    server.client(),
+    format!("{}:a", hypha.env("HYPHA_WORKSPACE")),
+  );
+  let path = format!("/api/agents/{agent}");
+  let kernel = client.get(&path).await.ok()["kernelId"].clone();
+  let kernel = kernel.as_str().expect("it has one");
+  let deleted = client.delete(&format!("/api/kernels/{kernel}")).await;
+  assert_eq!(deleted.status, 200, "{}", deleted.text);
+  let language = json!({"kernelType": "TYPESCRIPT"});
+  let attached = client.post(&format!("{path}/kernel"), &language).await;
+  assert_eq!(attached.status, 200, "{}", attached.text);
+  let kernel = client.get(&path).await.ok()["kernelId"].clone();
+  let kernel = Kernel {
+    client: client.clone(),
+    id: kernel.as_str().expect("it has one").to_owned(),
+    created: json!(null),
+  };
+  let token = "typeof Deno.env.get('HYPHA_TOKEN')";
+  assert_eq!(kernel.execute(token).await.result(), Some("\"undefined\""));
+  hypha.start_again();
+  eventually("the token is there", async || {
+    kernel.execute(token).await.result() == Some("\"string\"")
+  })
+  .await;
+}
+
+#[tokio::test]
+async fn the_administrators_engine_gives_every_caller_a_token() {
+  let hypha = Hypha::shared().await;
+  let server = builder(&hypha, CLIENT)
+    .env("HYPHA_TOKEN", hypha.root_token())
+    .start();
+  registered(&server).await;
+  let log = server.log();
+  let id = log.split("registered at Hypha as ").nth(1);
+  let id = id.and_then(|rest| rest.split_whitespace().next());
+  let id = id.expect("it says its name");
+  hypha.service_calls(&[id, "administrator"]).await;
 }
 
 #[tokio::test]

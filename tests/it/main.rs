@@ -21,6 +21,7 @@ mod files;
 mod hostile;
 mod hypha_apps;
 mod hypha_bad_input;
+mod hypha_client;
 mod hypha_clients;
 mod hypha_gateway;
 mod hypha_outages;

@@ -381,6 +381,7 @@ impl AgentManager {
     let turns = Turns {
       store: self.store.clone(),
       kernels: self.kernels.clone(),
+      environment: self.environment_of(&config),
       client: self.client.clone(),
       endpoint,
       model,

@@ -230,6 +230,9 @@ pub(crate) struct AgentConfig {
   pub startup_script: Option<String>,
   pub kernel_type: KernelLanguage,
   pub kernel_environs: BTreeMap<String, String>,
+  /// Whose variables its kernels get besides. Not the variables: they are made for each kernel.
+  #[serde(default, skip_serializing_if = "Option::is_none")]
+  pub environment: Option<String>,
   pub model: ModelSource,
   pub max_steps: u32,
   pub enable_planning: bool,
@@ -277,6 +280,9 @@ pub struct CreateAgent {
   pub kernel_type: Option<KernelLanguage>,
   /// Environment variables of the kernel.
   pub kernel_environs: Option<BTreeMap<String, String>>,
+  /// Whose variables its kernels get besides, as [`Environments`](crate::Environments) names them. No client's to say.
+  #[serde(skip)]
+  pub environment: Option<String>,
   /// Turns with code that one run may take, 10 when left out.
   pub max_steps: Option<u32>,
   #[serde(rename = "ModelSettings", alias = "modelSettings")]
@@ -323,6 +329,9 @@ pub struct UpdateAgent {
   pub kernel_type: Option<KernelLanguage>,
   #[serde(default, deserialize_with = "given")]
   pub kernel_environs: Option<Option<BTreeMap<String, String>>>,
+  /// As that of [`CreateAgent`]; `None` leaves it.
+  #[serde(skip)]
+  pub environment: Option<String>,
   #[serde(default, deserialize_with = "given")]
   pub max_steps: Option<Option<u32>>,
   /// Put over the present settings; null goes back to the server's default.

@@ -6,9 +6,11 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use access::Caller;
+use access::Right;
 use access::Scope;
 use kernel_protocol::KernelEvent;
 use kernels::CreateKernel;
+use kernels::EnvironmentSource;
 use kernels::Execution;
 use kernels::Kernel;
 use kernels::KernelManager;
@@ -19,9 +21,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use crate::agent::Agent;
+use crate::answers::AgentInfo;
 use crate::config::AgentConfig;
+use crate::config::KernelLanguage;
 use crate::error::AgentError;
+use crate::events::AgentEventKind;
 use crate::images::MAX_IMAGES;
+use crate::manager::AgentManager;
 
 /// How long a start-up script may take.
 const START_UP: Duration = Duration::from_mins(5);
@@ -100,7 +107,8 @@ impl AgentKernel {
     attached.startup_error = None;
   }
 
-  /// The kernel, made if there is none, with the start-up script run in it. To be driven to its end: half of it
+  /// The kernel, made if there is none, with the start-up script run in it; `environment` makes variables besides
+  /// those of the agent. To be driven to its end: half of it
   /// leaves a kernel behind.
   ///
   /// # Errors
@@ -110,6 +118,7 @@ impl AgentKernel {
     kernels: &KernelManager,
     namespace: Option<&str>,
     config: &AgentConfig,
+    environment: Option<Arc<dyn EnvironmentSource>>,
   ) -> Result<Ready, AgentError> {
     let _changing = self.changing.lock().await;
     let caller = caller(namespace);
@@ -133,6 +142,7 @@ impl AgentKernel {
       namespace: namespace.map(str::to_owned),
       language: config.kernel_type.0,
       env: config.kernel_environs.clone(),
+      environment,
       inactivity_timeout: bound(config.times.inactivity_timeout),
       max_execution_time: bound(config.times.max_execution_time),
       ..Default::default()
@@ -219,6 +229,92 @@ impl AgentKernel {
       }
     }
     self.set(attached);
+  }
+}
+
+impl AgentManager {
+  /// Gives an agent a kernel of a language, instead of one that it may have. `environment` is that of
+  /// [`UpdateAgent`].
+  ///
+  /// # Errors
+  /// When there is no such agent, or its kernel cannot be made.
+  pub async fn attach(
+    &self,
+    caller: &Caller,
+    id: &str,
+    language: Language,
+    environment: Option<String>,
+  ) -> Result<AgentInfo, AgentError> {
+    let agent = self.change(caller, Right::Manage, id)?;
+    let caller = caller.clone();
+    self
+      .run_to_completion(move |manager| async move {
+        manager
+          .attach_kernel(&agent, Some(language), environment)
+          .await?;
+        Ok(manager.info(&caller, &agent))
+      })
+      .await
+  }
+
+  pub(crate) async fn attach_kernel(
+    &self,
+    agent: &Arc<Agent>,
+    language: Option<Language>,
+    environment: Option<String>,
+  ) -> Result<(), AgentError> {
+    let mut config = agent.config();
+    config.environment = environment.or(config.environment);
+    let language = language.unwrap_or(config.kernel_type.0);
+    let attached = agent.kernel.now();
+    if attached.language.is_some_and(|present| present != language) {
+      agent
+        .kernel
+        .detach(&self.kernels, agent.id.namespace())
+        .await;
+    }
+    config.kernel_type = KernelLanguage(language);
+    config.has_kernel = true;
+    let ready = agent
+      .kernel
+      .ready(
+        &self.kernels,
+        agent.id.namespace(),
+        &config,
+        self.environment_of(&config),
+      )
+      .await;
+    let kernel = ready?.kernel;
+    self.keep_config(agent, config).await?;
+    let attached = AgentEventKind::KernelAttached {
+      kernel_id: kernel.id.to_string(),
+      kernel_type: language.to_string(),
+    };
+    self.events.tell(Some(&agent.id), attached);
+    Ok(())
+  }
+
+  /// Takes the kernel of an agent away, if it has one.
+  ///
+  /// # Errors
+  /// When there is no such agent for this caller.
+  pub async fn detach(&self, caller: &Caller, id: &str) -> Result<(), AgentError> {
+    let agent = self.change(caller, Right::Manage, id)?;
+    self
+      .run_to_completion(move |manager| async move {
+        let mut config = agent.config();
+        config.has_kernel = false;
+        manager.keep_config(&agent, config).await?;
+        agent
+          .kernel
+          .detach(&manager.kernels, agent.id.namespace())
+          .await;
+        manager
+          .events
+          .tell(Some(&agent.id), AgentEventKind::KernelDetached);
+        Ok(())
+      })
+      .await
   }
 }
 

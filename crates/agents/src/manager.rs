@@ -40,6 +40,7 @@ use crate::config::ModelSettings;
 use crate::config::ModelSettingsChange;
 use crate::config::ModelSource;
 use crate::config::UpdateAgent;
+use crate::environment::Environments;
 use crate::error::AgentError;
 use crate::events::AgentEventKind;
 use crate::events::AgentWatch;
@@ -66,6 +67,7 @@ pub struct AgentManager {
   pub(crate) client: Arc<ChatClient>,
   pub(crate) registry: Registry,
   pub(crate) events: Announcer,
+  pub(crate) environments: RwLock<Option<Arc<dyn Environments>>>,
   agents: RwLock<HashMap<AgentId, Arc<Agent>>>,
   /// Held while agents are counted and made: limits hold under any number of requests.
   making: tokio::sync::Mutex<()>,
@@ -111,6 +113,7 @@ impl AgentManager {
       vectors,
       registry,
       events: Announcer::new(),
+      environments: RwLock::default(),
       agents: RwLock::new(agents),
       making: tokio::sync::Mutex::default(),
       room: Mutex::default(),
@@ -161,7 +164,7 @@ impl AgentManager {
       agent
     };
     if attach {
-      let failed = self.attach_kernel(&agent, None).await.err();
+      let failed = self.attach_kernel(&agent, None, None).await.err();
       match failed {
         Some(error @ AgentError::Startup { .. }) => {
           self.end(&agent).await?;
@@ -236,6 +239,7 @@ impl AgentManager {
       startup_script: config::script(request.startup_script),
       kernel_type,
       kernel_environs: request.kernel_environs.unwrap_or_default(),
+      environment: request.environment,
       model,
       max_steps: steps(request.max_steps)?,
       enable_planning: request.enable_planning,
@@ -378,7 +382,7 @@ impl AgentManager {
     Ok(self.events.watch(caller))
   }
 
-  fn info(&self, caller: &Caller, agent: &Agent) -> AgentInfo {
+  pub(crate) fn info(&self, caller: &Caller, agent: &Agent) -> AgentInfo {
     let config = agent.config();
     let model = self.model_of(&config).map(|(model, _)| model);
     let own = matches!(config.model, ModelSource::Own { .. });
@@ -439,6 +443,7 @@ impl AgentManager {
     if let Some(environs) = change.kernel_environs {
       config.kernel_environs = environs.unwrap_or_default();
     }
+    config.environment = change.environment.or(config.environment);
     if let Some(most) = change.max_steps {
       config.max_steps = steps(most)?;
     }
@@ -570,81 +575,6 @@ impl AgentManager {
     Ok(())
   }
 
-  // ------------------------------------------------------------ kernels
-
-  /// Gives an agent a kernel of a language, instead of one that it may have.
-  ///
-  /// # Errors
-  /// When there is no such agent, or its kernel cannot be made.
-  pub async fn attach(
-    &self,
-    caller: &Caller,
-    id: &str,
-    language: Language,
-  ) -> Result<AgentInfo, AgentError> {
-    let agent = self.change(caller, Right::Manage, id)?;
-    let caller = caller.clone();
-    self
-      .run_to_completion(move |manager| async move {
-        manager.attach_kernel(&agent, Some(language)).await?;
-        Ok(manager.info(&caller, &agent))
-      })
-      .await
-  }
-
-  async fn attach_kernel(
-    &self,
-    agent: &Arc<Agent>,
-    language: Option<Language>,
-  ) -> Result<(), AgentError> {
-    let mut config = agent.config();
-    let language = language.unwrap_or(config.kernel_type.0);
-    let attached = agent.kernel.now();
-    if attached.language.is_some_and(|present| present != language) {
-      agent
-        .kernel
-        .detach(&self.kernels, agent.id.namespace())
-        .await;
-    }
-    config.kernel_type = KernelLanguage(language);
-    config.has_kernel = true;
-    let ready = agent
-      .kernel
-      .ready(&self.kernels, agent.id.namespace(), &config)
-      .await;
-    let kernel = ready?.kernel;
-    self.keep_config(agent, config).await?;
-    let attached = AgentEventKind::KernelAttached {
-      kernel_id: kernel.id.to_string(),
-      kernel_type: language.to_string(),
-    };
-    self.events.tell(Some(&agent.id), attached);
-    Ok(())
-  }
-
-  /// Takes the kernel of an agent away, if it has one.
-  ///
-  /// # Errors
-  /// When there is no such agent for this caller.
-  pub async fn detach(&self, caller: &Caller, id: &str) -> Result<(), AgentError> {
-    let agent = self.change(caller, Right::Manage, id)?;
-    self
-      .run_to_completion(move |manager| async move {
-        let mut config = agent.config();
-        config.has_kernel = false;
-        manager.keep_config(&agent, config).await?;
-        agent
-          .kernel
-          .detach(&manager.kernels, agent.id.namespace())
-          .await;
-        manager
-          .events
-          .tell(Some(&agent.id), AgentEventKind::KernelDetached);
-        Ok(())
-      })
-      .await
-  }
-
   // ------------------------------------------------------------ conversations
 
   /// # Errors
@@ -725,7 +655,12 @@ impl AgentManager {
   }
 
   /// The same, to change it.
-  fn change(&self, caller: &Caller, right: Right, id: &str) -> Result<Arc<Agent>, AgentError> {
+  pub(crate) fn change(
+    &self,
+    caller: &Caller,
+    right: Right,
+    id: &str,
+  ) -> Result<Arc<Agent>, AgentError> {
     self.find(caller, right, id).map_err(|error| match error {
       AgentError::Unknown => AgentError::NotFound(id.to_owned()),
       other => other,

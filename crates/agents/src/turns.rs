@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
+use kernels::EnvironmentSource;
 use kernels::KernelManager;
 use kernels::Language;
 use models::ChatClient;
@@ -57,6 +58,8 @@ const END_OF_PLAN: &str = "<end_plan>";
 pub(crate) struct Turns {
   pub store: Arc<Store>,
   pub kernels: Arc<KernelManager>,
+  /// Makes variables for the kernel.
+  pub environment: Option<Arc<dyn EnvironmentSource>>,
   pub client: Arc<ChatClient>,
   pub endpoint: Endpoint,
   pub model: ModelSettings,
@@ -399,7 +402,11 @@ impl Turns {
       let (kernel, kernels) = (self.kernel.clone(), self.kernels.clone());
       let (namespace, config) = (self.namespace.clone(), self.config.clone());
       // Goes on when the run is cancelled, so that no kernel is left behind.
-      tokio::spawn(async move { kernel.ready(&kernels, namespace.as_deref(), &config).await })
+      let environment = self.environment.clone();
+      tokio::spawn(async move {
+        let ready = kernel.ready(&kernels, namespace.as_deref(), &config, environment);
+        ready.await
+      })
     };
     let ready = tokio::select! {
       biased;

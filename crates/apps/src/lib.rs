@@ -5,6 +5,7 @@ mod app;
 mod artifact;
 mod background;
 mod endpoint;
+mod environment;
 mod error;
 mod folder;
 mod id;

@@ -14,12 +14,12 @@ use app_proxy::listener;
 use app_proxy::listener::Listener;
 use async_trait::async_trait;
 use hypha_client::Artifacts;
-use hypha_client::ArtifactsError;
 use kernel_protocol::ErrorReport;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
 use kernel_protocol::ProgramEvent;
 use kernels::CreateKernel;
+use kernels::EnvironmentSource;
 use kernels::Execution;
 use kernels::Kernel;
 use kernels::KernelManager;
@@ -30,6 +30,7 @@ use kernels::Work;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::environment::PublishedEnvironment;
 use crate::error::AppError;
 use crate::id::AppId;
 use crate::instance::End;
@@ -50,16 +51,14 @@ use crate::spec::Source;
 const NOTICE_BUFFER: usize = 256;
 /// Pause between two looks for a server on the port that a manifest names.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the token of a published app is valid. Each start brings a new one.
-const TOKEN_LIFE: Duration = Duration::from_hours(24);
 
 /// Launches instances as programs of the kernel manager.
 pub struct KernelLauncher {
   kernels: Arc<KernelManager>,
   /// Folder for the files of all apps.
   folder: PathBuf,
-  /// Source of published apps and of their tokens.
-  artifacts: Option<Arc<Artifacts>>,
+  /// Source of published apps and of their tokens, and how long those are valid.
+  artifacts: Option<(Arc<Artifacts>, Duration)>,
   /// Ports that the engine listens on. No app may.
   engine_ports: Vec<u16>,
 }
@@ -73,7 +72,7 @@ impl KernelLauncher {
   pub fn new(
     kernels: Arc<KernelManager>,
     folder: PathBuf,
-    artifacts: Option<Arc<Artifacts>>,
+    artifacts: Option<(Arc<Artifacts>, Duration)>,
     engine_ports: Vec<u16>,
   ) -> Self {
     Self {
@@ -99,33 +98,28 @@ impl KernelLauncher {
     self.folder.join("scripts").join(app.as_str())
   }
 
-  async fn environment(&self, launch: &Launch, data: &Path) -> Result<Environment, AppError> {
+  /// What the process has in its environment besides what is made for it.
+  fn variables(launch: &Launch, data: &Path) -> Environment {
     let mut env = Environment::new();
     env.insert("APP_ID".into(), launch.app.to_string());
     env.insert("APP_DATA_DIR".into(), data.display().to_string());
-    if let (Source::Artifact { id, .. }, Some(artifacts)) = (&launch.spec.source, &self.artifacts) {
-      env.insert("HYPHA_SERVER_URL".into(), artifacts.server_url().into());
-      if let Some(workspace) = artifacts.workspace() {
-        env.insert("HYPHA_WORKSPACE".into(), workspace.into());
-      }
-      match artifacts.token_for(id, TOKEN_LIFE).await {
-        Ok(token) => {
-          env.insert("HYPHA_TOKEN".into(), token.expose().to_owned());
-        }
-        Err(
-          error @ (ArtifactsError::NoToken
-          | ArtifactsError::NoWorkspace
-          | ArtifactsError::TooPowerful),
-        ) => {
-          launch
-            .log
-            .note(launch.number, Level::Warning, error.to_string());
-        }
-        Err(error) => return Err(AppError::Host(error.to_string())),
-      }
-    }
     env.extend(launch.spec.manifest.env.clone());
-    Ok(env)
+    env
+  }
+
+  /// What makes variables for a published app.
+  fn environment(&self, launch: &Launch) -> Option<Arc<dyn EnvironmentSource>> {
+    let Source::Artifact { id, .. } = &launch.spec.source else {
+      return None;
+    };
+    let (artifacts, token_life) = self.artifacts.clone()?;
+    Some(Arc::new(PublishedEnvironment {
+      artifacts,
+      token_life,
+      artifact: id.clone(),
+      number: launch.number,
+      log: launch.log.clone(),
+    }))
   }
 
   /// The file with the program; a script is written to one first.
@@ -263,7 +257,10 @@ impl Launcher for KernelLauncher {
     let own_address = loopback_address();
     let app = LaunchProgram {
       label: format!("app:{}", launch.app),
-      kernel: kernel_of(manifest, self.environment(&launch, &data).await?),
+      kernel: CreateKernel {
+        environment: self.environment(&launch),
+        ..kernel_of(manifest, Self::variables(&launch, &data))
+      },
       folders: OwnFolders {
         working: folder.clone().unwrap_or_else(|| data.clone()),
         read: folder

@@ -11,6 +11,7 @@ use kernel_host::host;
 use kernel_host::host::Surroundings;
 use kernel_host::host::fork;
 use kernel_host::language::Cell;
+use kernel_host::language::Environment;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::io::unix::AsyncFd;
 
+use crate::environment::RunningEnvironment;
 use crate::interrupt::Begin;
 use crate::interrupt::Interrupter;
 
@@ -44,6 +46,7 @@ pub(crate) struct CPython {
   runner: Py<PyAny>,
   kernel: Py<PyAny>,
   interrupter: Arc<Interrupter>,
+  environment: Arc<RunningEnvironment>,
   sink: SharedSink,
   /// Readable when the loop has an event to handle.
   events: AsyncFd<OwnedFd>,
@@ -81,6 +84,7 @@ impl CPython {
         runner: runner.unbind(),
         kernel: kernel.clone_ref(py),
         interrupter,
+        environment: Arc::new(RunningEnvironment::new(kernel.clone_ref(py), sink.clone())),
         sink,
         events: watch(epoll)?,
       })
@@ -165,6 +169,10 @@ impl CPython {
 impl Language for CPython {
   fn interrupter(&self) -> Arc<dyn Interrupt> {
     self.interrupter.clone()
+  }
+
+  fn environment(&self) -> Arc<dyn Environment> {
+    self.environment.clone()
   }
 
   async fn configure(&mut self, config: &HostConfig, _: Vec<OwnedFd>) -> Result<(), String> {

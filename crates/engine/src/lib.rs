@@ -70,6 +70,8 @@ pub struct AppOptions {
   pub artifacts: Option<Arc<Artifacts>>,
   /// How often is looked for what was published.
   pub update_interval: Duration,
+  /// How long the tokens of published apps are valid.
+  pub token_life: Duration,
   /// Ports that no app may have: those of the server around the engine.
   pub reserved_ports: Vec<u16>,
 }
@@ -81,6 +83,7 @@ impl Default for AppOptions {
       max_count: 100,
       artifacts: None,
       update_interval: Duration::from_secs(60),
+      token_life: Duration::from_hours(1),
       reserved_ports: Vec::new(),
     }
   }
@@ -122,7 +125,7 @@ impl Engine {
     let launcher = KernelLauncher::new(
       kernels.clone(),
       std::path::absolute(data_dir.join("apps"))?,
-      artifacts.clone(),
+      artifacts.clone().map(|from| (from, app_options.token_life)),
       app_options.reserved_ports,
     );
     let apps = AppManager::new(

@@ -171,7 +171,7 @@ async fn run(
       &format!("{SERVICE_ID} has no method {method}"),
     ));
   };
-  let service = Arc::new(Service::new(engine, workspace.to_owned(), None));
+  let service = Arc::new(Service::new(engine, workspace.to_owned()));
   match method.call(service, asker, given).await {
     Ok(Answer::Value(value)) => Ok(Json(value).into_response()),
     Ok(Answer::Stream(items)) => {

@@ -159,6 +159,7 @@ impl CreateKernelBody {
       mode: mode.map_err(|e| parse("mode", e))?,
       language: language.map_err(|e| parse("lang", e))?,
       env,
+      environment: None,
       python: self.python,
       filesystem: self.filesystem,
       permissions: self.permissions,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use access::Secret;
+use hypha_rpc::Token;
 use outbound::reason;
 use outbound::shown;
 use outbound::unreadable;
@@ -11,7 +12,6 @@ use reqwest::RequestBuilder;
 use reqwest::Url;
 use reqwest::header;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::json;
 
 use crate::artifact::APP_TYPE;
@@ -178,7 +178,7 @@ impl Artifacts {
         reason: "the answer is not a token".into(),
       });
     }
-    if administers_server(&token) && !self.powerful_tokens {
+    if Token::new(&token).administers_server() && !self.powerful_tokens {
       return Err(ArtifactsError::TooPowerful);
     }
     tracing::debug!(app, "made a Hypha token");
@@ -273,21 +273,4 @@ impl Artifacts {
 
 fn is_token(text: &str) -> bool {
   !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Whether a token administers the whole server. Tokens inherit the roles of the token that makes them, and
-/// one with the role `admin` opens every workspace, whatever its scope. `false` if it is no JSON web token.
-fn administers_server(token: &str) -> bool {
-  let Some(payload) = token.split('.').nth(1) else {
-    return false;
-  };
-  let base64 = payload.replace('-', "+").replace('_', "/");
-  let claims = data_url::forgiving_base64::decode_to_vec(base64.as_bytes())
-    .ok()
-    .and_then(|json| serde_json::from_slice::<serde_json::Map<String, Value>>(&json).ok());
-  // The name of the claim has a prefix that differs between servers.
-  claims.unwrap_or_default().iter().any(|(name, value)| {
-    let roles = value.as_array().filter(|_| name.ends_with("roles"));
-    roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))
-  })
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use url::Url;
 
 use crate::transport;
@@ -63,6 +66,23 @@ impl Token {
   /// The text itself.
   pub fn expose(&self) -> &str {
     &self.0
+  }
+
+  /// Whether it administers the whole server. Tokens inherit the roles of the token that makes them, and one with
+  /// the role `admin` opens every workspace, whatever its scope. `false` if it is no JSON web token.
+  pub fn administers_server(&self) -> bool {
+    let Some(payload) = self.0.split('.').nth(1) else {
+      return false;
+    };
+    let claims = BASE64_URL_SAFE_NO_PAD
+      .decode(payload.trim_end_matches('='))
+      .ok()
+      .and_then(|json| serde_json::from_slice::<serde_json::Map<String, Value>>(&json).ok());
+    // The name of the claim has a prefix that differs between servers.
+    claims.unwrap_or_default().iter().any(|(name, value)| {
+      let roles = value.as_array().filter(|_| name.ends_with("roles"));
+      roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))
+    })
   }
 }
 
@@ -131,5 +151,28 @@ impl Default for Limits {
       queue: 64,
       calls_in_progress: 4096,
     }
+  }
+}
+
+#[cfg(test)]
+mod tests {
+  use super::*;
+
+  #[test]
+  fn a_token_of_an_administrator_is_known_by_its_roles() {
+    let token = |claims: &str| {
+      let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims);
+      Token::new(format!("e30.{payload}.sig"))
+    };
+    assert!(token(r#"{"https://x/roles": ["user", "admin"]}"#).administers_server());
+    for claims in [
+      r#"{"https://x/roles": []}"#,
+      r#"{"https://x/roles": ["administrator?>"], "scope": "ws:a#a"}"#,
+      r#"{"scope": "admin"}"#,
+      "[]",
+    ] {
+      assert!(!token(claims).administers_server(), "{claims}");
+    }
+    assert!(!Token::new("not.a-web.token").administers_server());
   }
 }

@@ -17,6 +17,8 @@ use url::Url;
 use crate::method::Service;
 use crate::rpc;
 use crate::rpc::SERVICE_ID;
+use crate::tokens::ForKernels;
+use crate::tokens::TokenOptions;
 use crate::worker::Worker;
 use crate::worker::WorkerOptions;
 
@@ -41,6 +43,7 @@ pub struct HyphaOptions {
   pub authorities: Option<Vec<u8>>,
   /// `None` to run no apps for the server.
   pub worker: Option<WorkerOptions>,
+  pub kernel_tokens: TokenOptions,
 }
 
 /// Why the service cannot be there.
@@ -81,11 +84,9 @@ pub async fn serve(
     () = &mut stop => return Ok(()),
     client = connect(&options) => client?,
   };
-  let service = Arc::new(Service::new(
-    engine.clone(),
-    client.workspace(),
-    Some((client.clone(), options.server_url.to_string())),
-  ));
+  let url = options.server_url.to_string();
+  let hypha = ForKernels::new(client.clone(), url, options.kernel_tokens);
+  let service = Arc::new(Service::at_hypha(engine.clone(), client.workspace(), hypha));
   let id = client.register(rpc::service(&service)).await?;
   tracing::info!("registered at Hypha as {id}");
   let base = options.server_url.as_str().trim_end_matches('/');

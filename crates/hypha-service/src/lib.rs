@@ -18,6 +18,7 @@ pub use self::method::Method;
 pub use self::method::Service;
 pub use self::methods::all as methods;
 pub use self::rpc::SERVICE_ID;
+pub use self::tokens::TokenOptions;
 pub use self::worker::WorkerOptions;
 pub use hypha_rpc::Refusal;
 pub use hypha_rpc::Token;

@@ -1,6 +1,5 @@
 //! What a method of the service is: a name, what it takes, and what it does.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use access::Classified;
 use access::ErrorKind;
 use access::Scope;
 use engine::Engine;
+use engine::kernels::EnvironmentSource;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::Serialize;
@@ -17,6 +17,8 @@ use serde_json::Map;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::tokens;
+use crate::tokens::ForAgents;
 use crate::tokens::ForKernels;
 
 /// Who calls, as the Hypha server attests it.
@@ -55,30 +57,39 @@ pub struct Service {
   /// The workspace that the service runs in.
   pub workspace: String,
   /// What kernels are given of the Hypha server; `None` where there is none.
-  hypha: Option<ForKernels>,
+  hypha: Option<Arc<ForKernels>>,
 }
 
 impl Service {
-  /// `hypha` is the engine's own client and the address of its server.
-  pub fn new(
-    engine: Arc<Engine>,
-    workspace: String,
-    hypha: Option<(hypha_rpc::Client, String)>,
-  ) -> Self {
-    let hypha = hypha.map(|(client, server_url)| ForKernels::new(client, server_url));
+  /// A service without a Hypha server.
+  pub fn new(engine: Arc<Engine>, workspace: String) -> Self {
     Self {
       engine,
       workspace,
-      hypha,
+      hypha: None,
     }
   }
 
-  /// What the kernels of a caller find in their environment.
-  pub(crate) async fn environment(&self, asker: &Asker) -> BTreeMap<String, String> {
-    match &self.hypha {
-      Some(hypha) => hypha.environment(asker).await,
-      None => BTreeMap::new(),
+  /// One whose kernels, and those of agents, are told of a Hypha server.
+  pub(crate) fn at_hypha(engine: Arc<Engine>, workspace: String, hypha: Arc<ForKernels>) -> Self {
+    engine
+      .agents
+      .set_environments(Arc::new(ForAgents(hypha.clone())));
+    Self {
+      hypha: Some(hypha),
+      ..Self::new(engine, workspace)
     }
+  }
+
+  /// What makes variables for the kernels of a caller.
+  pub(crate) fn environment(&self, asker: &Asker) -> Option<Arc<dyn EnvironmentSource>> {
+    let hypha = self.hypha.as_ref();
+    hypha.map(|hypha| hypha.environment(asker))
+  }
+
+  /// Whose variables the kernels of a caller's agents get.
+  pub(crate) fn environment_name(&self, asker: &Asker) -> Option<String> {
+    self.hypha.is_some().then(|| tokens::name_of(asker))
   }
 }
 

@@ -1,5 +1,6 @@
 //! Languages: what turns a cell into events. One trait, so that a host need not know which it runs.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ pub trait Language {
 
   /// Stops what runs, from another thread.
   fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+  /// Changes the environment of what runs, from another thread.
+  fn environment(&self) -> Arc<dyn Environment>;
 
   /// Applies what the kernel was created with. `roots` are the mounts' directories, in their order.
   ///
@@ -63,6 +67,11 @@ pub trait Language {
 
   /// Gives memory back after a while without work.
   fn relax(&mut self);
+}
+
+pub trait Environment: Send + Sync {
+  /// Sets these variables and leaves others, as soon as that can be done. Does not wait for it.
+  fn set(&self, variables: BTreeMap<String, String>);
 }
 
 pub trait Interrupt: Send + Sync {

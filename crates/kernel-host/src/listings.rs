@@ -216,6 +216,7 @@ fn difference(before: &Entries, now: &Entries) -> Vec<FileChange> {
 
 #[cfg(test)]
 mod tests {
+  use std::collections::BTreeMap;
   use std::os::fd::OwnedFd;
   use std::sync::Arc;
   use std::sync::Mutex;
@@ -233,6 +234,7 @@ mod tests {
 
   use super::*;
   use crate::language::Cell;
+  use crate::language::Environment;
   use crate::language::Interrupt;
 
   /// A language whose memory is a folder.
@@ -244,11 +246,19 @@ mod tests {
     fn interrupt(&self, _: Option<kernel_protocol::ExecutionId>, _: &dyn Fn()) {}
   }
 
+  impl Environment for Nobody {
+    fn set(&self, _: BTreeMap<String, String>) {}
+  }
+
   #[async_trait(?Send)]
   impl Language for Memory {
     const FILES_ON_DISK: bool = false;
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
+      Arc::new(Nobody)
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
       Arc::new(Nobody)
     }
 

@@ -115,6 +115,9 @@ pub enum Request {
   Watch { id: u64, path: String },
   /// Ends the watch of that id. Not answered.
   Unwatch { id: u64 },
+  /// Sets variables in the environment of the running kernel; others stay. Not answered: done at once, or when
+  /// code that keeps the isolate busy lets go of it.
+  SetEnvironment { variables: BTreeMap<String, String> },
   /// The answer to [`KernelEvent::InputRequest`]; `None` is a cancelled prompt.
   InputReply { value: Option<String> },
   /// Asks for a sign of life, [`Reply::Alive`].

@@ -34,6 +34,7 @@ use tokio_util::codec::FramedRead;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::Mode;
+use crate::environment::Renewal;
 use crate::launch::HostProcess;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
@@ -59,6 +60,8 @@ pub struct HostConnection {
   /// What the host said before it ended.
   last_words: Option<String>,
   killed: bool,
+  /// Keeps its environment fresh.
+  pub renewal: Option<Renewal>,
 }
 
 /// What steers a host from any task.
@@ -228,6 +231,7 @@ impl HostConnection {
       child,
       last_words: None,
       killed: false,
+      renewal: None,
     };
     match tokio::time::timeout(BOOT_TIMEOUT, connection.next()).await {
       Ok(Some(Reply::Ready { version: VERSION })) => Ok(connection),
@@ -412,6 +416,7 @@ mod tests {
       child: None,
       last_words: None,
       killed: false,
+      renewal: None,
     };
     assert!(connection.next().await.is_none());
     assert_eq!(connection.last_words, None);

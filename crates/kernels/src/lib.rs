@@ -4,6 +4,7 @@
 mod checking;
 mod connection;
 pub mod cpython;
+mod environment;
 mod error;
 mod events;
 mod execution;
@@ -33,6 +34,8 @@ mod start;
 mod tests;
 mod watchdog;
 
+pub use self::environment::EnvironmentSource;
+pub use self::environment::Variables;
 pub use self::error::KernelError;
 pub use self::events::EngineEvent;
 pub use self::events::EngineEventKind;

@@ -16,6 +16,7 @@ use access::Caller;
 use access::Right;
 use kernel_protocol::ErrorReport;
 use kernel_protocol::ExecutionId;
+use kernel_protocol::HostConfig;
 use kernel_protocol::HostPermissions;
 use kernel_protocol::Question;
 use kernel_protocol::comm::CommMessage;
@@ -35,6 +36,7 @@ use crate::KernelType;
 use crate::Language;
 use crate::Mode;
 use crate::connection::HostConnection;
+use crate::environment::Environment;
 use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
 use crate::events::EventWatch;
@@ -444,7 +446,8 @@ impl KernelManager {
       .await
   }
 
-  /// Restarts a kernel: same id, options and environment, nothing else kept.
+  /// Restarts a kernel: same id, options and environment, nothing else kept. What a source makes of the
+  /// environment is made anew.
   ///
   /// # Errors
   /// When there is no such kernel, or no new host can be made; it is dead then.
@@ -638,6 +641,12 @@ impl KernelManager {
   ) -> Result<HostConnection, KernelError> {
     let checked = self.hosts.check(spec).await;
     checked.map_err(KernelError::Unsupported)?;
+    let environment = Environment::new(&approved.host.env, approved.environment.as_ref());
+    let variables = environment.now().await?;
+    let config = HostConfig {
+      env: variables.values,
+      ..approved.host.clone()
+    };
     let confinement = self.options.confinement.clone();
     let scratch = approved.host.scratch.clone();
     tokio::task::spawn_blocking(move || confinement.make_own(&scratch))
@@ -664,8 +673,11 @@ impl KernelManager {
         }
       };
       let roots = approved.open_mounts()?;
-      match host.configure(approved.host.clone(), roots).await {
-        Ok(()) => return Ok(host),
+      match host.configure(config.clone(), roots).await {
+        Ok(()) => {
+          host.renewal = environment.renew(host.handle.clone(), variables.renew_after);
+          return Ok(host);
+        }
         Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
         // A blank host may have died while it waited; a new one has no excuse.
         Err(None) if !fresh => waiting = pooled(),

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_protocol::CaStore;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::EnvironmentSource;
 use crate::KernelError;
 use crate::KernelType;
 use crate::Language;
@@ -142,6 +144,8 @@ pub struct CreateKernel {
   pub mode: Mode,
   pub language: Language,
   pub env: BTreeMap<String, String>,
+  /// Makes more variables, at each start and from time to time.
+  pub environment: Option<Arc<dyn EnvironmentSource>>,
   /// The interpreter of a CPython kernel, when it is not the operator's default.
   pub python: Option<PathBuf>,
   pub filesystem: Option<Filesystem>,
@@ -282,7 +286,9 @@ impl Grant {
 /// The merged, checked configuration of a kernel that will be made.
 #[derive(Debug, Clone)]
 pub struct Approved {
+  /// Without what `environment` makes.
   pub host: HostConfig,
+  pub environment: Option<Arc<dyn EnvironmentSource>>,
   /// The directories of the mounts of `host`, in their order.
   pub mounts: Vec<MountSource>,
   /// Interpreter to use for a CPython kernel.
@@ -400,6 +406,7 @@ impl CreateKernel {
       .approve(&options.permissions_max, folders, &mounts)?;
     Ok(Approved {
       python: self.approve_python(options)?,
+      environment: self.environment.clone(),
       mounts: sources,
       host: HostConfig {
         env: self.env.clone(),

@@ -69,6 +69,13 @@ impl Distribution {
     Ok(text)
   }
 
+  /// Whether it has a file of this name.
+  pub fn has(&self, name: &str) -> bool {
+    self
+      .files()
+      .is_ok_and(|files| files.iter().any(|(known, _)| known == name))
+  }
+
   /// Unpacks the distribution, unless it is there. Blocks for about a second when it is not.
   ///
   /// # Errors

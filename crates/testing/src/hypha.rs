@@ -107,6 +107,19 @@ impl Hypha {
     }
   }
 
+  /// Calls a method of a service with the official client, as the operator of the workspace. What it returns.
+  ///
+  /// # Panics
+  /// When it cannot be called.
+  pub async fn call(&self, service: &str, method: &str, argument: &str) -> String {
+    let arguments = ["call", service, method, argument];
+    let token = self.env("HYPHA_TOKEN");
+    let output = self.python("client.py", &arguments, token).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "client.py {arguments:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+  }
+
   /// Calls the service of an engine with the official client: see tests/hypha/service_calls.py.
   ///
   /// # Panics

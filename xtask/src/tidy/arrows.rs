@@ -24,6 +24,7 @@ const fn room(name: &'static str, uses: &'static [&'static str]) -> Room {
 /// Every crate stands below those that it uses. `testing` is free for tests.
 const ROOMS: &[Room] = &[
   room("app-proxy", &[]),
+  room("builtin-modules", &[]),
   room("hypha-rpc", &[]),
   room("kernel-protocol", &[]),
   room("outbound", &[]),
@@ -33,7 +34,7 @@ const ROOMS: &[Room] = &[
   room("xtask", &[]),
   room("access", &[]),
   room("files", &["access", "kernel-protocol"]),
-  room("hypha-client", &["access", "outbound"]),
+  room("hypha-client", &["access", "hypha-rpc", "outbound"]),
   room("models", &["access", "outbound"]),
   room("pyodide-dist", &["outbound"]),
   room("kernel-host", &["files", "kernel-protocol", "sandbox"]),
@@ -45,7 +46,13 @@ const ROOMS: &[Room] = &[
   },
   room(
     "v8-host",
-    &["kernel-host", "kernel-protocol", "outbound", "sandbox"],
+    &[
+      "builtin-modules",
+      "kernel-host",
+      "kernel-protocol",
+      "outbound",
+      "sandbox",
+    ],
   ),
   room(
     "kernels",

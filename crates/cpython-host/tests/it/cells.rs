@@ -83,6 +83,20 @@ fn input_is_answered() {
 }
 
 #[test]
+fn variables_are_set_while_a_cell_runs_and_others_stay() {
+  run(async {
+    let mut kernel = Kernel::new().await;
+    let code = "import os, time\nwhile 'NEW' not in os.environ: time.sleep(0.01)\n\
+                os.environ['GREETING'], os.environ['NEW'], os.popen('echo $NEW').read()";
+    let id = kernel.start(code).await;
+    let variables = [("NEW".to_owned(), "there".to_owned())].into();
+    kernel.send(Request::SetEnvironment { variables }).await;
+    let ran = kernel.end_of(id).await;
+    assert_eq!(ran.text(), "('hello', 'there', 'there\\n')");
+  });
+}
+
+#[test]
 fn native_output_belongs_to_the_cell_in_order() {
   run(async {
     let mut kernel = Kernel::new().await;

@@ -240,7 +240,7 @@ pub(crate) async fn attach(
   let language = body.language()?;
   let agent = engine
     .agents
-    .attach(&caller, &asked.id(id), language)
+    .attach(&caller, &asked.id(id), language, None)
     .await?;
   Ok(Json(AgentDone {
     agent_id: Some(agent.id),

@@ -22,6 +22,7 @@ use crate::method::Failure;
 use crate::method::Method;
 use crate::method::Nothing;
 use crate::method::Outcome;
+use crate::method::Service;
 use crate::method::answer;
 
 pub(super) fn methods() -> Vec<Method> {
@@ -198,6 +199,7 @@ async fn create(call: Call<Create>) -> Outcome {
     startup_script: given.startup_script,
     kernel_type: given.kernel_type,
     kernel_environs: given.kernel_environs,
+    environment: call.service.environment_name(&call.asker),
     max_steps: given.max_steps,
     model_settings: given.model_settings,
     model_id: given.model_id,
@@ -211,6 +213,13 @@ async fn create(call: Call<Create>) -> Outcome {
   shown["created"] = json!(access::timestamp(agent.created));
   shown["maxSteps"] = json!(agent.max_steps);
   answer(shown)
+}
+
+/// Whose variables an agent's kernels get from now on: those of somebody who is known, for whoever else uses it keeps
+/// what it has.
+fn known(service: &Service, asker: &Asker) -> Option<String> {
+  let name = service.environment_name(asker);
+  name.filter(|_| !asker.is_anonymous)
 }
 
 /// What both making and changing an agent tell of it.
@@ -280,6 +289,7 @@ async fn update(call: Call<Update>) -> Outcome {
     startup_script: given.startup_script.map(Some),
     kernel_type: given.kernel_type,
     kernel_environs: given.kernel_environs.map(Some),
+    environment: known(&call.service, &call.asker),
     max_steps: given.max_steps.map(Some),
     model_settings: given.model_settings.map(Some),
     model_id: given.model_id.map(Some),
@@ -363,7 +373,9 @@ async fn attach(call: Call<Attach>) -> Outcome {
   let id = full_id(&call.asker, &call.given.agent_id)?;
   let language = language_of(&call.given.kernel_type)?;
   let agents = &call.service.engine.agents;
-  let agent = agents.attach(&call.asker.caller(), &id, language).await?;
+  let environment = known(&call.service, &call.asker);
+  let caller = call.asker.caller();
+  let agent = agents.attach(&caller, &id, language, environment).await?;
   let mut done = done("Kernel attached successfully");
   done["hasKernel"] = json!(agent.has_kernel);
   done["kernelType"] = json!(agent.kernel_type);

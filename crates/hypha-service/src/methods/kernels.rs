@@ -113,7 +113,7 @@ struct Create {
   /// Milliseconds after which a cell is interrupted; 0 or none for ten days.
   #[schema(default = 864_000_000_u64)]
   max_execution_time: Option<u64>,
-  /// Environment variables.
+  /// Environment variables. They win over what the engine gives of its own, such as HYPHA_TOKEN.
   #[serde(default)]
   env: BTreeMap<String, String>,
 }
@@ -129,13 +129,12 @@ async fn create(call: Call<Create>) -> Outcome {
     Some(Duration::from_millis(given.unwrap_or(default)))
   };
   let kind = kind_of(given.mode.as_deref().unwrap_or_default());
-  let mut env = service.environment(&asker).await;
-  env.extend(given.env);
   let request = CreateKernel {
     id: given.id.filter(|id| !id.is_empty()),
     mode: kind.mode,
     language: kind.language,
-    env,
+    env: given.env,
+    environment: service.environment(&asker),
     inactivity_timeout: time(given.inactivity_timeout, INACTIVITY),
     max_execution_time: time(given.max_execution_time, EXECUTION),
     ..CreateKernel::default()

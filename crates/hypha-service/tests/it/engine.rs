@@ -82,7 +82,7 @@ impl Played {
     };
     let engine = Engine::start(options, Arc::new(PlayedHosts)).expect("starts");
     Self {
-      service: Arc::new(Service::new(engine, OWN.to_owned(), None)),
+      service: Arc::new(Service::new(engine, OWN.to_owned())),
       methods: methods(),
       _data: data,
     }

@@ -76,7 +76,7 @@ impl Fixture {
     };
     let engine = Engine::start(options, Arc::new(NoHosts)).expect("an engine");
     Self {
-      service: Arc::new(Service::new(engine, HOME.to_owned(), None)),
+      service: Arc::new(Service::new(engine, HOME.to_owned())),
       methods: hypha_service::methods(),
       _data: data,
     }

@@ -38,6 +38,7 @@ use tokio::time::Instant;
 use self::outbox::Outbox;
 use crate::files::DiskFiles;
 use crate::language::Cell;
+use crate::language::Environment;
 use crate::language::Interrupt;
 use crate::language::Language;
 use crate::listings::ListingWatches;
@@ -112,6 +113,7 @@ pub struct Owner {
 /// What the control half knows of a language that has booted.
 struct Booted {
   interrupt: Arc<dyn Interrupt>,
+  environment: Arc<dyn Environment>,
   keeps_files_on_disk: bool,
 }
 
@@ -243,6 +245,12 @@ impl Control {
           }
           None => Job::Unwatch { id },
         },
+        Request::SetEnvironment { variables } => {
+          if let Some(booted) = self.booted.get() {
+            booted.environment.set(variables);
+          }
+          continue;
+        }
         Request::InputReply { value } => {
           self.outbox.input.answer(value);
           continue;
@@ -337,6 +345,7 @@ impl Owner {
       .await?;
       let _ = self.booted.set(Booted {
         interrupt: language.interrupter(),
+        environment: language.environment(),
         keeps_files_on_disk: L::FILES_ON_DISK,
       });
       outbox.send(&Reply::Ready { version: VERSION });

@@ -1,6 +1,7 @@
 //! Hosts that are threads of the test: they speak the protocol and run no code. What a cell that begins
 //! with [`TELL`] says of files is told to every watch.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
 use std::io::Write;
@@ -39,6 +40,8 @@ pub(super) const REFUSE: &str = "REFUSE";
 pub(super) const ENDLESS: &str = "endless";
 /// Begins a cell that lists names: each is told as created, or, `!` for a name, that there were too many.
 pub(super) const TELL: &str = "tell ";
+/// Begins a cell that prints a variable of the environment.
+pub(super) const SHOW: &str = "show ";
 /// A path that is not there.
 pub(super) const MISSING: &str = "missing";
 /// Begins the output of a cell: the watches that are open.
@@ -103,11 +106,13 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
   send(&Reply::Ready { version })?;
   let mut running = None;
   let mut watches = BTreeSet::new();
+  let mut env = BTreeMap::new();
   let mut requests = socket;
   while let Some(request) = read_frame::<Request>(&mut requests)? {
     match request {
       Request::Configure(config) => {
         let error = config.env.contains_key(REFUSE).then(|| "refused".into());
+        env = config.env;
         send(&Reply::Configured { error })?;
       }
       Request::Execute { execution_id, code } => {
@@ -125,7 +130,10 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
             }
             format!("{WATCHES}{}", watches.len())
           }
-          None => code,
+          None => match code.strip_prefix(SHOW) {
+            Some(name) => env.get(name).cloned().unwrap_or_default(),
+            None => code,
+          },
         };
         send(&Reply::Event {
           execution_id: Some(execution_id),
@@ -180,6 +188,7 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
       Request::Unwatch { id } => {
         watches.remove(&id);
       }
+      Request::SetEnvironment { variables } => env.extend(variables),
       Request::Run(_) | Request::Ask { .. } | Request::File { .. } | Request::InputReply { .. } => {
       }
     }

@@ -1,5 +1,6 @@
 //! The manager with hosts that run no code.
 
+mod environment;
 mod fake;
 mod watches;
 

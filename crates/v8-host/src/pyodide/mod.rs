@@ -20,6 +20,7 @@ use deno_core::serde_v8;
 use deno_core::v8;
 use kernel_host::host::Surroundings;
 use kernel_host::language::Cell;
+use kernel_host::language::Environment;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
@@ -43,6 +44,7 @@ use serde_json::json;
 
 use self::interrupt::Interrupter;
 use self::ops::InterruptBuffer;
+use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
 
@@ -57,6 +59,7 @@ pub(crate) struct Pyodide {
   /// The object of `js/python.js`.
   python: v8::Global<v8::Object>,
   interrupter: Arc<Interrupter>,
+  environment: Arc<NewVariables>,
   sink: SharedSink,
   /// The main program, until it has ended; its value is the exit code.
   program: Option<Running>,
@@ -94,6 +97,7 @@ impl Pyodide {
       js,
       python,
       interrupter: Arc::new(Interrupter::new(buffer)),
+      environment: Arc::default(),
       sink,
       program: None,
     };
@@ -198,6 +202,16 @@ impl Pyodide {
 
   /// Drives the event loop, and the main program on it.
   fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    if let Some(variables) = self.environment.take(cx.waker()) {
+      self.js.set_environment(&variables);
+      if self
+        .call_with("setEnvironment", &[json!(variables)])
+        .is_err()
+      {
+        // An interrupt came in between.
+        self.environment.put_back(variables);
+      }
+    }
     let polled = event_loop::poll(&mut self.js.worker.js_runtime, &*self.sink, false, cx);
     let ended = self
       .program
@@ -269,6 +283,10 @@ impl Language for Pyodide {
 
   fn interrupter(&self) -> Arc<dyn Interrupt> {
     self.interrupter.clone()
+  }
+
+  fn environment(&self) -> Arc<dyn Environment> {
+    self.environment.clone()
   }
 
   async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {

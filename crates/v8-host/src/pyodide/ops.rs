@@ -300,9 +300,9 @@ fn op_python_package(
   #[string] name: &str,
 ) -> Result<Option<Vec<u8>>, JsErrorBox> {
   let distribution = state.borrow_mut::<Distribution>();
-  let packages = distribution.files.packages.clone();
+  let files = distribution.files.clone();
   let sum = distribution.sum(name).map_err(JsErrorBox::generic)?;
-  Ok(packages::find(&packages, name, sum))
+  Ok(packages::find(&files, name, sum))
 }
 
 /// Keeps a package that was downloaded, for all kernels.

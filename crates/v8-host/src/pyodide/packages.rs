@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kernel_protocol::launch::PackageFolders;
+use kernel_protocol::launch::PythonFiles;
 use sha2::Digest;
 use sha2::Sha256;
 
 /// Most bytes of packages that are kept; the oldest make room.
 const MAX_CACHE: u64 = 2 << 30;
 
-/// Reads a package that is on this machine and has the sum that it should have.
-pub(super) fn find(folders: &PackageFolders, name: &str, sha256: &str) -> Option<Vec<u8>> {
+/// Reads a package that is part of the engine, or otherwise on this machine, and has the sum that it should have.
+pub(super) fn find(files: &PythonFiles, name: &str, sha256: &str) -> Option<Vec<u8>> {
   let name = plain_name(name)?;
-  let places = folders.local.iter().chain(std::iter::once(&folders.cache));
+  let PackageFolders { local, cache } = &files.packages;
+  let places = [&files.assets].into_iter().chain(local).chain([cache]);
   places
     .filter_map(|folder| std::fs::read(folder.join(name)).ok())
     .find(|bytes| hex::encode(Sha256::digest(bytes)) == sha256)
@@ -107,16 +109,25 @@ mod tests {
       local: Some(dir.path().join("local")),
       cache: dir.path().join("cache"),
     };
-    assert_eq!(find(&folders, "a.whl", SUM), None);
+    let files = PythonFiles {
+      assets: dir.path().join("assets"),
+      packages: folders.clone(),
+    };
+    assert_eq!(find(&files, "a.whl", SUM), None);
     let error = keep(&folders, "a.whl", SUM, b"other").expect_err("another sum");
     assert!(error.contains("a.whl") && error.contains(SUM), "{error}");
     keep(&folders, "a.whl", SUM, b"hello").expect("is kept");
-    assert_eq!(find(&folders, "a.whl", SUM), Some(b"hello".to_vec()));
+    assert_eq!(find(&files, "a.whl", SUM), Some(b"hello".to_vec()));
     std::fs::write(folders.cache.join("a.whl"), "changed").expect("is written");
-    assert_eq!(find(&folders, "a.whl", SUM), None);
+    assert_eq!(find(&files, "a.whl", SUM), None);
     std::fs::create_dir(dir.path().join("local")).expect("is made");
     std::fs::write(dir.path().join("local/a.whl"), "hello").expect("is written");
-    assert_eq!(find(&folders, "a.whl", SUM), Some(b"hello".to_vec()));
+    assert_eq!(find(&files, "a.whl", SUM), Some(b"hello".to_vec()));
+    std::fs::remove_dir_all(dir.path().join("local")).expect("is there");
+    assert_eq!(find(&files, "a.whl", SUM), None);
+    std::fs::create_dir(&files.assets).expect("is made");
+    std::fs::write(files.assets.join("a.whl"), "hello").expect("is written");
+    assert_eq!(find(&files, "a.whl", SUM), Some(b"hello".to_vec()));
   }
 
   #[test]

@@ -55,6 +55,13 @@ impl KernelEnv {
     *self.lock() = env;
   }
 
+  /// Sets variables, and leaves others.
+  pub(super) fn extend(&self, variables: &BTreeMap<String, String>, isolate: &mut v8::Isolate) {
+    for (name, value) in variables {
+      self.set(name, value, isolate);
+    }
+  }
+
   pub(super) fn get(&self, name: &str) -> Option<String> {
     self.lock().get(name).cloned()
   }

@@ -1,5 +1,6 @@
 //! The main isolate of a kernel: a Deno `MainWorker` that boots blank and is configured later.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
@@ -229,6 +230,12 @@ impl JsWorker {
       .borrow_mut()
       .put::<PermissionsContainer>(permissions);
     Ok(())
+  }
+
+  /// Sets variables of the kernel's environment, and leaves others.
+  pub(crate) fn set_environment(&mut self, variables: &BTreeMap<String, String>) {
+    let isolate = self.worker.js_runtime.v8_isolate();
+    self.services.sys.env.extend(variables, isolate);
   }
 
   /// Tells the prelude which cell runs; 0 is none.

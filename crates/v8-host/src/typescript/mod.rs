@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use deno_core::PollEventLoopOptions;
 use kernel_host::host::Surroundings;
 use kernel_host::language::Cell;
+use kernel_host::language::Environment;
 use kernel_host::language::Interrupt;
 use kernel_host::language::Language;
 use kernel_host::sink::SharedSink;
@@ -41,6 +42,7 @@ use self::inspector::Inspector;
 use self::inspector::RemoteObject;
 use self::interrupt::Interrupter;
 use self::main_program::Program;
+use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
 
@@ -51,6 +53,7 @@ pub(crate) struct TypeScript {
   host: RemoteObject,
   js: JsWorker,
   interrupter: Arc<Interrupter>,
+  environment: Arc<NewVariables>,
   sink: SharedSink,
   /// Cells run so far, the running one included.
   cells: u64,
@@ -98,6 +101,7 @@ impl TypeScript {
       host: RemoteObject::default(),
       js,
       interrupter,
+      environment: Arc::default(),
       sink,
       cells: 0,
       relaxed_heap: 0,
@@ -164,6 +168,10 @@ impl TypeScript {
   }
 
   fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
+    if let Some(variables) = self.environment.take(cx.waker()) {
+      self.js.set_environment(&variables);
+      self.tell_host("environ", &[json!({ "value": variables })]);
+    }
     let muted = self.interrupter.is_pending();
     if !self.program.ends_with_errors() || muted {
       let runtime = &mut self.js.worker.js_runtime;
@@ -254,9 +262,15 @@ impl TypeScript {
 
   /// Mends what a termination in the wrong place leaves behind.
   fn recover(&mut self) {
+    self.tell_host("recover", &[]);
+  }
+
+  /// Calls a method of the prelude's host object that neither waits nor answers.
+  fn tell_host(&mut self, method: &str, arguments: &[Value]) {
     let params = json!({
       "objectId": self.host.object_id,
-      "functionDeclaration": "function(){this.recover()}",
+      "functionDeclaration": format!("function(...a){{this.{method}(...a)}}"),
+      "arguments": arguments,
     });
     let id = self.inspector.post("Runtime.callFunctionOn", &params);
     self.inspector.abandon(id);
@@ -277,6 +291,10 @@ impl TypeScript {
 impl Language for TypeScript {
   fn interrupter(&self) -> Arc<dyn Interrupt> {
     self.interrupter.clone()
+  }
+
+  fn environment(&self) -> Arc<dyn Environment> {
+    self.environment.clone()
   }
 
   async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {

@@ -19,6 +19,7 @@ use import_map::ImportMap;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::runtime::modules::builtin;
 use crate::runtime::modules::local::LocalModules;
 
 const FILE_NAMES: [&str; 3] = ["deno.json", "deno.jsonc", "import_map.json"];
@@ -110,7 +111,7 @@ fn parse(path: &Path, text: &str) -> Result<ImportMap, Error> {
   Ok(import_map::parse_from_value(base, map)?.import_map)
 }
 
-/// Maps the imports of modules before Deno resolves them.
+/// Maps the imports of modules, and names what comes with the engine, before Deno resolves them.
 #[derive(Debug)]
 pub(super) struct MappedResolver<'a, R> {
   pub maps: ImportMaps,
@@ -135,7 +136,10 @@ impl<R: Resolver> Resolver for MappedResolver<'_, R> {
     let mapped = self.maps.map(specifier, &referrer.specifier);
     match mapped.map_err(ResolveError::from_err)? {
       Some(mapped) => self.inner.resolve(mapped.as_str(), referrer, kind),
-      None => self.inner.resolve(specifier, referrer, kind),
+      None => match builtin::resolve(specifier) {
+        Some(builtin) => Ok(builtin),
+        None => self.inner.resolve(specifier, referrer, kind),
+      },
     }
   }
 }

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::modules::Modules;
 use crate::runtime::modules::NpmInstaller;
+use crate::runtime::modules::builtin;
 use crate::runtime::modules::configuration::ImportMaps;
 use crate::runtime::modules::configuration::MappedResolver;
 use crate::runtime::modules::http::RemoteModules;
@@ -253,8 +254,8 @@ impl JsrUrlProvider for JsrUrl {
   }
 }
 
-/// Files through the kernel's file system, the rest through Deno's fetcher; both with the kernel's
-/// permissions, cached or not.
+/// What comes with the engine from memory, files through the kernel's file system, the rest through Deno's
+/// fetcher; the latter two with the kernel's permissions, cached or not.
 struct GraphLoader {
   modules: Modules,
   files: DenoGraphLoader<Blobs, RealSys, RemoteModules>,
@@ -262,6 +263,16 @@ struct GraphLoader {
 
 impl Loader for GraphLoader {
   fn load(&self, specifier: &ModuleSpecifier, options: LoadOptions) -> LoadFuture {
+    if let Some(source) = builtin::source(specifier) {
+      let headers = [("content-type".to_owned(), "text/javascript".to_owned())];
+      let module = LoadResponse::Module {
+        content: source.as_bytes().into(),
+        mtime: None,
+        specifier: specifier.clone(),
+        maybe_headers: Some(headers.into()),
+      };
+      return std::future::ready(Ok(Some(module))).boxed_local();
+    }
     let in_package = match specifier.scheme() {
       "file" => self.modules.is_package_file(specifier),
       _ => Ok(false),

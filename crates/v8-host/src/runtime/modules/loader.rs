@@ -45,6 +45,7 @@ use node_resolver::analyze::CjsAnalysisSourceProvider;
 use sys_traits::impls::RealSys;
 
 use crate::runtime::modules::Modules;
+use crate::runtime::modules::builtin;
 use crate::runtime::modules::configuration::ImportMaps;
 use crate::runtime::modules::graph::Graph;
 use crate::runtime::modules::http::MAX_REDIRECTS;
@@ -105,6 +106,13 @@ impl KernelModuleLoader {
     }
   }
 
+  /// A module that comes with the engine. A package means what it depends on, by whatever name.
+  fn builtin(&self, name: &str, referrer: &ModuleSpecifier) -> Option<ModuleSpecifier> {
+    let packages = self.modules.resolver.in_npm_package_checker();
+    let in_package = packages.is_ok_and(|packages| packages.in_npm_package(referrer));
+    builtin::resolve(name).filter(|_| !in_package && !self.web_only.get())
+  }
+
   fn resolve_import(
     &self,
     specifier: &str,
@@ -115,7 +123,9 @@ impl KernelModuleLoader {
     let graph = self.graph.current();
     // What was mapped when the graph was built is in it.
     let mapped = if keep_packages || graph.get(&referrer).is_none() {
-      ImportMaps::new(self.modules.local.clone()).map(specifier, &referrer)?
+      ImportMaps::new(self.modules.local.clone())
+        .map(specifier, &referrer)?
+        .or_else(|| self.builtin(specifier, &referrer))
     } else {
       None
     };

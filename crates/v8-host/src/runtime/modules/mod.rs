@@ -1,7 +1,8 @@
 //! Modules that kernels and apps import: `https:`, `http:`, `npm:`, `jsr:`, `node:`, `file:`, `data:`
-//! and `blob:`, resolved, fetched and cached by Deno's own crates.
+//! and `blob:`, resolved, fetched and cached by Deno's own crates; and those that come with the engine.
 
 mod access;
+mod builtin;
 mod configuration;
 mod graph;
 mod http;
