@@ -2,7 +2,7 @@
 
 Usage: worker_calls.py ENGINE_URL GROUP
 
-GROUP is `life`, `seeded`, `scale`, `killed`, `own` or `tenants`. Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's
+GROUP is `life`, `seeded`, `scale`, `killed`, `left`, `own` or `tenants`. Takes HYPHA_SERVER_URL, HYPHA_TOKEN (of the engine's
 own workspace) and HYPHA_USER_TOKEN (of another) from the environment. Ends with what is wrong.
 """
 
@@ -236,6 +236,14 @@ async def killed() -> None:
     assert engine_apps() == [], engine_apps()
 
 
+async def left() -> None:
+    """An app that runs when this ends."""
+    own = await Controller().open(os.environ["HYPHA_TOKEN"])
+    await own.install("left", "export const one = () => 1;", manifest("typescript"))
+    await own.apps.start("left", timeout=SECONDS)
+    assert len(engine_apps()) == 1
+
+
 async def own() -> None:
     """An app that registers itself, with the name and the token that it was given."""
     own = await Controller().open(os.environ["HYPHA_TOKEN"])
@@ -281,5 +289,5 @@ async def tenants() -> None:
     await own.apps.stop(session["id"])
 
 
-groups = {"life": life, "seeded": seeded, "scale": scale, "killed": killed, "own": own, "tenants": tenants}
+groups = {"life": life, "seeded": seeded, "scale": scale, "killed": killed, "left": left, "own": own, "tenants": tenants}
 run(asyncio.wait_for(groups[GROUP](), 240))

@@ -60,3 +60,18 @@ async fn sessions_of_another_workspace_are_neither_started_nor_stopped_nor_read(
   let server = engine(&hypha).await;
   hypha.worker_calls(server.port(), "tenants").await;
 }
+
+#[tokio::test]
+async fn an_app_that_hypha_has_forgotten_ends() {
+  let mut hypha = Hypha::shared().await;
+  let server = engine(&hypha).await;
+  hypha.worker_calls(server.port(), "left").await;
+  hypha.kill();
+  hypha.start_again();
+  eventually("the app has ended", async || {
+    let apps = server.client().get("/api/apps").await.ok();
+    apps.as_array().is_some_and(Vec::is_empty)
+  })
+  .await;
+  assert!(server.log().contains("Hypha has forgotten an app"));
+}

@@ -101,9 +101,16 @@ pub async fn serve(
     }
     None => None,
   };
+  let follow = async {
+    if let Some(worker) = &worker {
+      worker.follow(&client).await;
+    }
+    std::future::pending::<()>().await;
+  };
   let ended = tokio::select! {
     () = stop => Ok(()),
     reason = refused(&client) => Err(HyphaError::Refused(reason)),
+    () = follow => unreachable!("it follows for ever"),
   };
   if let Some(worker) = worker {
     worker.end_all().await;

@@ -2,6 +2,7 @@
 //! `deno-app`, and the engine runs them, each as a session with a token and a name of its own.
 
 mod call;
+mod forgotten;
 mod program;
 mod sessions;
 mod stand_in;
@@ -175,6 +176,9 @@ impl Worker {
       return Err(Failure::new(format!(
         "Permission denied: the session is of the workspace {workspace}"
       )));
+    }
+    if context.user.is_anonymous && workspace != self.workspace {
+      return Err(Failure::new("Permission denied: log in to run apps"));
     }
     if !self.for_everyone && workspace != self.workspace {
       return Err(Failure::new(format!(

@@ -54,6 +54,14 @@ impl StandIns {
     futures::future::join_all(clients.iter().map(Client::disconnect)).await;
   }
 
+  /// A connection in the name of one of these sessions.
+  pub(super) async fn of(&self, sessions: &[String]) -> Option<Client> {
+    let clients = self.0.lock().await;
+    sessions
+      .iter()
+      .find_map(|session| clients.get(session).cloned())
+  }
+
   pub(super) async fn remove(&self, session: &str) {
     let client = self.0.lock().await.remove(session);
     if let Some(client) = client {
