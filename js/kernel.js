@@ -494,6 +494,13 @@ const host = {
     showEnvirons(env);
   },
 
+  /** After cells that were none of the user's. */
+  forget() {
+    state.executionCount = 0;
+    globalThis._ = undefined;
+    globalThis._error = undefined;
+  },
+
   /** Variables that have changed while the kernel runs. */
   environ(changed) {
     // Unless a cell has taken the name for something else.

@@ -124,6 +124,11 @@ pub(crate) struct KernelArgs {
   #[arg(skip)]
   pub shared_files: bool,
 
+  /// Fork TypeScript and JavaScript kernels from one that has booted, instead of starting each. They share its memory, and the
+  /// layout of it (see docs/security.md).
+  #[arg(long = "zygote", env = "KERNEL_ZYGOTE", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
+  pub zygote: bool,
+
   /// Import only modules that are in the cache.
   #[arg(long, env = "DENO_CACHED_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
   pub cached_only: bool,

@@ -265,6 +265,7 @@ impl Settings {
     embed::Options {
       kernels: self.kernels.options(),
       cached_only: self.kernels.cached_only,
+      fork_kernels: self.kernels.zygote,
       pyodide: PYODIDE,
       pyodide_packages_dir: self.kernels.pyodide_packages_dir.clone(),
       apps: AppOptions {

@@ -136,7 +136,7 @@ fn host_main(py: Python<'_>) -> PyResult<()> {
     }
   };
   if let Role::Zygote = role {
-    match fork_server::serve(py, socket)? {
+    match host::fork_server::serve(socket, || fork_server::fork(py))? {
       Some(kernels) => socket = kernels,
       None => host::exit_now(0),
     }

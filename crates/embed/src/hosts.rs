@@ -16,13 +16,17 @@ use kernels::launch::HostProcess;
 use kernels::launch::Hosts;
 use kernels::launch::LaunchSpec;
 use kernels::spawner;
+use kernels::zygote::ForkedKernel;
 use pyodide_dist::Distribution;
 use sandbox::Confinement;
+use tokio::process::Child;
 use tokio::process::Command;
 use v8_host::SYSTEM_AUTHORITIES;
 use v8_host::process;
+use v8_host::process::Starting as Started;
 
 use crate::registries;
+use crate::zygotes::Zygotes;
 
 /// The argument that makes this binary a kernel process.
 pub const HOST_COMMAND: &str = "kernel-host";
@@ -36,20 +40,69 @@ pub(crate) struct LocalHosts {
   pyodide: Distribution,
   /// Or why there are no CPython kernels.
   cpython: Result<CPythonHosts, String>,
+  /// `None` to start every kernel in V8 anew.
+  zygotes: Option<Zygotes>,
 }
 
 impl LocalHosts {
-  pub(crate) fn new(confinement: Confinement, pyodide: Distribution) -> Self {
+  /// `forks` says whether kernels in V8 are forked where they can be.
+  pub(crate) fn new(confinement: Confinement, pyodide: Distribution, forks: bool) -> Self {
     Self {
       cpython: CPythonHosts::beside_this_binary(Starting::FromZygote)
         .map(|hosts| hosts.confined(confinement.clone())),
       confinement,
       pyodide,
+      zygotes: forks.then(Zygotes::default),
     }
   }
 
   fn cpython(&self) -> Result<&CPythonHosts, String> {
     self.cpython.as_ref().map_err(Clone::clone)
+  }
+
+  /// A kernel that is forked; `None` for one that must be started, because its runtime is not forked from or there is no
+  /// zygote.
+  async fn fork(&self, runtime: &Runtime, socket: &UnixStream) -> Option<ForkedKernel> {
+    let zygotes = self.zygotes.as_ref()?;
+    let Runtime::JavaScript { main: None, .. } = runtime else {
+      return None;
+    };
+    let key = serde_json::to_string(runtime).ok()?;
+    let spawn = |control| self.spawn(runtime, Started::Zygote, control);
+    match zygotes.fork(&key, socket.as_fd(), spawn).await {
+      Ok(forked) => forked,
+      Err(error) => {
+        tracing::warn!("kernels are started anew for a while, for they cannot be forked: {error}");
+        None
+      }
+    }
+  }
+
+  async fn spawn(
+    &self,
+    runtime: &Runtime,
+    starting: Started,
+    socket: OwnedFd,
+  ) -> io::Result<Child> {
+    let mut command = Command::new(Path::new(OWN_BINARY));
+    command
+      .arg(HOST_COMMAND)
+      .args(process::arguments(runtime, &self.confinement, starting)?)
+      // Nothing else of the server's environment is for kernels.
+      .env_clear()
+      .envs(registries::environment())
+      .envs(
+        SYSTEM_AUTHORITIES
+          .iter()
+          .filter_map(|name| Some((name, std::env::var_os(name)?))),
+      )
+      // One isolate, few threads: glibc's arena a core would only spread the heap out.
+      .env("MALLOC_ARENA_MAX", "1")
+      .stdin(Stdio::from(socket))
+      .stdout(Stdio::null())
+      .stderr(Stdio::inherit())
+      .kill_on_drop(true);
+    spawner::spawn(command).await
   }
 
   async fn unpack(&self, runtime: &Runtime) -> io::Result<()> {
@@ -86,25 +139,10 @@ impl Hosts for LocalHosts {
       }
     };
     self.unpack(runtime).await?;
-    let mut command = Command::new(Path::new(OWN_BINARY));
-    command
-      .arg(HOST_COMMAND)
-      .args(process::arguments(runtime, &self.confinement)?)
-      // Nothing else of the server's environment is for kernels.
-      .env_clear()
-      .envs(registries::environment())
-      .envs(
-        SYSTEM_AUTHORITIES
-          .iter()
-          .filter_map(|name| Some((name, std::env::var_os(name)?))),
-      )
-      // One isolate, few threads: glibc's arena a core would only spread the heap out.
-      .env("MALLOC_ARENA_MAX", "1")
-      .stdin(Stdio::from(OwnedFd::from(socket)))
-      .stdout(Stdio::null())
-      .stderr(Stdio::inherit())
-      .kill_on_drop(true);
-    let child = spawner::spawn(command).await?;
+    if let Some(forked) = self.fork(runtime, &socket).await {
+      return Ok(Box::new(LocalProcess::Forked(forked)));
+    }
+    let child = self.spawn(runtime, Started::Kernel, socket.into()).await?;
     Ok(Box::new(LocalProcess::Direct(child)))
   }
 
@@ -121,6 +159,9 @@ impl Hosts for LocalHosts {
   }
 
   fn close(&self) {
+    if let Some(zygotes) = &self.zygotes {
+      zygotes.close();
+    }
     if let Ok(hosts) = &self.cpython {
       hosts.close();
     }

@@ -3,6 +3,7 @@
 
 mod hosts;
 pub mod registries;
+mod zygotes;
 
 use std::io;
 use std::io::Write;
@@ -37,6 +38,8 @@ pub struct Options {
   /// Folder for everything the engine keeps on disk.
   pub data_dir: PathBuf,
   pub kernels: KernelOptions,
+  /// Whether TypeScript and JavaScript kernels are forked from one that has booted.
+  pub fork_kernels: bool,
   /// Kernels import only modules that are in the cache.
   pub cached_only: bool,
   /// The Pyodide of Python kernels.
@@ -55,6 +58,7 @@ impl Options {
     let data_dir = data_dir.into();
     Self {
       kernels: KernelOptions::default(),
+      fork_kernels: false,
       cached_only: false,
       pyodide: pyodide.unwrap_or(Distribution::Embedded { id: "", files: &[] }),
       pyodide_packages_dir: None,
@@ -126,7 +130,11 @@ fn check_hook() -> io::Result<()> {
 
 fn wired(options: Options) -> (EngineOptions, Arc<LocalHosts>) {
   let python = python_files(&options);
-  let hosts = LocalHosts::new(options.kernels.confinement.clone(), options.pyodide);
+  let hosts = LocalHosts::new(
+    options.kernels.confinement.clone(),
+    options.pyodide,
+    options.fork_kernels,
+  );
   let options = EngineOptions {
     data_dir: options.data_dir,
     kernels: options.kernels,

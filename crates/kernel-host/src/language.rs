@@ -1,6 +1,7 @@
 //! Languages: what turns a cell into events. One trait, so that a host need not know which it runs.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -67,6 +68,23 @@ pub trait Language {
 
   /// Gives memory back after a while without work.
   fn relax(&mut self);
+
+  /// Makes the language, which has booted and knows nothing of a kernel, fit to be forked: what kernels will touch is
+  /// touched, and no other thread does anything.
+  ///
+  /// # Errors
+  /// When kernels cannot be forked from it.
+  async fn prepare_to_fork(&mut self) -> io::Result<()> {
+    Err(io::Error::other("kernels of this language are not forked"))
+  }
+
+  /// Makes anew, in a kernel that was forked, what it must not share with others.
+  ///
+  /// # Errors
+  /// When the system fails it.
+  fn forked(&mut self) -> io::Result<()> {
+    Ok(())
+  }
 }
 
 pub trait Environment: Send + Sync {

@@ -1,4 +1,4 @@
-//! Messages from a zygote, the process that CPython kernels are forked from.
+//! Messages from a zygote, the process that kernels are forked from.
 
 use serde::Deserialize;
 use serde::Serialize;

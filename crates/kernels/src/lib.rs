@@ -33,6 +33,7 @@ mod start;
 )]
 mod tests;
 mod watchdog;
+pub mod zygote;
 
 pub use self::environment::EnvironmentSource;
 pub use self::environment::Variables;

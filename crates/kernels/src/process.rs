@@ -9,9 +9,9 @@ use rustix::process::WaitId;
 use rustix::process::WaitIdOptions;
 use tokio::process::Child;
 
-use crate::cpython::zygote::ForkedKernel;
 use crate::launch::HostProcess;
 use crate::spawner;
+use crate::zygote::ForkedKernel;
 
 /// A process of this machine. Dropping it ends the kernel.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use kernel_host::host;
 use kernel_host::host::Capture;
 use kernel_host::host::Ending;
 use kernel_host::host::Surroundings;
+use kernel_host::host::zygote;
 use kernel_host::language::Language;
 use kernel_protocol::MainProgram;
 use kernel_protocol::launch::ModuleCache;
@@ -24,8 +25,25 @@ use crate::typescript::TypeScript;
 ///
 /// # Errors
 /// When a path is not UTF-8.
-pub fn arguments(runtime: &Runtime, confinement: &Confinement) -> io::Result<[String; 2]> {
-  Ok([serde_json::to_string(runtime)?, confinement.to_argument()])
+pub fn arguments(
+  runtime: &Runtime,
+  confinement: &Confinement,
+  starting: Starting,
+) -> io::Result<Vec<String>> {
+  let mut arguments = vec![serde_json::to_string(runtime)?, confinement.to_argument()];
+  if starting == Starting::Zygote {
+    arguments.push(Role::Zygote.to_argument().to_owned());
+  }
+  Ok(arguments)
+}
+
+/// What a process is started to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starting {
+  /// What its runtime says: a kernel, or a program.
+  Kernel,
+  /// What forks such kernels. Only those of JavaScript without a program are.
+  Zygote,
 }
 
 /// Boots a language on its own thread.
@@ -48,6 +66,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Option<io::Result<()>> {
   let mut args = args.into_iter();
   let started_as: Runtime = serde_json::from_str(args.next()?.to_str()?).ok()?;
   let confinement = Confinement::from_argument(args.next()?.to_str()?)?;
+  if let Some(role) = args.next() {
+    return match (Role::from_argument(role.to_str()?)?, started_as) {
+      (
+        Role::Zygote,
+        Runtime::JavaScript {
+          modules,
+          main: None,
+        },
+      ) => {
+        let booted = boot_typescript(modules, None);
+        Some(
+          confinement
+            .enter(Role::Zygote, &[])
+            .and_then(|()| run_zygote(booted)),
+        )
+      }
+      _ => None,
+    };
+  }
   let (role, passed) = match &started_as {
     Runtime::JavaScript {
       main: Some(main), ..
@@ -72,6 +109,16 @@ fn run_process<L: Language>(boot: impl Boot<L>) -> io::Result<()> {
   runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
   control.run();
   Ok(())
+}
+
+/// Forks kernels until the server has gone.
+fn run_zygote<L: Language>(boot: impl Boot<L>) -> io::Result<()> {
+  runtime::forking::will_fork();
+  let owner = zygote::owner(host::take_socket()?, host::capture_stdio()?)?;
+  runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;
+  loop {
+    std::thread::park();
+  }
 }
 
 fn run_on_thread<L: Language>(socket: UnixStream, boot: impl Boot<L>) -> io::Result<()> {

@@ -25,6 +25,7 @@ const fn room(name: &'static str, uses: &'static [&'static str]) -> Room {
 const ROOMS: &[Room] = &[
   room("app-proxy", &[]),
   room("builtin-modules", &[]),
+  room("forkable", &[]),
   room("hypha-rpc", &[]),
   room("kernel-protocol", &[]),
   room("outbound", &[]),
@@ -37,7 +38,10 @@ const ROOMS: &[Room] = &[
   room("hypha-client", &["access", "hypha-rpc", "outbound"]),
   room("models", &["access", "outbound"]),
   room("pyodide-dist", &["outbound"]),
-  room("kernel-host", &["files", "kernel-protocol", "sandbox"]),
+  room(
+    "kernel-host",
+    &["files", "forkable", "kernel-protocol", "sandbox"],
+  ),
   Room {
     name: "cpython-host",
     uses: &["kernel-host", "kernel-protocol", "sandbox"],
@@ -48,6 +52,7 @@ const ROOMS: &[Room] = &[
     "v8-host",
     &[
       "builtin-modules",
+      "forkable",
       "kernel-host",
       "kernel-protocol",
       "outbound",

@@ -5,7 +5,9 @@
 
 mod capture;
 pub mod fork;
+pub mod fork_server;
 mod outbox;
+pub mod zygote;
 
 use std::fs::File;
 use std::io;
@@ -36,6 +38,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::outbox::Outbox;
+use self::zygote::Zygote;
 use crate::files::DiskFiles;
 use crate::language::Cell;
 use crate::language::Environment;
@@ -108,6 +111,8 @@ pub struct Owner {
   booted: SharedBooted,
   stdout: File,
   stderr: File,
+  /// In a process that forks kernels.
+  zygote: Option<Zygote>,
 }
 
 /// What the control half knows of a language that has booted.
@@ -174,7 +179,6 @@ pub fn halves(
 ) -> io::Result<(Control, Owner)> {
   let socket = Arc::new(socket);
   let outbox = Arc::new(Outbox::new(socket.clone(), capture.reader, ending));
-  outbox::pump_captured_output(&outbox)?;
   let (jobs, queue) = mpsc::unbounded_channel();
   let booted = SharedBooted::default();
   let control = Control {
@@ -191,6 +195,7 @@ pub fn halves(
     booted,
     stdout: capture.stdout,
     stderr: capture.stderr,
+    zygote: None,
   };
   Ok((control, owner))
 }
@@ -336,13 +341,25 @@ impl Owner {
       .build()?;
     runtime.block_on(async {
       let outbox = &self.outbox;
-      let mut language = boot(Surroundings {
+      let zygote = self.zygote.take();
+      if zygote.is_none() {
+        outbox::pump_captured_output(outbox)?;
+      }
+      let booted = boot(Surroundings {
         sink: outbox.clone(),
         stdout: self.stdout,
         stderr: self.stderr,
         owner: outbox.process_owner(),
-      })
-      .await?;
+      });
+      let mut language = match (booted.await, zygote) {
+        (Ok(language), None) => language,
+        (Ok(language), Some(zygote)) => fork_kernels(outbox, language, zygote).await?,
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(zygote)) => {
+          zygote.fail(&error.to_string());
+          exit_now(1);
+        }
+      };
       let _ = self.booted.set(Booted {
         interrupt: language.interrupter(),
         environment: language.environment(),
@@ -391,6 +408,23 @@ impl Owner {
       }
     })
   }
+}
+
+/// Forks kernels from a language that has booted. Returns in each, with all of its threads running.
+async fn fork_kernels<L: Language>(
+  outbox: &Arc<Outbox>,
+  mut language: L,
+  zygote: Zygote,
+) -> io::Result<L> {
+  if let Err(error) = language.prepare_to_fork().await {
+    zygote.fail(&error.to_string());
+    exit_now(1);
+  }
+  let control = zygote.serve()?;
+  language.forked()?;
+  outbox::pump_captured_output(outbox)?;
+  control.spawn()?;
+  Ok(language)
 }
 
 /// Waits until then; without a time for ever.

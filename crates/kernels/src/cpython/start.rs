@@ -17,9 +17,9 @@ use tokio::process::Child;
 use tokio::process::Command;
 
 use crate::cpython::installation::PythonInstallation;
-use crate::cpython::zygote::Zygote;
 use crate::process::LocalProcess;
 use crate::spawner;
+use crate::zygote::Zygote;
 
 /// The binary that has Python embedded; it lies beside the server's.
 const HOST_BINARY: &str = "cpython-host";

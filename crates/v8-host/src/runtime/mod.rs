@@ -3,6 +3,7 @@
 
 mod certificates;
 mod extension;
+pub(crate) mod forking;
 mod fs;
 mod identity;
 mod limits;

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::thread;
 
+use super::forking;
+
 /// V8 assumes about 1 MB for JavaScript; the rest is room for native frames (swc recurses deeply).
 const ISOLATE_STACK_BYTES: usize = 16 << 20;
 
@@ -48,7 +50,7 @@ fn own_v8(jobs: &mpsc::Receiver<Job>) {
   let _ = deno_runtime::deno_tls::rustls::crypto::aws_lc_rs::default_provider().install_default();
   // Kernel output goes to programs, not to a terminal.
   deno_runtime::colors::set_use_color(false);
-  deno_core::JsRuntime::init_platform(None);
+  forking::init_platform();
   for (name, job) in jobs {
     if let Err(error) = thread::Builder::new()
       .name(name)

@@ -45,6 +45,7 @@ use self::main_program::Program;
 use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
+use crate::runtime::forking;
 
 pub(crate) struct TypeScript {
   // Declared before the worker: the session must be dropped before its isolate.
@@ -66,6 +67,13 @@ pub(crate) struct TypeScript {
 
 /// How much the heap must have grown for a collection between cells, in bytes.
 const RELAX_BYTES: usize = 1 << 20;
+
+/// Cells that declare nothing.
+const WARMING: [&str; 3] = [
+  "1 + 1",
+  "console.log('a', { b: [1] }); await 0; [1, 'a']",
+  "throw new Error('a')",
+];
 
 /// How long user code that a question meets may run.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
@@ -276,6 +284,28 @@ impl TypeScript {
     self.inspector.abandon(id);
   }
 
+  /// Runs cells that touch what most cells do, so that kernels which are forked find it done and share its memory.
+  async fn warm_up(&mut self) -> io::Result<()> {
+    let failed = |e| io::Error::other(format!("the kernel could not be warmed up: {e:?}"));
+    let nothing = json!({ "value": {} });
+    self
+      .call_host("configure", &[nothing])
+      .await
+      .map_err(failed)?;
+    for code in WARMING {
+      let execution_id = ExecutionId::random();
+      let code = code.to_owned();
+      self.execute(Cell { execution_id, code }).await;
+    }
+    self.tell_host("forget", &[]);
+    self.cells = 0;
+    self.declared = rewrite::Declared::default();
+    let isolate = self.js.worker.js_runtime.v8_isolate();
+    isolate.low_memory_notification();
+    self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
+    Ok(())
+  }
+
   fn interrupted(&mut self) -> Outcome {
     self.js.cancel_imports();
     self.recover();
@@ -390,5 +420,14 @@ impl Language for TypeScript {
       isolate.low_memory_notification();
       self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
     }
+  }
+
+  async fn prepare_to_fork(&mut self) -> io::Result<()> {
+    self.warm_up().await?;
+    forking::check_threads()
+  }
+
+  fn forked(&mut self) -> io::Result<()> {
+    forking::forked(&mut self.js.worker.js_runtime)
   }
 }

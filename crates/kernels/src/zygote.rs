@@ -1,5 +1,5 @@
-//! The server's end of a zygote: a process of one Python installation that has imported everything
-//! and forks kernels from there, in a fraction of the time and memory of a start.
+//! The server's end of a zygote: a process that has booted a language and forks kernels from there, in a fraction of the
+//! time and memory of a start.
 //!
 //! Kernels are the zygote's children. It reports how they ended; when it ends itself, they live on,
 //! and only how they end stays unknown.
@@ -44,7 +44,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use crate::orphans::KnownKernel;
 use crate::spawner;
 
-/// Longest a zygote may take to import everything, on a machine with much else to do.
+/// Longest a zygote may take to boot, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest it may take to fork.
 const FORK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,10 +85,10 @@ impl Zygote {
       Ok(_) => {
         let status = child.wait().await?;
         return Err(io::Error::other(format!(
-          "cpython-host ended while it started ({status})"
+          "the zygote ended while it started ({status})"
         )));
       }
-      Err(_) => return Err(io::Error::other("cpython-host did not start in time")),
+      Err(_) => return Err(io::Error::other("the zygote did not start in time")),
     }
     let state = Arc::<Mutex<State>>::default();
     tokio::spawn(listen(child, told, state.clone()));

@@ -1,0 +1,83 @@
+//! An isolate that is forked: what has to be so before V8 is there, and what a child must not share with its siblings.
+
+use std::ffi::c_void;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use deno_core::JsRuntime;
+use deno_core::v8;
+use deno_runtime::deno_web::StartTime;
+
+static WILL_FORK: AtomicBool = AtomicBool::new(false);
+
+/// Says, before V8 is initialised, that this process will be forked.
+pub(crate) fn will_fork() {
+  WILL_FORK.store(true, Ordering::Relaxed);
+  forkable::memory::keep_for_children();
+}
+
+/// Initialises V8. In a process that will be forked its workers start in each child.
+pub(super) fn init_platform() {
+  let init = || JsRuntime::init_platform(None);
+  if WILL_FORK.load(Ordering::Relaxed) {
+    forkable::threads::hold(init);
+  } else {
+    init();
+  }
+}
+
+/// Threads of this process: the first, which waits for ever, the one that V8 was initialised on, which waits for isolates
+/// to be asked for, and the isolate's own, which forks.
+const THREADS: usize = 3;
+
+/// Checks that no thread does anything but the one that forks.
+///
+/// # Errors
+/// When there are more threads than are known to be idle: an upgrade may have brought one.
+pub(crate) fn check_threads() -> io::Result<()> {
+  match std::fs::read_dir("/proc/self/task")?.count() {
+    THREADS => Ok(()),
+    threads => Err(io::Error::other(format!(
+      "{threads} threads run where {THREADS} are known: forked kernels would lack some"
+    ))),
+  }
+}
+
+// Of V8 as it is linked here; a test forks, so that an upgrade that has them no longer is noticed.
+unsafe extern "C" {
+  #[link_name = "_ZN2v88internal7Isolate23random_number_generatorEv"]
+  fn random_number_generator(isolate: *mut c_void) -> *mut c_void;
+  #[link_name = "_ZN2v84base21RandomNumberGenerator7SetSeedEl"]
+  fn set_seed(generator: *mut c_void, seed: i64);
+  #[link_name = "_ZN2v88internal10MathRandom12ResetContextENS0_6TaggedINS0_7ContextEEE"]
+  fn reset_context(context: usize);
+}
+
+/// Makes anew in a forked child what it must have for itself: random numbers, the time of its start, and V8's workers.
+///
+/// # Errors
+/// When the system has neither randomness nor threads.
+pub(crate) fn forked(runtime: &mut JsRuntime) -> io::Result<()> {
+  let mut seed = [0_u8; 8];
+  // SAFETY: writes as many bytes as there are. So few come whole.
+  if unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } != 8 {
+    return Err(io::Error::last_os_error());
+  }
+  // SAFETY: the isolate is alive, this is its thread, and both functions take what they are given here.
+  unsafe {
+    let isolate = runtime.v8_isolate().as_raw_isolate_ptr();
+    let isolate = std::mem::transmute::<v8::UnsafeRawIsolatePtr, *mut c_void>(isolate);
+    set_seed(random_number_generator(isolate), i64::from_ne_bytes(seed));
+  }
+  let context = runtime.main_context();
+  {
+    deno_core::scope!(scope, runtime);
+    let context = v8::Local::new(scope, context);
+    // SAFETY: a handle points to the address, with its tag, of what it is a handle of. `Math.random` draws from the
+    // isolate's generator again.
+    unsafe { reset_context(*std::ptr::from_ref::<v8::Context>(&context).cast::<usize>()) };
+  }
+  runtime.op_state().borrow_mut().put(StartTime::default());
+  forkable::threads::start_held()
+}
