@@ -50,3 +50,4 @@ mod support;
 mod timeouts;
 mod vectordb;
 mod web_workers;
+mod zygote;

@@ -19,11 +19,31 @@ use tokio::process::Child;
 /// After a zygote could not be had, how long kernels are started without one.
 const REST: Duration = Duration::from_secs(10);
 
+/// Longest it may take to fork: a kernel that is started takes no longer.
+const FORK_TIME: Duration = Duration::from_millis(1500);
+/// Kernels of one zygote, and its life, before another takes its place: what kernels share, the layout of their memory above
+/// all, is not shared for ever.
+const FORKS: usize = 500;
+const LIFE: Duration = Duration::from_secs(600);
+
 /// What is known of one runtime's zygote; locked while it is started, so that many requests at once make one.
 #[derive(Default)]
 struct Slot {
-  zygote: Option<Arc<Zygote>>,
+  zygote: Option<Used>,
   failed: Option<Instant>,
+}
+
+/// A zygote, and how long and how much it has served.
+struct Used {
+  zygote: Arc<Zygote>,
+  since: Instant,
+  forks: usize,
+}
+
+impl Used {
+  fn serves(&self) -> bool {
+    !self.zygote.is_gone() && self.forks < FORKS && self.since.elapsed() < LIFE
+  }
 }
 
 #[derive(Default)]
@@ -53,9 +73,14 @@ impl Zygotes {
       let Some(zygote) = living(&slot, &spawn).await? else {
         return Ok(None);
       };
-      match zygote.fork(Role::Kernel, socket).await {
-        Err(_) if zygote.is_gone() && attempt == 0 => {}
-        forked => return forked.map(Some),
+      let forked = zygote.fork(Role::Kernel, socket, FORK_TIME).await;
+      let Err(error) = forked else {
+        return forked.map(Some);
+      };
+      let was_gone = zygote.is_gone();
+      slot.lock().await.discard(&zygote);
+      if !was_gone || attempt == 1 {
+        return Err(error);
       }
     }
     Ok(None)
@@ -79,8 +104,9 @@ where
   F: Future<Output = io::Result<Child>>,
 {
   let mut slot = slot.lock().await;
-  if let Some(zygote) = slot.zygote.as_ref().filter(|it| !it.is_gone()) {
-    return Ok(Some(zygote.clone()));
+  if let Some(used) = slot.zygote.as_mut().filter(|it| it.serves()) {
+    used.forks += 1;
+    return Ok(Some(used.zygote.clone()));
   }
   slot.zygote = None;
   if slot.failed.is_some_and(|at| at.elapsed() < REST) {
@@ -89,12 +115,26 @@ where
   match Zygote::start(spawn).await {
     Ok(zygote) => {
       let zygote = Arc::new(zygote);
-      slot.zygote = Some(zygote.clone());
+      slot.zygote = Some(Used {
+        zygote: zygote.clone(),
+        since: Instant::now(),
+        forks: 1,
+      });
       Ok(Some(zygote))
     }
     Err(error) => {
       slot.failed = Some(Instant::now());
       Err(error)
+    }
+  }
+}
+
+impl Slot {
+  /// Ends a zygote that does not do what it should; the next request starts another.
+  fn discard(&mut self, zygote: &Arc<Zygote>) {
+    let is_it = |used: &Used| Arc::ptr_eq(&used.zygote, zygote);
+    if self.zygote.as_ref().is_some_and(is_it) {
+      self.zygote = None;
     }
   }
 }

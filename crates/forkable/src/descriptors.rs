@@ -25,7 +25,7 @@ struct Open {
 }
 
 /// Gives this process its own of everything that it has inherited and that is not a file: call it in the child, before
-/// anything else is done with a descriptor. `kept` stays as it is.
+/// anything else is done with a descriptor. `kept` stays as it is, and so do its duplicates.
 ///
 /// Nothing may be in a pipe, a socket or a counter: it is not copied.
 ///
@@ -34,9 +34,10 @@ struct Open {
 pub fn renew(kept: BorrowedFd<'_>) -> io::Result<()> {
   let open = open_descriptors()?;
   let mut shared: HashMap<&str, Vec<&Open>> = HashMap::new();
-  for one in open.iter().filter(|it| it.number != kept.as_raw_fd()) {
+  for one in &open {
     shared.entry(&one.target).or_default().push(one);
   }
+  shared.retain(|_, ends| ends.iter().all(|it| it.number != kept.as_raw_fd()));
   let mut sockets = Vec::new();
   let mut queues = Vec::new();
   for (target, ends) in shared {

@@ -46,8 +46,6 @@ use crate::spawner;
 
 /// Longest a zygote may take to boot, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest it may take to fork.
-const FORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the report of a kernel's end may lag behind the end.
 const REPORT_GRACE: Duration = Duration::from_millis(500);
 
@@ -99,11 +97,16 @@ impl Zygote {
     lock(&self.state).gone
   }
 
-  /// Forks a kernel for `role` that talks over `socket`.
+  /// Forks a kernel for `role` that talks over `socket`, within `patience`.
   ///
   /// # Errors
   /// When the zygote has gone, is stuck or cannot fork.
-  pub async fn fork(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<ForkedKernel> {
+  pub async fn fork(
+    &self,
+    role: Role,
+    socket: BorrowedFd<'_>,
+    patience: Duration,
+  ) -> io::Result<ForkedKernel> {
     let answer = {
       let mut state = lock(&self.state);
       if state.gone {
@@ -118,7 +121,7 @@ impl Zygote {
       state.asked.push_back(tell);
       answer
     };
-    match tokio::time::timeout(FORK_TIMEOUT, answer).await {
+    match tokio::time::timeout(patience, answer).await {
       Ok(Ok(forked)) => forked,
       Ok(Err(_)) => Err(gone()),
       Err(_) => Err(io::Error::other("the kernel zygote does not answer")),

@@ -4,7 +4,6 @@ use std::io;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use kernel_protocol::zygote::ZygoteReply;
@@ -65,7 +64,7 @@ impl Zygote {
       super::exit_now(0);
     };
     drop(other_end);
-    put_over(OwnedFd::from(socket), half.socket.as_raw_fd())?;
+    put_over(&socket, half.socket.as_raw_fd())?;
     forkable::descriptors::renew(half.socket.as_fd())?;
     Ok(half)
   }
@@ -81,7 +80,7 @@ fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// Puts a descriptor in the place of another.
-fn put_over(new: OwnedFd, old: libc::c_int) -> io::Result<()> {
+fn put_over(new: &UnixStream, old: libc::c_int) -> io::Result<()> {
   // SAFETY: both are open; the owner of the old number owns what is there from now on.
   match unsafe { libc::dup3(new.as_raw_fd(), old, libc::O_CLOEXEC) } {
     -1 => Err(io::Error::last_os_error()),

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use sandbox::Confinement;
 use sandbox::Role;
@@ -23,6 +24,9 @@ use crate::zygote::Zygote;
 
 /// The binary that has Python embedded; it lies beside the server's.
 const HOST_BINARY: &str = "cpython-host";
+
+/// Longest a zygote may take to fork.
+const FORK_TIME: Duration = Duration::from_secs(10);
 
 /// Whether kernels are forked or started one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,13 +139,13 @@ impl CPythonHosts {
       .zygote(executable, &installation)
       .await
       .map_err(failed)?;
-    let mut forked = zygote.fork(role, socket).await;
+    let mut forked = zygote.fork(role, socket, FORK_TIME).await;
     if forked.is_err() && zygote.is_gone() {
       zygote = self
         .zygote(executable, &installation)
         .await
         .map_err(failed)?;
-      forked = zygote.fork(role, socket).await;
+      forked = zygote.fork(role, socket, FORK_TIME).await;
     }
     forked.map(LocalProcess::Forked).map_err(failed)
   }
