@@ -1,5 +1,5 @@
-//! Memory that children get. V8, as it is built here, asks the system to leave all of its mappings out of children
-//! (`v8_enable_private_mapping_fork_optimization`), for a child of Node's or Deno's does nothing but begin another program.
+//! Memory that children get. V8, as its crate builds it, asks the system to leave all of its mappings out of children, for a
+//! child of Node's or Deno's does nothing but begin another program.
 
 use std::ffi::c_void;
 use std::sync::atomic::AtomicBool;
