@@ -17,6 +17,7 @@ use crate::error::CallError;
 use crate::link::Link;
 use crate::options::Options;
 use crate::options::Token;
+use crate::overflow::Overflow;
 use crate::service::Service;
 use crate::sessions::Sessions;
 use crate::state::State;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
   pub(crate) running: Arc<Semaphore>,
   /// Cancelled when this program wants no connection any more, or the server refuses for good.
   pub(crate) stop: CancellationToken,
+  pub(crate) overflow: Overflow,
   identity: Mutex<Arc<Identity>>,
   services: Mutex<BTreeMap<String, Arc<Service>>>,
   reconnection: Mutex<Option<Token>>,
@@ -71,6 +73,7 @@ impl Core {
       state: watch::Sender::new(State::Connecting),
       link: watch::Sender::new(None),
       stop: CancellationToken::new(),
+      overflow: Overflow::default(),
       identity: Mutex::default(),
       services: Mutex::default(),
       reconnection: Mutex::default(),

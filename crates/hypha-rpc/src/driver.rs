@@ -87,6 +87,7 @@ impl Driver {
       };
     }
     self.core.stop.cancel();
+    self.core.overflow.close();
     self.core.sessions.clear_exports();
     self.core.state.send_if_modified(|state| {
       let changes = !matches!(state, State::Refused(_));

@@ -19,6 +19,7 @@ mod error;
 mod link;
 mod manager;
 mod options;
+mod overflow;
 mod rate;
 mod registry;
 mod remote;

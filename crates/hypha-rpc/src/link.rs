@@ -1,5 +1,8 @@
 //! One connection: what is sent on it, and how fast.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,12 +31,15 @@ pub(crate) struct Link {
   bulk: mpsc::Sender<Message>,
   /// Cancelled when the connection is lost.
   down: CancellationToken,
+  /// Whether messages wait because no more may be sent now.
+  pressed: Arc<AtomicBool>,
 }
 
 /// The receiving ends of the queues.
 pub(crate) struct Queues {
   urgent: mpsc::Receiver<Message>,
   bulk: mpsc::Receiver<Message>,
+  pressed: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -44,16 +50,23 @@ impl Link {
       urgent,
       bulk,
       down: CancellationToken::new(),
+      pressed: Arc::default(),
     };
     let queues = Queues {
       urgent: urgent_end,
       bulk: bulk_end,
+      pressed: Arc::clone(&link.pressed),
     };
     (link, queues)
   }
 
   pub(crate) fn down(&self) -> &CancellationToken {
     &self.down
+  }
+
+  /// Whether messages wait because no more may be sent now.
+  pub(crate) fn is_pressed(&self) -> bool {
+    self.pressed.load(Ordering::Relaxed)
   }
 
   pub(crate) fn is_up(&self) -> bool {
@@ -99,6 +112,8 @@ pub(crate) async fn write<S>(
       None => {
         // A binary message must have a token; a text is not counted by the server.
         let wait = bucket.wait(0.0);
+        let pressed = !wait.is_zero() && !queues.bulk.is_empty();
+        queues.pressed.store(pressed, Ordering::Relaxed);
         tokio::select! {
           biased;
           () = down.cancelled() => break,

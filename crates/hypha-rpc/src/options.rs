@@ -25,6 +25,9 @@ pub struct Options {
   /// Certificate authorities (PEM) to trust besides those of the platform.
   pub authorities: Option<Vec<u8>>,
   pub limits: Limits,
+  /// Whether streams may be given on a second connection while the first has more to say than the server takes. Its client has
+  /// the same token, and an id with `-streams` behind.
+  pub may_overflow: bool,
 }
 
 impl Options {
@@ -37,6 +40,7 @@ impl Options {
       token: None,
       authorities: None,
       limits: Limits::default(),
+      may_overflow: false,
     }
   }
 }

@@ -141,7 +141,7 @@ impl Responder {
   }
 
   /// Sends the answer, once there is a connection.
-  async fn answer(&self, core: &Core, outcome: Result<Reply, RemoteError>) {
+  async fn answer(&self, core: &Arc<Core>, outcome: Result<Reply, RemoteError>) {
     let Some(paths) = &self.paths else { return };
     let encoded = outcome.and_then(|reply| self.encode(core, reply));
     let frame = match encoded {
@@ -193,16 +193,21 @@ impl Responder {
   }
 
   /// The value that stands for a reply: streams and functions become references.
-  fn encode(&self, core: &Core, reply: Reply) -> Result<Value, RemoteError> {
+  fn encode(&self, core: &Arc<Core>, reply: Reply) -> Result<Value, RemoteError> {
     let full = || RemoteError::new("too many streams and functions are in use");
     let server = || Map::from([("_rserver", self.identity.server.as_str())]);
     let mut value = match reply {
       Reply::Value(value) => value,
       Reply::Stream(stream) => {
-        let id = core.sessions.give_stream(&self.peer, stream);
+        let giving = core.for_stream();
+        let target = match Arc::ptr_eq(&giving, core) {
+          true => self.identity.address(),
+          false => giving.identity().address(),
+        };
+        let id = giving.sessions.give_stream(&self.peer, stream);
         let id = id.ok_or_else(full)?;
         return Ok(Value::from(GeneratorRef {
-          target: self.identity.address(),
+          target,
           method: format!("{id}.next"),
           close_method: Some(format!("{id}.close")),
           more: server(),
@@ -254,7 +259,7 @@ pub(crate) fn run(core: &Arc<Core>, envelope: Envelope, responder: Responder, an
   });
 }
 
-async fn work(core: &Core, envelope: &Envelope, responder: &Responder, answer: Answer) {
+async fn work(core: &Arc<Core>, envelope: &Envelope, responder: &Responder, answer: Answer) {
   let departure = core.departures.watch(&envelope.from);
   // None at once: most calls have an answer before the first is due.
   let first = Instant::now() + responder.interval;

@@ -136,6 +136,8 @@ async fn connect(options: &HyphaOptions) -> Result<Client, HyphaError> {
       token: options.token.clone(),
       authorities: options.authorities.clone(),
       limits: limits(),
+      // Another client without a token would be another user.
+      may_overflow: options.token.is_some(),
       ..Options::new(options.server_url.clone())
     };
     match Client::connect(wanted).await {

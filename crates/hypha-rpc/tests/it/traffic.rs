@@ -288,3 +288,81 @@ async fn pings_of_the_server_are_answered_at_once() {
   conversation.send(Message::Ping(b"sign"[..].into())).await;
   while conversation.next().await != Message::Pong(b"sign"[..].into()) {}
 }
+
+/// The next answer to the call of this session; other calls wait.
+async fn answer_to(conversation: &mut Conversation, session: &str) -> serde_json::Value {
+  loop {
+    let (main, mut extra) = conversation.frame().await;
+    if main["method"] == format!("{session}.resolve") {
+      return extra["args"][0].take();
+    }
+  }
+}
+
+#[tokio::test]
+async fn streams_are_given_on_a_second_connection_while_the_first_has_too_much_to_say() {
+  let server = Scripted::start().await;
+  let mut options = server.options();
+  options.limits.rate = 20.0;
+  options.limits.burst = 10.0;
+  options.limits.queue = 2;
+  options.may_overflow = true;
+  let (client, mut first) = connect(&server, options).await;
+  let service = Service::new("flow")
+    .visibility(Visibility::Public)
+    .method(Method::new("items", |_, _| async {
+      Ok(hypha_rpc::Reply::stream(futures::stream::iter(
+        [1, 2].map(|it| Ok(hypha_rpc::Value::from(it))),
+      )))
+    }));
+  register(&client, &mut first, service).await;
+  let press = || {
+    for number in 0..40 {
+      let client = client.clone();
+      // Nobody answers it.
+      tokio::spawn(async move { client.echo(number).await });
+    }
+  };
+  press();
+  // Some go at once; from then on the others wait.
+  for _ in 0..5 {
+    first.frame().await;
+  }
+  let extra = json!({"args": [], "promise": "*"});
+  first
+    .call("services.flow.items", "early", extra.clone())
+    .await;
+  let second = async {
+    let (mut second, request) = server.socket().await;
+    assert_eq!(request["client_id"], "me-streams");
+    assert_eq!(request["token"], "s3cret-token");
+    second.welcome_as("me-streams").await;
+    // By its answer it is registered.
+    second.is_alive().await;
+    second
+  };
+  let (early, mut second) = tokio::join!(answer_to(&mut first, "early"), second);
+  assert_eq!(early["_rtarget"], "ours/me");
+  press();
+  first.frame().await;
+  first
+    .call("services.flow.items", "late", extra.clone())
+    .await;
+  let late = answer_to(&mut first, "late").await;
+  assert_eq!(late["_rtarget"], "ours/me-streams");
+  let next = late["_rmethod"].as_str().expect("a method");
+  for (session, item) in [("p1", json!(1)), ("p2", json!(2))] {
+    second.call(next, session, extra.clone()).await;
+    assert_eq!(answer_to(&mut second, session).await, item);
+  }
+  client.disconnect().await;
+  // The second ends with the first.
+  soon(async {
+    while let Some(Ok(message)) = futures::StreamExt::next(&mut second.socket).await {
+      if message.is_close() {
+        break;
+      }
+    }
+  })
+  .await;
+}

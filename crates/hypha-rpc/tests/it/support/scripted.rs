@@ -125,9 +125,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
 
   /// Lets the client in, and answers what it asks the workspace manager until it is registered.
   pub(crate) async fn welcome(&mut self) {
+    self.welcome_as("me").await;
+  }
+
+  /// The same for a client with this id.
+  pub(crate) async fn welcome_as(&mut self, client_id: &str) {
     self
       .text(json!({
-        "type": "connection_info", "workspace": "ours", "client_id": "me", "manager_id": "boss",
+        "type": "connection_info", "workspace": "ours", "client_id": client_id, "manager_id": "boss",
         "user": {"id": "u"}, "public_base_url": "http://server", "reconnection_token": "again",
       }))
       .await;
