@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use engine::Engine;
 use engine::hypha_client::ArtifactsError;
+use hypha_rpc::CallError;
 use hypha_rpc::Client;
 use hypha_rpc::ConnectError;
 use hypha_rpc::Limits;
@@ -87,20 +88,31 @@ pub async fn serve(
   let url = options.server_url.to_string();
   let hypha = ForKernels::new(client.clone(), url, options.kernel_tokens);
   let service = Arc::new(Service::at_hypha(engine.clone(), client.workspace(), hypha));
-  let id = client.register(rpc::service(&service)).await?;
-  tracing::info!("registered at Hypha as {id}");
-  let base = options.server_url.as_str().trim_end_matches('/');
   let workspace = client.workspace();
-  tracing::info!("the service is at {base}/{workspace}/services/{SERVICE_ID}");
   let worker = match &options.worker {
-    Some(wanted) => {
-      let worker = Worker::new(engine, workspace, options.clone(), wanted)?;
-      let id = client.register(worker.service()).await?;
-      tracing::info!("runs apps for Hypha as {id}");
-      Some(worker)
-    }
+    Some(wanted) => Some(Worker::new(
+      engine,
+      workspace.clone(),
+      options.clone(),
+      wanted,
+    )?),
     None => None,
   };
+  let registered = async {
+    let id = register(&client, || rpc::service(&service)).await?;
+    tracing::info!("registered at Hypha as {id}");
+    let base = options.server_url.as_str().trim_end_matches('/');
+    tracing::info!("the service is at {base}/{workspace}/services/{SERVICE_ID}");
+    if let Some(worker) = &worker {
+      let id = register(&client, || worker.service()).await?;
+      tracing::info!("runs apps for Hypha as {id}");
+    }
+    Ok::<(), HyphaError>(())
+  };
+  tokio::select! {
+    () = &mut stop => return Ok(()),
+    registered = registered => registered?,
+  }
   let follow = async {
     if let Some(worker) = &worker {
       worker.follow(&client).await;
@@ -117,6 +129,34 @@ pub async fn serve(
   }
   client.disconnect().await;
   ended
+}
+
+/// Registers a service, again when the connection was lost meanwhile.
+async fn register(
+  client: &Client,
+  service: impl Fn() -> hypha_rpc::Service,
+) -> Result<String, HyphaError> {
+  loop {
+    let error = match client.register(service()).await {
+      Ok(id) => return Ok(id),
+      Err(error) => error,
+    };
+    if !matches!(
+      error,
+      CallError::Disconnected | CallError::PeerGone(_) | CallError::TimedOut { .. }
+    ) {
+      return Err(error.into());
+    }
+    tracing::warn!("not registered at Hypha yet: {error}");
+    tokio::time::sleep(FIRST_PAUSE).await;
+    let mut states = client.state();
+    let settled = states.wait_for(|it| matches!(it, State::Connected | State::Refused(_)));
+    if let Ok(state) = settled.await
+      && let State::Refused(reason) = &*state
+    {
+      return Err(HyphaError::Refused(reason.clone()));
+    }
+  }
 }
 
 /// Limits of a connection that others wait for.
