@@ -383,7 +383,7 @@ mod tests {
         "export const a = 1;\nimport from 1;",
         "main.ts:2:",
       ),
-      ("main.js", "const a: number = 1;", "main.js:1:8: "),
+      ("main.js", "const a: number = 1;", "main.js:1:7: "),
       ("main.ts", "f(", "main.ts:1:"),
       ("http://[", "1", "is not the name"),
     ] {
