@@ -9,7 +9,8 @@ async fn engine(hypha: &Hypha) -> Server {
     .env("HYPHA_SERVICE", "true")
     .env("HYPHA_SERVER_URL", hypha.env("HYPHA_SERVER_URL"))
     .env("HYPHA_TOKEN", hypha.env("HYPHA_TOKEN"))
-    .env("HYPHA_CLIENT_ID", "worker-under-test")
+    // When a client has ended, the server forgets what its id has registered, a while later: also by the next of that id.
+    .env("HYPHA_CLIENT_ID", crate::support::unique("worker"))
     .env("KERNEL_PERMISSIONS_MAX", r#"{"net": true, "import": true}"#)
     .start();
   eventually("the worker is registered", async || {

@@ -17,6 +17,9 @@ use crate::value::Value;
 
 /// Refusals of the workspace manager, which may not be ready yet, after which the client goes on without.
 const REFUSALS: usize = 5;
+/// Time until the first look at what the server lists: what the client before had under this id is forgotten a while after it
+/// has ended, and the server does not tell it from this client's.
+const FIRST_REPAIR: Duration = Duration::from_secs(2);
 
 /// Calls a method of the workspace manager.
 pub(crate) async fn ask(
@@ -58,12 +61,14 @@ pub(crate) async fn keep(core: Arc<Core>, link: Link) {
   };
   core.state.send_if_modified(was_connecting);
   watch_departures(&core).await;
-  let pause = core.options.limits.repair;
-  if pause.is_zero() {
+  let between = core.options.limits.repair;
+  if between.is_zero() {
     return;
   }
+  let mut pause = between.min(FIRST_REPAIR);
   loop {
     tokio::time::sleep(pause).await;
+    pause = between;
     if let Err(error) = repair(&core).await {
       tracing::debug!("cannot check what the server lists: {error}");
     }
