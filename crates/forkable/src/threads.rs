@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 type Start = extern "C" fn(*mut c_void) -> *mut c_void;
 type Create = unsafe extern "C" fn(
@@ -34,6 +36,10 @@ struct Threads {
   held: Vec<Held>,
 }
 
+/// Whether some thread's requests are held back. Others take no lock: a process may fork while one of its threads is here,
+/// and the child would find it locked for ever.
+static HOLDING: AtomicBool = AtomicBool::new(false);
+
 static THREADS: Mutex<Threads> = Mutex::new(Threads {
   holding: None,
   held: Vec::new(),
@@ -48,7 +54,9 @@ fn threads() -> MutexGuard<'static, Threads> {
 pub fn hold<T>(work: impl FnOnce() -> T) -> T {
   // SAFETY: takes nothing and always succeeds.
   threads().holding = Some(unsafe { libc::pthread_self() });
+  HOLDING.store(true, Ordering::SeqCst);
   let done = work();
+  HOLDING.store(false, Ordering::SeqCst);
   threads().holding = None;
   done
 }
@@ -102,7 +110,7 @@ pub unsafe extern "C" fn pthread_create(
   start: Start,
   argument: *mut c_void,
 ) -> libc::c_int {
-  {
+  if HOLDING.load(Ordering::SeqCst) {
     let mut threads = threads();
     // SAFETY: takes nothing and always succeeds.
     let asking = unsafe { libc::pthread_self() };
