@@ -62,12 +62,12 @@ impl AppManager {
   ) -> Result<Arc<App>, AppError> {
     may(caller, Right::Operate)?;
     let id = app_id(&session.name, &session.id)?;
+    let manifest = session.manifest.check(Some(id.clone()))?;
+    self.check_session(&manifest, &session.owner)?;
     let source = Source::Session {
       id: session.id,
       owner: session.owner,
     };
-    let manifest = session.manifest.check(Some(id.clone()))?;
-    self.check_session(&id, &manifest, &source)?;
     let spec = self.session_spec(manifest, source, session.files).await;
     let app = match spec.and_then(|spec| self.add(spec)) {
       Ok(app) => app,
@@ -149,20 +149,12 @@ impl AppManager {
     Ok(AppSpec { source, ..spec })
   }
 
-  fn check_session(
-    &self,
-    id: &AppId,
-    manifest: &Manifest,
-    source: &Source,
-  ) -> Result<(), AppError> {
+  fn check_session(&self, manifest: &Manifest, owner: &str) -> Result<(), AppError> {
     self.launcher.check(manifest)?;
     // Its files must not be written over those of one that runs.
-    if self.find(id).is_ok() {
-      return Err(AppError::Exists(id.to_string()));
+    if self.find(&manifest.id).is_ok() {
+      return Err(AppError::Exists(manifest.id.to_string()));
     }
-    let Source::Session { owner, .. } = source else {
-      return Ok(());
-    };
     let most = (self.max_count / 2).max(1);
     if self.sessions(&Caller::operator(), owner)?.len() >= most {
       return Err(AppError::LimitReached(format!(
@@ -177,7 +169,7 @@ impl AppManager {
 /// The id of a session's app: its name, for people, and a digest that no other session has.
 fn app_id(name: &str, session: &str) -> Result<AppId, AppError> {
   let digest = Sha256::digest(session);
-  let digest: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();
+  let digest = hex::encode(&digest[..6]);
   let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
   let name: String = name.chars().take(NAME).map(plain).collect();
   AppId::new(&format!("{name}-{digest}"))
