@@ -68,22 +68,23 @@ impl Zygotes {
     F: Future<Output = io::Result<Child>>,
   {
     let slot = self.lock().entry(runtime.to_owned()).or_default().clone();
-    // One that has ended unnoticed is found out by asking it.
-    for attempt in 0..2 {
+    let mut may_be_gone = true;
+    loop {
       let Some(zygote) = living(&slot, &spawn).await? else {
         return Ok(None);
       };
-      let forked = zygote.fork(Role::Kernel, socket, FORK_TIME).await;
-      let Err(error) = forked else {
-        return forked.map(Some);
+      let error = match zygote.fork(Role::Kernel, socket, FORK_TIME).await {
+        Ok(forked) => return Ok(Some(forked)),
+        Err(error) => error,
       };
       let was_gone = zygote.is_gone();
       slot.lock().await.discard(&zygote);
-      if !was_gone || attempt == 1 {
+      // One that has ended unnoticed is found out by asking it.
+      if !(was_gone && may_be_gone) {
         return Err(error);
       }
+      may_be_gone = false;
     }
-    Ok(None)
   }
 
   /// Ends all; kernels live on.
