@@ -310,8 +310,13 @@ impl KernelHost {
   /// Sends an event; `data` is the JSON text of what clients see under that name.
   fn emit(&self, py: Python<'_>, kind: &str, data: &str) -> PyResult<()> {
     let event = KernelEvent::from_parts(kind, data).map_err(PyValueError::new_err)?;
-    py.detach(|| self.sink.emit(event));
+    py.detach(|| self.sink.emit_soon(event));
     Ok(())
+  }
+
+  /// Sends what waits for more to follow.
+  fn flush(&self, py: Python<'_>) {
+    py.detach(|| self.sink.flush());
   }
 
   /// Asks the client for a line; `None` when it refuses.

@@ -51,11 +51,9 @@ pub(crate) async fn execute(
   Path(id): Path<String>,
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Response<Body>> {
-  Ok(stream::ndjson(engine.kernels.submit(
-    &caller,
-    &id,
-    body.into_code()?,
-  )?))
+  let execution = engine.kernels.submit(&caller, &id, body.into_code()?)?;
+  stream::unless_long(&execution).await;
+  Ok(stream::ndjson(execution))
 }
 
 /// Runs a cell and streams its events as server-sent events. The header `X-Session-Id` names the
@@ -71,6 +69,7 @@ pub(crate) async fn execute_stream(
   JsonBody(body): JsonBody<CodeBody>,
 ) -> ApiResult<Response<Body>> {
   let execution = engine.kernels.submit(&caller, &id, body.into_code()?)?;
+  stream::unless_long(&execution).await;
   Ok(stream::sse(execution.reader(0)))
 }
 

@@ -33,6 +33,8 @@ use crate::error::ApiResult;
 pub(crate) const SESSION_HEADER: &str = "x-session-id";
 /// Bytes of parts that leave together.
 const GATHERED: usize = 64 << 10;
+/// How long the answer to a cell waits for its end, so that a short one leaves whole.
+const SHORT_CELL: Duration = Duration::from_millis(1);
 /// How often a silent stream says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -108,6 +110,13 @@ fn json_of(
   let json = HeaderValue::from_static("application/json");
   response.headers_mut().insert(header::CONTENT_TYPE, json);
   response
+}
+
+/// Waits a moment for the end of an execution, unless others run before it.
+pub(crate) async fn unless_long(execution: &Execution) {
+  if execution.runtime().is_some() {
+    let _ = tokio::time::timeout(SHORT_CELL, execution.ended()).await;
+  }
 }
 
 /// One line an event, between a line that starts and a line that completes.

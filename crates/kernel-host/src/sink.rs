@@ -11,6 +11,15 @@ use kernel_protocol::ProgramEvent;
 pub trait EventSink: Send + Sync {
   fn emit(&self, event: KernelEvent);
 
+  /// The same where more may follow at once, which then leaves with it: it waits for that a millisecond at most.
+  fn emit_soon(&self, event: KernelEvent);
+
+  /// The same of the last event of a cell: it leaves with the cell's end, which must follow at once.
+  fn emit_last(&self, event: KernelEvent);
+
+  /// Sends what waits for more: the process is about to end.
+  fn flush(&self);
+
   /// Asks the client for a line of text; blocks until it is answered, or `None` when the prompt is
   /// cancelled or the execution interrupted.
   fn ask(&self, prompt: String, password: bool) -> Option<String>;

@@ -37,7 +37,7 @@ use crate::json::JsonText;
 
 /// The version of these messages. A host of another version is not used: the two binaries of one
 /// release belong together.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Largest frame a host reads, in bytes: what the server sends is bounded by the bodies it takes.
 pub const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Largest frame the server reads, in bytes. A host that sends a longer one breaks the protocol, and
@@ -87,8 +87,7 @@ pub enum Request {
   /// Turns a blank host into a kernel. Answered by [`Reply::Configured`], once. With it come the
   /// descriptors of the mounts' roots, in their order.
   Configure(Box<HostConfig>),
-  /// Runs a cell. Answered by [`Reply::Started`], events and [`Reply::Done`]. The server sends the
-  /// next one only after `Done`.
+  /// Runs a cell. Answered by events and [`Reply::Done`]. The server sends the next one only after `Done`.
   Execute {
     execution_id: ExecutionId,
     code: String,
@@ -174,9 +173,6 @@ pub enum Reply {
   },
   Configured {
     error: Option<String>,
-  },
-  Started {
-    execution_id: ExecutionId,
   },
   /// An output event. Output of background work belongs to the execution that ran last.
   Event {
@@ -515,11 +511,18 @@ fn bundle(text: &str) -> Result<JsonText, serde_json::Error> {
 
 /// Encodes a message as one frame, length included.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-  let mut frame = vec![0; 4];
-  rmp_serde::encode::write_named(&mut frame, message).expect("protocol types always serialise");
-  let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
-  frame[..4].copy_from_slice(&length.to_be_bytes());
+  let mut frame = Vec::with_capacity(128);
+  encode_into(&mut frame, message);
   frame
+}
+
+/// Appends a message as one frame, length included.
+pub fn encode_into<T: Serialize>(frames: &mut Vec<u8>, message: &T) {
+  let start = frames.len();
+  frames.extend_from_slice(&[0; 4]);
+  rmp_serde::encode::write_named(frames, message).expect("protocol types always serialise");
+  let length = u32::try_from(frames.len() - start - 4).unwrap_or(u32::MAX);
+  frames[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Decodes the payload of one frame.

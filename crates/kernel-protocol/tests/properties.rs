@@ -174,7 +174,6 @@ fn reply() -> impl Strategy<Value = Reply> {
   ];
   prop_oneof![
     prop::option::of(".{0,40}").prop_map(|error| Reply::Configured { error }),
-    execution().prop_map(|execution_id| Reply::Started { execution_id }),
     (prop::option::of(execution()), event()).prop_map(|(execution_id, event)| Reply::Event {
       execution_id,
       event

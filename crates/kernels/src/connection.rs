@@ -2,8 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -21,15 +19,10 @@ use kernel_protocol::MAX_REPLY_BYTES;
 use kernel_protocol::Reply;
 use kernel_protocol::Request;
 use kernel_protocol::VERSION;
-use kernel_protocol::descriptors;
 use rustix::process::Signal;
-use tokio::io::AsyncWriteExt;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Notify;
-use tokio::sync::mpsc;
 use tokio_util::codec::FramedRead;
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -38,15 +31,14 @@ use crate::environment::Renewal;
 use crate::launch::HostProcess;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+use crate::outgoing::Outgoing;
+use crate::outgoing::Unread;
 
 /// Longest a host may take to boot, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a host that has closed its socket is given to end by itself.
 const EXIT_GRACE: Duration = Duration::from_millis(50);
-/// What may wait to be read by a host, in frames and bytes, before more is refused.
-const MAX_UNREAD_FRAMES: usize = 256;
-const MAX_UNREAD_BYTES: usize = 16 << 20;
 /// A frame that takes a while to decode, in bytes.
 const LONG_FRAME: usize = 64 << 10;
 /// Longest reason for its end that a host is believed, in bytes.
@@ -67,28 +59,16 @@ pub struct HostConnection {
 /// What steers a host from any task.
 #[derive(Clone)]
 pub struct HostHandle {
-  outgoing: mpsc::UnboundedSender<Outgoing>,
+  outgoing: Outgoing,
   health: Arc<Mutex<Health>>,
   kill: Arc<Notify>,
   /// The process, when it has one of its own.
   pub pid: Option<u32>,
 }
 
-/// A frame, and the descriptors that go with it.
-struct Outgoing {
-  frame: Vec<u8>,
-  descriptors: Vec<OwnedFd>,
-}
-
-/// Too much waits for a host that reads nothing.
-#[derive(Debug)]
-pub struct Unread;
-
 /// Whether a host reads and answers.
 #[derive(Default)]
 struct Health {
-  unread_frames: usize,
-  unread_bytes: usize,
   /// Whether its replies are waited for.
   listening: bool,
   /// When it was asked for the sign of life that it still owes.
@@ -99,7 +79,9 @@ impl HostHandle {
   /// Sends what is sent once at a time: its caller bounds it. A host that is gone is noticed by whoever
   /// reads its replies.
   pub fn send(&self, request: &Request) {
-    self.put(kernel_protocol::encode(request), Vec::new());
+    self
+      .outgoing
+      .put(kernel_protocol::encode(request), Vec::new());
   }
 
   /// Sends what clients may send any number of.
@@ -107,18 +89,7 @@ impl HostHandle {
   /// # Errors
   /// When too much waits already.
   pub fn try_send(&self, request: &Request) -> Result<(), Unread> {
-    let frame = kernel_protocol::encode(request);
-    {
-      let health = self.health();
-      let full = health.unread_frames >= MAX_UNREAD_FRAMES
-        || health.unread_bytes + frame.len() > MAX_UNREAD_BYTES;
-      // A large one alone is fine: bodies are bounded.
-      if full && health.unread_frames > 0 {
-        return Err(Unread);
-      }
-    }
-    self.put(frame, Vec::new());
-    Ok(())
+    self.outgoing.try_put(kernel_protocol::encode(request))
   }
 
   /// Asks for a sign of life, unless one is owed already; returns for how long it is.
@@ -149,54 +120,9 @@ impl HostHandle {
     self.kill.notify_one();
   }
 
-  fn put(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
-    {
-      let mut health = self.health();
-      health.unread_frames += 1;
-      health.unread_bytes += frame.len();
-    }
-    let _ = self.outgoing.send(Outgoing { frame, descriptors });
-  }
-
   fn health(&self) -> MutexGuard<'_, Health> {
     self.health.lock().unwrap_or_else(PoisonError::into_inner)
   }
-}
-
-/// Writes what is to be sent, in order, as fast as the host reads it.
-async fn write_frames(
-  mut socket: OwnedWriteHalf,
-  mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
-  health: Arc<Mutex<Health>>,
-) {
-  while let Some(Outgoing { frame, descriptors }) = outgoing.recv().await {
-    let written = write_frame(&mut socket, &frame, &descriptors).await;
-    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
-    health.unread_frames -= 1;
-    health.unread_bytes -= frame.len();
-    if written.is_err() {
-      break;
-    }
-  }
-}
-
-async fn write_frame(
-  socket: &mut OwnedWriteHalf,
-  frame: &[u8],
-  descriptors: &[OwnedFd],
-) -> io::Result<()> {
-  let mut rest = frame;
-  if !descriptors.is_empty() {
-    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-    let stream: &UnixStream = socket.as_ref();
-    let sent = stream
-      .async_io(Interest::WRITABLE, || {
-        descriptors::send_with_descriptors(stream, frame, &descriptors)
-      })
-      .await?;
-    rest = &frame[sent..];
-  }
-  socket.write_all(rest).await
 }
 
 impl HostConnection {
@@ -215,13 +141,10 @@ impl HostConnection {
       }
     };
     let (read, write) = UnixStream::from_std(ours)?.into_split();
-    let (outgoing, queue) = mpsc::unbounded_channel();
-    let health = Arc::<Mutex<Health>>::default();
-    tokio::spawn(write_frames(write, queue, health.clone()));
     let mut connection = Self {
       handle: HostHandle {
-        outgoing,
-        health,
+        outgoing: Outgoing::new(write),
+        health: Arc::default(),
         kill: Arc::default(),
         pid: child.as_ref().and_then(|child| child.id()),
       },
@@ -257,7 +180,8 @@ impl HostConnection {
     roots: Vec<OwnedFd>,
   ) -> Result<(), Option<String>> {
     let request = Request::Configure(Box::new(config));
-    self.handle.put(kernel_protocol::encode(&request), roots);
+    let frame = kernel_protocol::encode(&request);
+    self.handle.outgoing.put(frame, roots);
     match tokio::time::timeout(CONFIGURE_TIMEOUT, self.next()).await {
       Ok(Some(Reply::Configured { error: None })) => Ok(()),
       Ok(Some(Reply::Configured { error })) => Err(error),
@@ -404,10 +328,10 @@ mod tests {
     ours.set_nonblocking(true).expect("does not block");
     std::io::Write::write_all(&mut &ours, b"a request").expect("is sent");
     drop(theirs);
-    let (read, _write) = UnixStream::from_std(ours).expect("a stream").into_split();
+    let (read, write) = UnixStream::from_std(ours).expect("a stream").into_split();
     let mut connection = HostConnection {
       handle: HostHandle {
-        outgoing: mpsc::unbounded_channel().0,
+        outgoing: Outgoing::new(write),
         health: Arc::default(),
         kill: Arc::default(),
         pid: None,

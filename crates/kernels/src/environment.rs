@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::KernelError;
 use crate::connection::HostHandle;
-use crate::connection::Unread;
+use crate::outgoing::Unread;
 
 /// Pause before variables that could not be made are asked for again.
 const RETRY: Duration = Duration::from_secs(60);

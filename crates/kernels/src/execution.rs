@@ -48,6 +48,8 @@ pub struct Execution {
   account: LogAccount,
   log: Mutex<Log>,
   changed: Notify,
+  /// Told at the end alone: who waits for it is not woken by each line.
+  finished: Notify,
 }
 
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl Execution {
         ..Log::default()
       }),
       changed: Notify::new(),
+      finished: Notify::new(),
     })
   }
 
@@ -193,6 +196,7 @@ impl Execution {
       self.account.owner().offer(log);
     }
     self.changed.notify_waiters();
+    self.finished.notify_waiters();
   }
 
   pub fn fail(self: &Arc<Self>, report: ErrorReport) {
@@ -229,11 +233,11 @@ impl Execution {
   /// Waits until the execution has ended.
   pub async fn ended(&self) -> Outcome {
     loop {
-      let changed = self.changed.notified();
+      let finished = self.finished.notified();
       if let Some(outcome) = self.outcome() {
         return outcome;
       }
-      changed.await;
+      finished.await;
     }
   }
 

@@ -33,14 +33,15 @@ use crate::KernelId;
 use crate::KernelType;
 use crate::connection::HostConnection;
 use crate::connection::HostHandle;
-use crate::connection::Unread;
 use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
 use crate::execution::Execution;
 use crate::execution::Work;
+use crate::history::History;
 use crate::log_budget::LogBudget;
 use crate::log_budget::LogOwner;
 use crate::options::Approved;
+use crate::outgoing::Unread;
 use crate::owner::Listeners;
 use crate::owner::Owner;
 use crate::owner::ProgramNotice;
@@ -48,10 +49,6 @@ use crate::questions::Answer;
 use crate::questions::OpenQuestion;
 use crate::questions::Questions;
 
-/// Executions kept for late readers and the history.
-const MAX_HISTORY: usize = 500;
-/// Comm messages whose output is kept.
-const MAX_COMMS: usize = 100;
 /// Executions that may wait in the queue.
 const MAX_QUEUE: usize = 1000;
 /// What the code of those may weigh together, in bytes.
@@ -112,8 +109,7 @@ struct State {
   generation: u64,
   running: Option<Arc<Execution>>,
   queue: VecDeque<Arc<Execution>>,
-  /// Every execution that is remembered, oldest first.
-  executions: VecDeque<Arc<Execution>>,
+  history: History,
   inactivity_timeout: Option<Duration>,
   last_activity: Instant,
   awaits_input: bool,
@@ -148,7 +144,7 @@ impl Kernel {
         generation: 0,
         running: None,
         queue: VecDeque::new(),
-        executions: VecDeque::new(),
+        history: History::default(),
         inactivity_timeout: timeouts.0,
         last_activity: Instant::now(),
         awaits_input: false,
@@ -191,13 +187,7 @@ impl Kernel {
 
   /// Finished executions of cells, in the order they were submitted.
   pub fn history(&self) -> Vec<Arc<Execution>> {
-    self
-      .lock()
-      .executions
-      .iter()
-      .filter(|e| e.is_cell() && e.outcome().is_some())
-      .cloned()
-      .collect()
+    self.lock().history.finished_cells()
   }
 
   /// Executions that run or wait, the running one first.
@@ -207,13 +197,7 @@ impl Kernel {
   }
 
   pub fn execution(&self, id: ExecutionId) -> Option<Arc<Execution>> {
-    self
-      .lock()
-      .executions
-      .iter()
-      .rev()
-      .find(|e| e.id == id)
-      .cloned()
+    self.lock().history.find(id)
   }
 
   pub fn touch(&self) {
@@ -244,7 +228,9 @@ impl Kernel {
 
   /// Reports to the watchers of the engine.
   pub fn announce(&self, kind: EngineEventKind) {
-    if let Owner::Client(listeners) = &self.owner {
+    if let Owner::Client(listeners) = &self.owner
+      && listeners.events.receiver_count() > 0
+    {
       let _ = listeners.events.send(EngineEvent {
         kernel: self.id.clone(),
         time: Utc::now(),
@@ -314,14 +300,7 @@ impl Kernel {
             .as_ref()
             .filter(|e| Some(e.id) == execution_id)
             .cloned();
-          running.or_else(|| {
-            state
-              .executions
-              .iter()
-              .rev()
-              .find(|e| Some(e.id) == execution_id)
-              .cloned()
-          })
+          running.or_else(|| state.history.find(execution_id?))
         };
         if let Some(execution) = execution {
           execution.append(event);
@@ -338,8 +317,7 @@ impl Kernel {
           self.watches.tell(watch, changes);
         }
       }
-      Reply::Started { .. }
-      | Reply::Ready { .. }
+      Reply::Ready { .. }
       | Reply::Configured { .. }
       | Reply::Alive
       | Reply::Program(_)
@@ -357,7 +335,6 @@ impl Kernel {
         Some(execution) => {
           state.last_activity = Instant::now();
           state.awaits_input = false;
-          state.forget_old();
           execution
         }
         None => return,
@@ -367,6 +344,7 @@ impl Kernel {
       execution.fail(execution.recovery_report("ExecutionInterrupted", "interrupted"));
     }
     execution.finish(outcome);
+    self.lock().history.forget_old();
     if outcome == Outcome::Interrupted {
       self.announce(EngineEventKind::ExecutionInterrupted {
         execution_id: id.to_string(),
@@ -485,7 +463,7 @@ impl Kernel {
   /// Forgets sessions and history, as a restart over HTTP does.
   pub fn forget(&self) {
     let mut state = self.lock();
-    state.executions.retain(|e| e.outcome().is_none());
+    state.history.forget_finished();
   }
 
   /// A restart has failed.
@@ -601,7 +579,7 @@ impl Kernel {
       }
       state.last_activity = Instant::now();
       state.queue.push_back(execution.clone());
-      state.executions.push_back(execution.clone());
+      state.history.push(execution.clone());
     }
     self.start_next();
     Ok(execution)
@@ -782,19 +760,5 @@ impl State {
       .into_iter()
       .chain(self.queue.drain(..))
       .collect()
-  }
-
-  fn forget_old(&mut self) {
-    // A slider that is dragged sends hundreds of messages: cells are not forgotten for them.
-    for (cells, most) in [(true, MAX_HISTORY), (false, MAX_COMMS)] {
-      let remembered = self.executions.iter().filter(|e| e.is_cell() == cells);
-      let mut extra = remembered.count().saturating_sub(most);
-      // The oldest finished ones; those that run or wait are never forgotten.
-      self.executions.retain(|e| {
-        let forgotten = extra > 0 && e.is_cell() == cells && e.outcome().is_some();
-        extra -= usize::from(forgotten);
-        !forgotten
-      });
-    }
   }
 }

@@ -143,7 +143,7 @@ impl Kernel {
     loop {
       match self.next().await {
         Some(Reply::Event { event, .. }) => return event,
-        Some(Reply::Started { .. } | Reply::Done { .. }) => {}
+        Some(Reply::Done { .. }) => {}
         other => panic!("{other:?}"),
       }
     }
@@ -164,7 +164,6 @@ impl Kernel {
     loop {
       match self.next().await {
         Some(Reply::Event { event, .. }) => events.push(event),
-        Some(Reply::Started { .. }) => {}
         Some(Reply::Done {
           execution_id,
           outcome,

@@ -87,7 +87,6 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
         }
       }
       Request::Execute { execution_id, code } => {
-        host.send(&Reply::Started { execution_id })?;
         for line in code.lines() {
           host.say(Some(execution_id), line)?;
         }

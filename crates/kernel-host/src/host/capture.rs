@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use kernel_protocol::StreamName;
+use rustix::buffer::spare_capacity;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::io::Errno;
 
 const CHUNK_BYTES: usize = 64 << 10;
@@ -66,16 +68,18 @@ struct Source {
 impl CaptureReader {
   /// Hands over everything that is in the pipes now, without waiting.
   pub fn drain(&mut self, mut each: impl FnMut(StreamName, String)) {
-    for source in &mut self.sources {
+    let readable = self.readable();
+    for (source, _) in self.sources.iter_mut().zip(readable).filter(|(_, it)| *it) {
       // Bounded by what is in the pipe: a writer that never stops must not hold the reader here.
       for _ in 0..2 {
-        let mut chunk = [0; CHUNK_BYTES];
-        let read = match rustix::io::read(&source.fd, &mut chunk) {
+        source.partial.reserve_exact(CHUNK_BYTES);
+        let before = source.partial.len();
+        let read = match rustix::io::read(&source.fd, spare_capacity(&mut source.partial)) {
           Ok(read) if read > 0 => read,
           Err(Errno::INTR) => continue,
           _ => break,
         };
-        source.partial.extend_from_slice(&chunk[..read]);
+        debug_assert_eq!(source.partial.len(), before + read);
         let text = take_text(&mut source.partial);
         if !text.is_empty() {
           each(source.name, text);
@@ -87,21 +91,35 @@ impl CaptureReader {
     }
   }
 
-  /// Descriptors to wait on with [`wait`], independent of this reader's lock.
-  pub fn watch(&self) -> io::Result<[OwnedFd; 2]> {
-    Ok([
-      self.sources[0].fd.try_clone()?,
-      self.sources[1].fd.try_clone()?,
-    ])
+  /// Which pipes have something in them: nearly always none, and one question tells.
+  fn readable(&self) -> [bool; 2] {
+    let mut fds = self
+      .sources
+      .each_ref()
+      .map(|source| PollFd::new(&source.fd, PollFlags::IN));
+    match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
+      Ok(0) => [false; 2],
+      Ok(_) => fds.map(|fd| fd.revents().contains(PollFlags::IN)),
+      Err(_) => [true; 2],
+    }
+  }
+
+  /// Descriptors to wait on with [`wait`], independent of this reader's lock; `alarm` besides the pipes.
+  pub(super) fn watch(&self, alarm: OwnedFd) -> io::Result<Watched> {
+    let [out, err] = &self.sources;
+    Ok(Watched([out.fd.try_clone()?, err.fd.try_clone()?, alarm]))
   }
 }
 
-/// Blocks until one of the pipes has something to read. `false` when both are closed.
-pub(super) fn wait(watched: &[OwnedFd; 2]) -> bool {
-  let mut fds = [
-    PollFd::new(&watched[0], PollFlags::IN),
-    PollFd::new(&watched[1], PollFlags::IN),
-  ];
+/// Two pipes and an alarm.
+pub(super) struct Watched([OwnedFd; 3]);
+
+/// Blocks until one of the pipes has something to read, or the alarm goes off. `false` when both pipes are closed.
+pub(super) fn wait(watched: &Watched) -> bool {
+  let mut fds = watched
+    .0
+    .each_ref()
+    .map(|fd| PollFd::new(fd, PollFlags::IN));
   match rustix::event::poll(&mut fds, None) {
     Ok(_) => fds.iter().any(|fd| fd.revents().contains(PollFlags::IN)),
     Err(Errno::INTR) => true,

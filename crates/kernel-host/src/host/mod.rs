@@ -3,6 +3,7 @@
 //! other owns the language. Which threads they run on is for the language's starter to say: V8
 //! wants one it knows, Python the one it was initialised on.
 
+mod alarm;
 mod capture;
 pub mod fork;
 pub mod fork_server;
@@ -179,6 +180,9 @@ pub fn halves(
 ) -> io::Result<(Control, Owner)> {
   let socket = Arc::new(socket);
   let outbox = Arc::new(Outbox::new(socket.clone(), capture.reader, ending));
+  if ending == Ending::Process {
+    outbox::flush_at_exit(&outbox);
+  }
   let (jobs, queue) = mpsc::unbounded_channel();
   let booted = SharedBooted::default();
   let control = Control {
@@ -420,6 +424,8 @@ async fn fork_kernels<L: Language>(
     zygote.fail(&error.to_string());
     exit_now(1);
   }
+  // What the language said until now is nobody's to hear.
+  outbox.flush();
   let control = zygote.serve()?;
   language.forked()?;
   outbox::pump_captured_output(outbox)?;

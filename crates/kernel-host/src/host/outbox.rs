@@ -8,9 +8,13 @@ use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use kernel_protocol::ExecutionId;
 use kernel_protocol::KernelEvent;
@@ -20,6 +24,7 @@ use kernel_protocol::MAX_TRACEBACK_LINES;
 use kernel_protocol::ProgramEvent;
 use kernel_protocol::Reply;
 
+use crate::host::alarm::Alarm;
 use crate::host::capture;
 use crate::host::capture::CaptureReader;
 use crate::host::fork;
@@ -30,6 +35,10 @@ use crate::sink::ProcessOwner;
 const MAX_STREAM_TEXT: usize = 1 << 20;
 /// Longest text of an error or a prompt, in bytes.
 const MAX_TEXT: usize = 256 << 10;
+/// How long an event may wait for more.
+const HOLD: Duration = Duration::from_millis(1);
+/// How much waits, in bytes.
+const MAX_HELD: usize = 64 << 10;
 /// Exit code of a host that ends because it cannot go on (`EX_SOFTWARE`).
 const FATAL_EXIT_CODE: i32 = 70;
 
@@ -49,6 +58,11 @@ pub(super) struct Outbox {
 
 struct Channel {
   socket: Arc<UnixStream>,
+  /// Frames that wait for more.
+  held: Vec<u8>,
+  /// Wakes the thread that sends them if nothing else does. Without one nothing waits.
+  alarm: Option<Alarm>,
+  written: Instant,
   captured: CaptureReader,
   /// The execution that output belongs to: the running one, else the last.
   execution: Option<ExecutionId>,
@@ -59,6 +73,9 @@ impl Outbox {
     Self {
       channel: Mutex::new(Channel {
         socket,
+        held: Vec::new(),
+        alarm: None,
+        written: Instant::now(),
         captured,
         execution: None,
       }),
@@ -82,14 +99,15 @@ impl Outbox {
   pub(super) fn begin(&self, execution_id: ExecutionId) {
     let mut channel = self.lock();
     channel.flush_captured();
+    channel.flush();
     channel.execution = Some(execution_id);
-    channel.write(&Reply::Started { execution_id });
   }
 
   /// From here on output belongs to no execution: to the main program.
   pub(super) fn end_execution(&self) {
     let mut channel = self.lock();
     channel.flush_captured();
+    channel.flush();
     channel.execution = None;
   }
 
@@ -136,26 +154,62 @@ impl Outbox {
 }
 
 impl Channel {
+  /// Sends a reply, and what waits before it.
   fn write(&mut self, reply: &Reply) {
+    kernel_protocol::encode_into(&mut self.held, reply);
+    self.flush();
+  }
+
+  /// Sends what waits.
+  fn flush(&mut self) {
+    if let Some(alarm) = &mut self.alarm {
+      alarm.clear();
+    }
+    if self.held.is_empty() {
+      return;
+    }
     // The server has gone: the control thread sees the same and ends the host.
-    let _ = (&*self.socket).write_all(&kernel_protocol::encode(reply));
+    let _ = (&*self.socket).write_all(&self.held);
+    self.held.clear();
+    self.held.shrink_to(MAX_HELD);
+    self.written = Instant::now();
+  }
+
+  /// Sends what came without a reply: what was captured, and what has waited for long enough.
+  fn catch_up(&mut self) {
+    self.flush_captured();
+    self.flush();
+  }
+
+  /// Sends what waits, unless more may come within the time that it may wait.
+  fn flush_soon(&mut self) {
+    let waits = self.held.len() < MAX_HELD && self.alarm.as_mut().is_some_and(|it| it.set(HOLD));
+    if !waits {
+      self.flush();
+    }
+  }
+
+  /// Puts an event behind what waits. A flood does not wait.
+  fn hold(&mut self, event: KernelEvent) {
+    let execution_id = self.execution;
+    let reply = Reply::Event {
+      execution_id,
+      event,
+    };
+    kernel_protocol::encode_into(&mut self.held, &reply);
+    if self.held.len() >= MAX_HELD {
+      self.flush();
+    }
   }
 
   fn event(&mut self, event: KernelEvent) {
-    let execution_id = self.execution;
     match event {
       KernelEvent::Stream { name, text } if text.len() > MAX_STREAM_TEXT => {
         let mut rest = text.as_str();
         while !rest.is_empty() {
           let (part, tail) = rest.split_at(rest.floor_char_boundary(MAX_STREAM_TEXT));
-          let event = KernelEvent::Stream {
-            name,
-            text: part.to_owned(),
-          };
-          self.write(&Reply::Event {
-            execution_id,
-            event,
-          });
+          let text = part.to_owned();
+          self.hold(KernelEvent::Stream { name, text });
           rest = tail;
         }
       }
@@ -167,23 +221,17 @@ impl Channel {
       | KernelEvent::CommClose(json)
         if json.as_str().len() > MAX_JSON_BYTES =>
       {
-        let event = KernelEvent::stderr(format!(
+        self.hold(KernelEvent::stderr(format!(
           "[an output of {} MiB was dropped: the limit is {} MiB]\n",
           json.as_str().len() >> 20,
           MAX_REPLY_BYTES >> 20
-        ));
-        self.write(&Reply::Event {
-          execution_id,
-          event,
-        });
+        )));
       }
-      event => self.write(&Reply::Event {
-        execution_id,
-        event: shortened(event),
-      }),
+      event => self.hold(shortened(event)),
     }
   }
 
+  /// Puts what was captured behind what waits.
   fn flush_captured(&mut self) {
     let mut texts = Vec::new();
     self
@@ -229,6 +277,43 @@ impl EventSink for Outbox {
     let mut channel = self.lock();
     channel.flush_captured();
     channel.event(event);
+    channel.flush();
+  }
+
+  fn emit_soon(&self, event: KernelEvent) {
+    if fork::in_child() {
+      return;
+    }
+    let mut channel = self.lock();
+    // What is printed after a pause is shown at once.
+    let after_pause =
+      matches!(event, KernelEvent::Stream { .. }) && channel.written.elapsed() > HOLD;
+    channel.flush_captured();
+    channel.event(event);
+    if after_pause {
+      channel.flush();
+    } else {
+      channel.flush_soon();
+    }
+  }
+
+  fn emit_last(&self, event: KernelEvent) {
+    if fork::in_child() {
+      return;
+    }
+    let mut channel = self.lock();
+    channel.flush_captured();
+    channel.event(event);
+  }
+
+  fn flush(&self) {
+    // The thread that ends may be inside a write.
+    if !fork::in_child()
+      && let Ok(mut channel) = self.channel.try_lock()
+    {
+      channel.flush_captured();
+      channel.flush();
+    }
   }
 
   fn ask(&self, prompt: String, password: bool) -> Option<String> {
@@ -249,18 +334,39 @@ impl EventSink for Outbox {
   }
 }
 
-/// Forwards captured output as it comes, also while no event is sent.
+/// Forwards captured output as it comes, also while no event is sent, and what has waited for more.
 pub(super) fn pump_captured_output(outbox: &Arc<Outbox>) -> io::Result<()> {
-  let watched = outbox.lock().captured.watch()?;
+  let alarm = Alarm::new()?;
+  let watched = outbox.lock().captured.watch(alarm.watch()?)?;
+  outbox.lock().alarm = Some(alarm);
   let outbox = outbox.clone();
   std::thread::Builder::new()
     .name("kernel-stdio".into())
     .spawn(move || {
       while capture::wait(&watched) && !outbox.has_ended() {
-        outbox.lock().flush_captured();
+        outbox.lock().catch_up();
       }
+      let mut channel = outbox.lock();
+      channel.alarm = None;
+      channel.flush();
     })?;
   Ok(())
+}
+
+/// Where a process that ends by the C library's `exit` has what still waits to be sent.
+static LAST_WORDS: OnceLock<Weak<Outbox>> = OnceLock::new();
+
+/// Sends what waits before this process ends by `exit`.
+pub(super) fn flush_at_exit(outbox: &Arc<Outbox>) {
+  extern "C" fn flush() {
+    if let Some(outbox) = LAST_WORDS.get().and_then(Weak::upgrade) {
+      EventSink::flush(&*outbox);
+    }
+  }
+  if LAST_WORDS.set(Arc::downgrade(outbox)).is_ok() {
+    // SAFETY: the function may be called at any time. Without it, as it were, what waits is lost.
+    unsafe { libc::atexit(flush) };
+  }
 }
 
 /// One prompt at a time, answered from the control thread.

@@ -116,7 +116,6 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
         send(&Reply::Configured { error })?;
       }
       Request::Execute { execution_id, code } => {
-        send(&Reply::Started { execution_id })?;
         if code == ENDLESS || code == STUBBORN {
           running = Some((execution_id, code));
           continue;
@@ -151,7 +150,6 @@ fn serve(socket: &UnixStream, version: u32) -> io::Result<()> {
         execution_id,
         message,
       } => {
-        send(&Reply::Started { execution_id })?;
         send(&Reply::Event {
           execution_id: Some(execution_id),
           event: KernelEvent::CommMsg(message.body),
