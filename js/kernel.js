@@ -102,7 +102,12 @@ function toJson(value) {
 }
 
 function emit(type, data) {
-  op_kernel_emit(type, toJson(data));
+  op_kernel_emit(type, toJson(data), false);
+}
+
+/** The last event of a cell, after which nothing of it runs. */
+function emitLast(type, data) {
+  op_kernel_emit(type, toJson(data), true);
 }
 
 function inspect(value) {
@@ -199,6 +204,19 @@ async function displaySymbolBundle(value) {
 function describe(value) {
   const rich = detect(value);
   return cleanBundle({ "text/plain": inspect(value), ...rich });
+}
+
+function emitResult(value, executionCount) {
+  emitLast("execute_result", { execution_count: executionCount, data: describe(value), metadata: {} });
+}
+
+async function showByItself(value, executionCount) {
+  const shown = await displaySymbolBundle(value);
+  if (shown) {
+    emit("display_data", { data: shown, metadata: {} });
+  } else {
+    emitResult(value, executionCount);
+  }
 }
 
 async function format(value) {
@@ -511,22 +529,18 @@ const host = {
   /** After an interrupt. */
   recover: recoverTimers,
 
-  /** Shows the value of a cell's last expression, which comes in a box. */
-  async result([value], executionCount) {
+  /** Shows the value of a cell's last expression. A promise of that when the value takes its time. */
+  result(value, executionCount) {
     state.executionCount = executionCount;
     if (value === undefined) return;
     globalThis._ = value;
-    const shown = await displaySymbolBundle(value);
-    if (shown) {
-      emit("display_data", { data: shown, metadata: {} });
-    } else {
-      emit("execute_result", { execution_count: executionCount, data: describe(value), metadata: {} });
-    }
+    if (isObject(value) && typeof value[$display] === "function") return showByItself(value, executionCount);
+    emitResult(value, executionCount);
   },
 
   error(error) {
     globalThis._error = error;
-    emit("execute_error", errorReport(error));
+    emitLast("execute_error", errorReport(error));
   },
 
   /** What `Inspect` answers for a value. */

@@ -62,8 +62,10 @@ async fn a_host_killed_between_cells_is_noticed() {
 #[tokio::test]
 async fn exit_ends_the_kernel_with_its_code() {
   let kernel = kernel().await;
-  let events = kernel.execute("console.log('before'); Deno.exit(3)").await;
-  assert_eq!(events.stdout(), "before\n");
+  let events = kernel
+    .execute("console.log('long'); console.log('before'); Deno.exit(3)")
+    .await;
+  assert_eq!(events.stdout(), "long\nbefore\n");
   assert_eq!(events.ename(), Some("KernelDied"));
   assert!(
     events.evalue().contains("exited with code 3"),
@@ -76,7 +78,10 @@ async fn exit_ends_the_kernel_with_its_code() {
 #[tokio::test]
 async fn an_abort_ends_only_its_own_kernel() {
   let (victim, bystander) = (kernel().await, kernel().await);
-  let events = victim.execute("process.abort()").await;
+  let events = victim
+    .execute("console.log('long'); console.log('before'); process.abort()")
+    .await;
+  assert_eq!(events.stdout(), "long\nbefore\n");
   assert!(events.evalue().contains("SIGABRT"), "{}", events.evalue());
   assert_eq!(bystander.execute("1").await.result(), Some("1"));
 }

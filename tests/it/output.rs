@@ -147,6 +147,29 @@ async fn a_reader_that_stops_reading_does_not_hold_the_kernel_up() {
 }
 
 #[tokio::test]
+async fn what_comes_at_once_from_all_sides_stays_in_order() {
+  let kernel = kernel().await;
+  let code = "const encoder = new TextEncoder(); \
+    for (let i = 0; i < 300; i += 3) { \
+      console.log(i); Deno.stdout.writeSync(encoder.encode(`${i + 1}\\n`)); \
+      Deno.jupyter.broadcast('stream', { name: 'stdout', text: `${i + 2}\\n` }) }";
+  let printed = kernel.execute(code).await.stdout();
+  let wanted: String = (0..300).map(|i| format!("{i}\n")).collect();
+  assert_eq!(printed, wanted);
+}
+
+#[tokio::test]
+async fn what_is_not_printed_arrives_while_the_cell_computes() {
+  let kernel = kernel().await;
+  let code = "console.log('first'); Deno.jupyter.broadcast('execute_result', { data: { 'text/plain': 'early' } }); \
+    while (true) {}";
+  let mut sse = kernel.sse(code).await;
+  let early = sse.until("execute_result").await;
+  assert_eq!(early["data"]["data"]["text/plain"], "early");
+  kernel.interrupt().await.ok();
+}
+
+#[tokio::test]
 async fn output_arrives_while_the_cell_computes() {
   let kernel = kernel().await;
   let mut sse = kernel.sse("console.log('first'); Deno.stdout.writeSync(new TextEncoder().encode('second')); while (true) {}").await;

@@ -121,6 +121,7 @@ deno_core::extension!(
     "op_delete_env" => op_kernel_delete_env(),
     "op_kill" => op_kernel_kill(),
     "op_node_process_kill" => op_kernel_node_kill(),
+    "op_process_abort" => op_kernel_abort(),
     "op_node_udp_open" => op_kernel_udp_open(),
     "op_node_fd_set_blocking" => op_kernel_fd_set_blocking(),
     "op_v8_set_flags_from_string" => op_kernel_no_flags(),
@@ -257,6 +258,7 @@ fn op_kernel_kill(
     Signal::Name(name) => deno_signals::signal_str_to_int(&name)
       .map_err(|_| JsErrorBox::type_error(format!("Invalid signal: {name}")))?,
   };
+  state.borrow::<SharedSink>().flush();
   send_signal(pid, signal).map_err(JsErrorBox::from_err)
 }
 
@@ -269,6 +271,7 @@ fn op_kernel_node_kill(
 ) -> Result<i32, PermissionCheckError> {
   let permissions = state.borrow_mut::<PermissionsContainer>();
   permissions.check_run_all("process.kill")?;
+  state.borrow::<SharedSink>().flush();
   Ok(match send_signal(pid, signal) {
     Ok(()) => 0,
     Err(error) => -error.raw_os_error().unwrap_or(libc::EINVAL),
@@ -281,6 +284,13 @@ fn send_signal(pid: i32, signal: i32) -> std::io::Result<()> {
     0 => Ok(()),
     _ => Err(std::io::Error::last_os_error()),
   }
+}
+
+/// Ends the process with a signal, as Deno's own operation does.
+#[op2(fast)]
+fn op_kernel_abort(state: &mut OpState) {
+  state.borrow::<SharedSink>().flush();
+  std::process::abort();
 }
 
 /// Stands for operations on the whole process.
@@ -297,15 +307,20 @@ fn op_kernel_cell(state: &mut OpState) -> u32 {
   state.borrow::<RunningCell>().0
 }
 
-/// Emits an event built by `kernel.js`; `data` is the JSON of its `data` member.
+/// Emits an event built by `kernel.js`; `data` is the JSON of its `data` member. Nothing of a cell runs after its last.
 #[op2(fast)]
 fn op_kernel_emit(
   state: &mut OpState,
   #[string] kind: &str,
   #[string] data: &str,
+  last: bool,
 ) -> Result<(), JsErrorBox> {
   let event = KernelEvent::from_parts(kind, data).map_err(JsErrorBox::type_error)?;
-  state.borrow::<SharedSink>().emit(event);
+  let sink = state.borrow::<SharedSink>();
+  match last {
+    true => sink.emit_last(event),
+    false => sink.emit_soon(event),
+  }
   Ok(())
 }
 
@@ -337,7 +352,7 @@ fn op_kernel_print(
   } else {
     StreamName::Stdout
   };
-  state.borrow::<SharedSink>().emit(KernelEvent::Stream {
+  state.borrow::<SharedSink>().emit_soon(KernelEvent::Stream {
     name,
     text: text.to_owned(),
   });

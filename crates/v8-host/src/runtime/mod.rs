@@ -11,6 +11,7 @@ mod listen;
 mod modules;
 mod permissions;
 mod platform;
+pub(crate) mod repl;
 mod safe_point;
 mod services;
 mod stack;

@@ -4,8 +4,11 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use deno_ast::swc::sourcemap;
 use deno_ast::swc::sourcemap::SourceMap;
+use deno_ast::swc::sourcemap::SourceMapBuilder;
 use deno_core::JsRuntime;
 use deno_core::error::prepare_stack_trace_callback;
 use deno_core::v8;
@@ -13,22 +16,55 @@ use deno_core::v8;
 /// Cells are named `file:///cell-<n>.ts`; a stack trace shows `cell-<n>.ts`.
 pub(crate) const CELL_URL_PREFIX: &str = "file:///cell-";
 
-/// How many cells and modules keep their source map, so that late errors still point at the right line.
+/// How many cells keep their map, so that late errors still point at the right line.
 const MAX_SOURCE_MAPS: usize = 256;
 
-/// The source map of a cell or module.
+/// The way from a cell's script to what the user wrote. One line stands before both.
 #[derive(Debug, Clone)]
-pub(crate) struct CellMap {
-  pub json: Vec<u8>,
-  /// Where the text that was mapped has [`BOX_WIDTH`] columns more than what the user wrote, from
-  /// there to the end of the line; both from 0.
-  pub boxed: Option<(u32, u32)>,
+pub(crate) enum CellMap {
+  /// It is what the user wrote, which is kept.
+  AsWritten(Arc<str>),
+  /// It was transpiled.
+  Transpiled {
+    /// A source map.
+    json: Vec<u8>,
+    /// Whether what was mapped had a bracket before what the user wrote.
+    bracketed: bool,
+  },
 }
 
-/// Columns that putting the value of a cell into a box takes: `[(`.
-pub(super) const BOX_WIDTH: u32 = 2;
+impl CellMap {
+  /// A source map.
+  pub(crate) fn json(self, name: &str) -> Option<Vec<u8>> {
+    match self {
+      Self::Transpiled { json, .. } => Some(json),
+      Self::AsWritten(text) => identity(&text, name).ok(),
+    }
+  }
+}
 
-/// The source maps of what was transpiled here, by script name.
+/// The map of a text to itself, one line higher: a place for each word and sign.
+fn identity(text: &str, name: &str) -> sourcemap::Result<Vec<u8>> {
+  let mut map = SourceMapBuilder::new(None);
+  let source = map.add_source(name.to_owned().into());
+  for (line, text) in (0..).zip(text.split('\n')) {
+    let mut column = 0;
+    let mut in_word = false;
+    for character in text.chars() {
+      let word = character.is_alphanumeric();
+      if !(word && in_word) {
+        map.add_raw(line + 1, column, line, column, Some(source), None, false);
+      }
+      in_word = word;
+      column += u32::from(character.len_utf16() == 2) + 1;
+    }
+  }
+  let mut json = Vec::new();
+  map.into_sourcemap().to_writer(&mut json)?;
+  Ok(json)
+}
+
+/// The maps of the last cells, by script name.
 #[derive(Default)]
 pub(crate) struct SourceMaps(RefCell<VecDeque<(String, CellMap)>>);
 
@@ -52,16 +88,16 @@ impl SourceMaps {
 
   /// The original position of a generated one; both count from 1.
   fn original(&self, name: &str, line: u32, column: u32) -> Option<(u32, u32)> {
-    let CellMap { json, boxed } = self.get(name)?;
-    let map = SourceMap::from_slice(&json).ok()?;
-    let token = map.lookup_token(line.checked_sub(1)?, column.checked_sub(1)?)?;
-    let (line, mut column) = token.get_src();
-    if let Some((boxed_line, start)) = boxed
-      && line == boxed_line
-      && column > start
-    {
-      column = start.max(column.saturating_sub(BOX_WIDTH));
-    }
+    let (line, column) = (line.checked_sub(1)?, column.checked_sub(1)?);
+    let (line, column) = match self.get(name)? {
+      CellMap::AsWritten(_) => (line.checked_sub(1)?, column),
+      CellMap::Transpiled { json, bracketed } => {
+        let map = SourceMap::from_slice(&json).ok()?;
+        let (line, column) = map.lookup_token(line, column)?.get_src();
+        let bracket = u32::from(bracketed && line == 0);
+        (line, column.saturating_sub(bracket))
+      }
+    };
     Some((line + 1, column + 1))
   }
 }

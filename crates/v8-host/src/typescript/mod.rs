@@ -1,11 +1,11 @@
-//! TypeScript and JavaScript cells on a Deno worker, evaluated through the V8 inspector in REPL
-//! mode: declarations persist and may be repeated, `await` works at the top level, and the value of
+//! TypeScript and JavaScript cells on a Deno worker, evaluated in V8's REPL mode: declarations persist and may be repeated, `await` works at the top level, and the value of
 //! the last expression is known without evaluating it twice.
 
 mod inspector;
 mod intelligence;
 mod interrupt;
 mod main_program;
+mod plain;
 pub(crate) mod rewrite;
 pub(crate) mod transpile;
 
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deno_core::PollEventLoopOptions;
+use deno_core::serde_v8;
+use deno_core::v8;
 use kernel_host::host::Surroundings;
 use kernel_host::language::Cell;
 use kernel_host::language::Environment;
@@ -46,12 +48,17 @@ use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
 use crate::runtime::forking;
+use crate::runtime::repl;
+use crate::runtime::repl::Called;
+use crate::runtime::repl::Settled;
 
 pub(crate) struct TypeScript {
   // Declared before the worker: the session must be dropped before its isolate.
   inspector: Inspector,
   /// The object of `js/kernel.js` that shows results and errors.
-  host: RemoteObject,
+  host: v8::Global<v8::Object>,
+  /// The same, as the inspector knows it.
+  remote_host: RemoteObject,
   js: JsWorker,
   interrupter: Arc<Interrupter>,
   environment: Arc<NewVariables>,
@@ -82,8 +89,27 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum CallError {
   Interrupted,
-  /// What the inspector said.
+  /// What the inspector said, or what else went wrong.
   Protocol(String),
+}
+
+impl CallError {
+  fn terminated() -> Self {
+    Self::Protocol("the execution was terminated".into())
+  }
+}
+
+/// The prelude's host object, until it hides itself.
+const HOST: &str = "Deno[Deno.internal].kernel";
+
+fn host_object(js: &mut JsWorker) -> io::Result<v8::Global<v8::Object>> {
+  let runtime = &mut js.worker.js_runtime;
+  let host = runtime
+    .execute_script("ext:kernel/start.js", HOST)
+    .map_err(io::Error::other)?;
+  deno_core::scope!(scope, runtime);
+  let host = v8::Local::<v8::Object>::try_from(v8::Local::new(scope, host));
+  Ok(v8::Global::new(scope, host.map_err(io::Error::other)?))
 }
 
 impl TypeScript {
@@ -102,11 +128,13 @@ impl TypeScript {
       Some(main) => JsWorker::boot_program(options, modules, main)?,
       None => JsWorker::boot(options, modules)?,
     };
+    let host = host_object(&mut js)?;
     let inspector = Inspector::connect(&mut js.worker);
     let interrupter = Arc::new(Interrupter::new(js.isolate_handle()));
     let mut typescript = Self {
       inspector,
-      host: RemoteObject::default(),
+      host,
+      remote_host: RemoteObject::default(),
       js,
       interrupter,
       environment: Arc::default(),
@@ -116,16 +144,14 @@ impl TypeScript {
       declared: rewrite::Declared::default(),
       program: Program::None,
     };
+    let failed = |e| io::Error::other(format!("the kernel prelude failed: {e:?}"));
+    typescript.remote_host = typescript.evaluate_now(HOST).map_err(failed)?;
     let start = if main.is_some() {
       "startProgram"
     } else {
       "start"
     };
-    typescript.host = typescript
-      .evaluate_now(&format!(
-        "(()=>{{const k=Deno[Deno.internal].kernel;k.{start}();return k}})()"
-      ))
-      .map_err(|e| io::Error::other(format!("the kernel prelude failed: {e:?}")))?;
+    typescript.call_now(start, &[]).map_err(failed)?;
     Ok(typescript)
   }
 
@@ -144,17 +170,10 @@ impl TypeScript {
       .returned()
   }
 
-  /// Posts a message and drives the event loop until its answer is there.
+  /// Posts a message to the inspector and drives the event loop until its answer is there.
   async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CallError> {
     let id = self.inspector.post(method, params);
-    // REPL mode resolves through a promise that only the inspector holds, weakly: run the microtask
-    // before a garbage collection can take it.
-    self
-      .js
-      .worker
-      .js_runtime
-      .v8_isolate()
-      .perform_microtask_checkpoint();
+    self.run_microtasks();
     poll_fn(|cx| {
       self.interrupter.register(cx.waker());
       loop {
@@ -178,7 +197,8 @@ impl TypeScript {
   fn poll_event_loop(&mut self, cx: &mut std::task::Context<'_>) -> Poll<bool> {
     if let Some(variables) = self.environment.take(cx.waker()) {
       self.js.set_environment(&variables);
-      self.tell_host("environ", &[json!({ "value": variables })]);
+      let variables = self.v8_value(&json!(variables));
+      let _ = self.call_now("environ", &[variables]);
     }
     let muted = self.interrupter.is_pending();
     if !self.program.ends_with_errors() || muted {
@@ -200,31 +220,86 @@ impl TypeScript {
     }
   }
 
-  /// Calls a method of the prelude's host object that does not throw.
+  fn run_microtasks(&mut self) {
+    let isolate = self.js.worker.js_runtime.v8_isolate();
+    isolate.perform_microtask_checkpoint();
+  }
+
+  /// Calls a method of the prelude's host object through the inspector, for what the inspector knows.
   async fn call_host(
     &mut self,
     method: &str,
     arguments: &[Value],
   ) -> Result<RemoteObject, CallError> {
-    self.evaluate_on_host(method, arguments).await?.returned()
-  }
-
-  /// Calls a method of the prelude's host object.
-  async fn evaluate_on_host(
-    &mut self,
-    method: &str,
-    arguments: &[Value],
-  ) -> Result<Evaluation, CallError> {
     let params = json!({
-      "objectId": self.host.object_id,
+      "objectId": self.remote_host.object_id,
       "functionDeclaration": format!("function(...a){{return this.{method}(...a)}}"),
       "arguments": arguments,
-      "awaitPromise": true,
       "objectGroup": inspector::CELL_GROUP,
-      "returnByValue": matches!(method, "members" | "inspectValue"),
+      "returnByValue": true,
     });
     let response = self.call("Runtime.callFunctionOn", &params).await?;
-    Evaluation::parse(response).map_err(CallError::Protocol)
+    Evaluation::parse(response)
+      .map_err(CallError::Protocol)?
+      .returned()
+  }
+
+  /// Calls a method of the prelude's host object that neither throws nor waits.
+  fn call_now(
+    &mut self,
+    method: &str,
+    arguments: &[v8::Global<v8::Value>],
+  ) -> Result<(), CallError> {
+    match self.call_method(method, arguments) {
+      Called::Returned(_) => Ok(()),
+      Called::Threw(_) => Err(CallError::Protocol(format!("{method} failed"))),
+      Called::Terminated => Err(CallError::terminated()),
+    }
+  }
+
+  fn v8_value(&mut self, value: &Value) -> v8::Global<v8::Value> {
+    deno_core::scope!(scope, &mut self.js.worker.js_runtime);
+    let local = serde_v8::to_v8(scope, value).unwrap_or_else(|_| v8::undefined(scope).into());
+    v8::Global::new(scope, local)
+  }
+
+  /// Waits for what code came to, and drives the event loop meanwhile.
+  async fn settle(&mut self, called: Called) -> Result<Settled, CallError> {
+    let promise = match called {
+      Called::Returned(value) => value,
+      Called::Threw(error) => return Ok(Settled::Rejected(error)),
+      Called::Terminated => return Err(CallError::terminated()),
+    };
+    self.run_microtasks();
+    if let Some(settled @ Settled::Fulfilled(_)) = self.settled(&promise)
+      && !self.interrupter.is_pending()
+    {
+      return Ok(settled);
+    }
+    repl::handle_rejection(&mut self.js.worker.js_runtime, &promise);
+    poll_fn(|cx| {
+      self.interrupter.register(cx.waker());
+      loop {
+        if self.interrupter.take() {
+          return Poll::Ready(Err(CallError::Interrupted));
+        }
+        if let Some(settled) = self.settled(&promise) {
+          return Poll::Ready(Ok(settled));
+        }
+        match self.poll_event_loop(cx) {
+          // Nothing left that could settle the cell: it waits for ever, or for an interrupt.
+          Poll::Ready(true) | Poll::Pending if self.settled(&promise).is_none() => {
+            return Poll::Pending;
+          }
+          _ => {}
+        }
+      }
+    })
+    .await
+  }
+
+  fn settled(&mut self, promise: &v8::Global<v8::Value>) -> Option<Settled> {
+    repl::settled(&mut self.js.worker.js_runtime, promise)
   }
 
   async fn run(&mut self, code: &str) -> Result<Outcome, CallError> {
@@ -232,72 +307,67 @@ impl TypeScript {
     let cell = match transpile::prepare(code, &name, &mut self.declared) {
       Ok(cell) => cell,
       Err(report) => {
-        self.sink.emit(KernelEvent::ExecuteError(report));
+        self.sink.emit_last(KernelEvent::ExecuteError(report));
         return Ok(Outcome::Error);
       }
     };
-    if let Some(map) = cell.source_map {
-      self.js.source_maps.insert(name, map);
-    }
-    let params = json!({
-      "expression": cell.javascript,
-      "replMode": true,
-      "awaitPromise": true,
-      "objectGroup": inspector::CELL_GROUP,
-    });
-    let response = self.call("Runtime.evaluate", &params).await?;
-    let evaluation = Evaluation::parse(response).map_err(CallError::Protocol)?;
-    if let Some(exception) = evaluation.exception {
-      return self.report(&exception).await;
-    }
+    self.js.source_maps.insert(name, cell.map);
+    let called = repl::evaluate(&mut self.js.worker.js_runtime, &cell.javascript);
+    let ended = match self.settle(called).await? {
+      Settled::Fulfilled(ended) => ended,
+      Settled::Rejected(thrown) => return self.report(thrown),
+    };
     if !cell.shows_value {
       return Ok(Outcome::Ok);
     }
-    let arguments = [
-      evaluation.result.as_argument(),
-      json!({ "value": self.cells }),
-    ];
-    match self.evaluate_on_host("result", &arguments).await?.exception {
-      Some(exception) => self.report(&exception).await,
-      None => Ok(Outcome::Ok),
+    let runtime = &mut self.js.worker.js_runtime;
+    let value = repl::value_of_script(runtime, &ended).ok_or_else(CallError::terminated)?;
+    let count = self.cell_number();
+    let shown = self.call_method("result", &[value, count]);
+    match self.settle(shown).await? {
+      Settled::Fulfilled(_) => Ok(Outcome::Ok),
+      Settled::Rejected(thrown) => self.report(thrown),
     }
   }
 
-  async fn report(&mut self, thrown: &RemoteObject) -> Result<Outcome, CallError> {
-    self.call_host("error", &[thrown.as_argument()]).await?;
+  fn cell_number(&mut self) -> v8::Global<v8::Value> {
+    let number = self.cells as f64;
+    deno_core::scope!(scope, &mut self.js.worker.js_runtime);
+    let number: v8::Local<'_, v8::Value> = v8::Number::new(scope, number).into();
+    v8::Global::new(scope, number)
+  }
+
+  fn call_method(&mut self, method: &str, arguments: &[v8::Global<v8::Value>]) -> Called {
+    repl::call(
+      &mut self.js.worker.js_runtime,
+      &self.host,
+      method,
+      arguments,
+    )
+  }
+
+  fn report(&mut self, thrown: v8::Global<v8::Value>) -> Result<Outcome, CallError> {
+    self.call_now("error", &[thrown])?;
     Ok(Outcome::Error)
   }
 
   /// Mends what a termination in the wrong place leaves behind.
   fn recover(&mut self) {
-    self.tell_host("recover", &[]);
-  }
-
-  /// Calls a method of the prelude's host object that neither waits nor answers.
-  fn tell_host(&mut self, method: &str, arguments: &[Value]) {
-    let params = json!({
-      "objectId": self.host.object_id,
-      "functionDeclaration": format!("function(...a){{this.{method}(...a)}}"),
-      "arguments": arguments,
-    });
-    let id = self.inspector.post("Runtime.callFunctionOn", &params);
-    self.inspector.abandon(id);
+    // A termination that comes now comes to nothing: what it was meant for has ended.
+    let _ = self.call_now("recover", &[]);
   }
 
   /// Runs cells that touch what most cells do, so that kernels which are forked find it done and share its memory.
   async fn warm_up(&mut self) -> io::Result<()> {
     let failed = |e| io::Error::other(format!("the kernel could not be warmed up: {e:?}"));
-    let nothing = json!({ "value": {} });
-    self
-      .call_host("configure", &[nothing])
-      .await
-      .map_err(failed)?;
+    let nothing = self.v8_value(&json!({}));
+    self.call_now("configure", &[nothing]).map_err(failed)?;
     for code in WARMING {
       let execution_id = ExecutionId::random();
       let code = code.to_owned();
       self.execute(Cell { execution_id, code }).await;
     }
-    self.tell_host("forget", &[]);
+    self.call_now("forget", &[]).map_err(failed)?;
     self.cells = 0;
     self.declared = rewrite::Declared::default();
     let isolate = self.js.worker.js_runtime.v8_isolate();
@@ -329,11 +399,9 @@ impl Language for TypeScript {
 
   async fn configure(&mut self, config: &HostConfig, roots: Vec<OwnedFd>) -> Result<(), String> {
     self.js.configure(config, roots)?;
-    let env = json!({ "value": config.env });
+    let env = self.v8_value(&json!(config.env));
     self
-      .call_host("configure", &[env])
-      .await
-      .map(|_| ())
+      .call_now("configure", &[env])
       .map_err(|e| format!("the kernel could not be configured: {e:?}"))
   }
 
@@ -362,7 +430,6 @@ impl Language for TypeScript {
     }
     self.js.set_running_cell(0);
     self.interrupter.end();
-    self.inspector.release_cell_objects();
     outcome
   }
 

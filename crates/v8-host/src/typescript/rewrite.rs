@@ -279,27 +279,14 @@ impl Edit {
   }
 }
 
-/// What makes a box of an expression, also of `a, b`.
-const BOX: (&str, &str) = ("[(", ")]");
-
 /// The cell as a script may hold it, or `None` when nothing has to change. Lines stay where they are.
-/// What lies at `boxed` is put into an array.
-pub(crate) fn as_script(
-  parsed: &ParsedSource,
-  code: &str,
-  declared: &Declared,
-  boxed: Option<&Range<usize>>,
-) -> Option<String> {
+pub(crate) fn as_script(parsed: &ParsedSource, code: &str, declared: &Declared) -> Option<String> {
   let mut edits: Vec<Edit> = items(parsed)
     .flat_map(|item| {
       let import = unwrap_export(item).into_iter();
       import.chain(declare_anew(item, code, declared))
     })
     .collect();
-  if let Some(Range { start, end }) = boxed.cloned() {
-    edits.push(Edit::insert(start, BOX.0));
-    edits.push(Edit::insert(end, BOX.1));
-  }
   if edits.is_empty() {
     return None;
   }

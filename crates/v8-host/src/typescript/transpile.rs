@@ -1,7 +1,6 @@
-//! From the TypeScript of a cell to the script the inspector evaluates, with a map back to what the
+//! From the TypeScript of a cell to the script that V8 evaluates, with a map back to what the
 //! user wrote.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use deno_ast::MediaType;
@@ -21,24 +20,26 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::runtime::CellMap;
+use crate::typescript::plain::is_plain;
 use crate::typescript::rewrite;
 use crate::typescript::rewrite::Declaration;
 use crate::typescript::rewrite::Declared;
 use crate::typescript::rewrite::items;
 
-/// A cell, ready for `Runtime.evaluate`.
+/// A cell, ready for V8's REPL mode.
 #[derive(Debug)]
 pub(crate) struct PreparedCell {
   pub javascript: String,
-  pub source_map: Option<CellMap>,
-  /// Whether the last statement is an expression, whose value the user wants to see. The script's
-  /// value is then a box, an array of that one value: the inspector would copy a long text, out of
-  /// the isolate and in again, but only refers to an array.
+  /// The way back to what the user wrote.
+  pub map: CellMap,
+  /// Whether the last statement is an expression, whose value the user wants to see. It is the script's.
   pub shows_value: bool,
 }
 
 /// Strict like a module; a line of its own, so that the cell's columns stay.
-const PROLOGUE: &str = "'use strict'; void 0;\n";
+const PROLOGUE: &str = "'use strict'; void 0;";
+/// Brackets of a cell that is one object, on the lines around it.
+const BRACKETS: (&str, &str) = ("(", "\n)");
 
 /// Rewrites and transpiles a cell; notes in `declared` what it declares.
 ///
@@ -57,13 +58,40 @@ pub(crate) fn prepare(
     source,
     script,
     new,
-    boxed,
+    shows_value,
+    bracketed,
   } = cell;
   if let Some((name, at)) = declared.assigned_constant(&source, &new) {
     return Err(constant_error(&source, &name, at.start));
   }
-  let enums = rewrite::enum_names(&source);
+  let (text, map) = match script {
+    Script::AsWritten(text) => {
+      let map = CellMap::AsWritten(text.as_str().into());
+      (text, map)
+    }
+    Script::Foreign(script) => transpiled(&script, &source, bracketed, declared)?,
+  };
+  declared.add(new);
+  let (open, close) = match (bracketed, &map) {
+    (true, CellMap::AsWritten(_)) => BRACKETS,
+    _ => ("", ""),
+  };
+  Ok(PreparedCell {
+    javascript: format!("{PROLOGUE}{open}\n{text}{close}\n//# sourceURL={name}"),
+    map,
+    shows_value,
+  })
+}
+
+/// The JavaScript of a script that is not all JavaScript.
+fn transpiled(
+  script: &ParsedSource,
+  source: &ParsedSource,
+  bracketed: bool,
+  declared: &Declared,
+) -> Result<(String, CellMap), ErrorReport> {
   let emitted = script
+    .clone()
     .transpile(
       &deno_ast::TranspileOptions::default(),
       &deno_ast::TranspileModuleOptions {
@@ -77,20 +105,16 @@ pub(crate) fn prepare(
     )
     .map_err(|e| ErrorReport::new("SyntaxError", e.to_string()))?
     .into_source();
-  // An empty first line in the mappings stands for the prologue.
-  let source_map = emitted.source_map.map(|map| CellMap {
-    json: map
+  let json = emitted.source_map.unwrap_or_default();
+  let map = CellMap::Transpiled {
+    // An empty first line in the mappings stands for the prologue.
+    json: json
       .replacen(r#""mappings":""#, r#""mappings":";"#, 1)
       .into_bytes(),
-    boxed: boxed.as_ref().map(|value| position_of(code, value.start)),
-  });
-  let text = fresh_enums(emitted.text, &enums, declared);
-  declared.add(new);
-  Ok(PreparedCell {
-    javascript: format!("{PROLOGUE}{text}\n//# sourceURL={name}"),
-    source_map,
-    shows_value: boxed.is_some(),
-  })
+    bracketed,
+  };
+  let enums = rewrite::enum_names(source);
+  Ok((fresh_enums(emitted.text, &enums, declared), map))
 }
 
 /// A cell without the byte order mark that some editors put first; the parser takes none.
@@ -98,26 +122,23 @@ fn without_mark(code: &str) -> &str {
   code.trim_start_matches('\u{feff}')
 }
 
-/// Line and column of a byte, both from 0; columns count UTF-16 code units, as source maps do.
-fn position_of(code: &str, byte: usize) -> (u32, u32) {
-  let before = code.get(..byte).unwrap_or_default();
-  let line = before.rsplit('\n').next().unwrap_or_default();
-  let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-  (
-    count(before.matches('\n').count()),
-    count(line.encode_utf16().count()),
-  )
-}
-
 struct ParsedCell {
   /// As the user wrote it.
   source: ParsedSource,
   /// As a script may hold it.
-  script: ParsedSource,
+  script: Script,
   /// What it declares.
   new: Vec<(String, Declaration)>,
-  /// Where the expression lies whose value is shown, in bytes of the source.
-  boxed: Option<Range<usize>>,
+  shows_value: bool,
+  /// Whether it is one object without brackets. `source` has them, and so has `script` where it is foreign.
+  bracketed: bool,
+}
+
+enum Script {
+  /// JavaScript, every line and column of which is the user's.
+  AsWritten(String),
+  /// TypeScript, or JSX.
+  Foreign(ParsedSource),
 }
 
 /// Parses a cell, makes a script of it, and tells what it declares.
@@ -133,49 +154,52 @@ fn parse_cell(
   let trimmed = code.trim();
   if trimmed.starts_with('{')
     && trimmed.ends_with('}')
-    && let Ok(script) = parse(format!("[({code}\n)]"), name)
-    && is_boxed_object(&script)
+    && let Ok(source) = parse(format!("({code}\n)"), name)
+    && is_object(&source)
   {
     return Ok(ParsedCell {
-      source: script.clone(),
-      script,
+      script: match is_plain(&source) {
+        true => Script::AsWritten(code.to_owned()),
+        false => Script::Foreign(source.clone()),
+      },
+      source,
       new: Vec::new(),
-      boxed: Some(0..code.len()),
+      shows_value: true,
+      bracketed: true,
     });
   }
   let source = parse(code.to_owned(), name)?;
   let new = rewrite::declarations(&source);
+  let rewritten = rewrite::as_script(&source, code, declared);
+  let script = match (is_plain(&source), rewritten) {
+    (true, Some(script)) => Script::AsWritten(script),
+    (true, None) => Script::AsWritten(code.to_owned()),
+    (false, Some(script)) => Script::Foreign(parse(script, name)?),
+    (false, None) => Script::Foreign(source.clone()),
+  };
   // An import becomes an expression, but has no value to show.
-  let boxed = match last_statement(&source) {
-    Some(ModuleItem::Stmt(Stmt::Expr(statement))) => Some(rewrite::bytes(&*statement.expr)),
-    Some(ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export))) => {
-      Some(rewrite::bytes(&*export.expr))
-    }
-    Some(_) | None => None,
-  };
-  let script = match rewrite::as_script(&source, code, declared, boxed.as_ref()) {
-    Some(script) => parse(script, name)?,
-    None => source.clone(),
-  };
+  let shows_value = matches!(
+    last_statement(&source),
+    Some(
+      ModuleItem::Stmt(Stmt::Expr(_)) | ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(_))
+    )
+  );
   Ok(ParsedCell {
     source,
     script,
     new,
-    boxed,
+    shows_value,
+    bracketed: false,
   })
 }
 
-/// Whether a cell is nothing but `[({ … })]`.
-fn is_boxed_object(parsed: &ParsedSource) -> bool {
+/// Whether a cell is nothing but `({ … })`.
+fn is_object(parsed: &ParsedSource) -> bool {
   let mut items = items(parsed);
   let (Some(ModuleItem::Stmt(Stmt::Expr(statement))), None) = (items.next(), items.next()) else {
     return false;
   };
-  let Expr::Array(list) = &*statement.expr else {
-    return false;
-  };
-  matches!(&list.elems[..], [Some(only)]
-    if matches!(&*only.expr, Expr::Paren(p) if matches!(*p.expr, Expr::Object(_))))
+  matches!(&*statement.expr, Expr::Paren(inner) if matches!(*inner.expr, Expr::Object(_)))
 }
 
 /// TypeScript merges an enum into one of the same name; here that would be the one of an earlier
@@ -222,7 +246,10 @@ fn constant_error(parsed: &ParsedSource, name: &str, at: usize) -> ErrorReport {
 }
 
 /// As TypeScript, and when that fails as TSX; the first error is the one to show.
-fn parse(text: String, specifier: &ModuleSpecifier) -> Result<ParsedSource, ParseDiagnostic> {
+pub(super) fn parse(
+  text: String,
+  specifier: &ModuleSpecifier,
+) -> Result<ParsedSource, ParseDiagnostic> {
   let text: Arc<str> = text.into();
   let parse_as = |media_type| {
     deno_ast::parse_module(deno_ast::ParseParams {
@@ -349,12 +376,9 @@ mod tests {
       .javascript
       .strip_prefix(PROLOGUE)
       .expect("the prologue");
-    body
-      .split("\n//# sourceURL")
-      .next()
-      .unwrap_or_default()
-      .trim()
-      .to_owned()
+    let body = body.split("\n//# sourceURL").next().unwrap_or_default();
+    // What was taken out leaves spaces behind.
+    body.split_whitespace().collect::<Vec<_>>().join(" ")
   }
 
   fn shows_value(code: &str) -> bool {
@@ -417,9 +441,7 @@ mod tests {
         r#"let { "default": j } = await import("m", { with: { type: "json" } });"#,
       ),
     ] {
-      let text = javascript(import);
-      let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-      assert_eq!(text, script, "{import}");
+      assert_eq!(javascript(import), script, "{import}");
     }
   }
 
@@ -433,7 +455,7 @@ mod tests {
     );
     assert!(shows_value("export default 1 + 1"));
     assert_eq!(
-      javascript_after("export default function f() {}", "const f = 1"),
+      javascript_after("export default function f() {}", "const f = 1;"),
       "var f = 1;"
     );
     assert_eq!(
@@ -442,8 +464,31 @@ mod tests {
     );
     assert_eq!(
       javascript_after("var c = 1", "export default class c {}"),
-      "var c = class c {\n};"
+      "var c = class c {};"
     );
+  }
+
+  #[test]
+  fn javascript_stays_where_it_was_written() {
+    for code in [
+      "1  +  1;",
+      "const a = 1;\n\n  f( a )",
+      "{ a: 1,\n b: 2 }",
+      "export let x = [ 1 ]",
+    ] {
+      let cell = prepare(code, "file:///cell-1.ts", &mut Declared::default()).expect("parses");
+      assert!(matches!(cell.map, CellMap::AsWritten(_)), "{code}");
+      for (line, written) in cell.javascript.split('\n').skip(1).zip(code.split('\n')) {
+        assert_eq!(line.len(), written.len(), "{code}");
+        assert!(
+          written.ends_with(line.trim_start_matches("let").trim_start()),
+          "{code}"
+        );
+      }
+    }
+    let cell = prepare("1 as number", "file:///cell-1.ts", &mut Declared::default());
+    let map = cell.expect("parses").map;
+    assert!(matches!(map, CellMap::Transpiled { .. }));
   }
 
   #[test]
@@ -462,7 +507,7 @@ mod tests {
     assert_eq!(javascript_after("let v = 1", "var v = 2;"), "let v = 2;");
     assert_eq!(
       javascript_after("var { a } = o", "class a {}"),
-      "var a = class a {\n};"
+      "var a = class a {};"
     );
     assert_eq!(
       javascript_after("const f = 1", "function f() {}"),
@@ -470,7 +515,6 @@ mod tests {
     );
     assert_eq!(javascript_after("let v = 1", "const v = 2;"), "let v = 2;");
     let import = javascript_after("var s = 1", r#"import { s, t } from "m";"#);
-    let import = import.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
       import.contains("let { \"t\": t }") && import.contains("var { \"s\": s }"),
       "{import}"
@@ -515,12 +559,12 @@ mod tests {
 
   #[test]
   fn a_hashbang_is_a_comment() {
-    assert!(javascript("#!/usr/bin/env deno\nlet a = 1").ends_with("let a = 1;"));
+    assert!(javascript("#!/usr/bin/env deno\nlet a = 1").ends_with("let a = 1"));
   }
 
   #[test]
   fn a_byte_order_mark_means_nothing() {
-    assert_eq!(javascript("\u{feff}let a = 1"), "let a = 1;");
+    assert_eq!(javascript("\u{feff}let a = 1"), "let a = 1");
     assert_eq!(is_complete("\u{feff}f(")["status"], "incomplete");
   }
 

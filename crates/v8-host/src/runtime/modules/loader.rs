@@ -516,7 +516,7 @@ impl ModuleLoader for KernelModuleLoader {
 
   fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {
     if let Some(map) = self.source_maps.get(file_name) {
-      return Some(Cow::Owned(map.json));
+      return map.json(file_name).map(Cow::Owned);
     }
     let specifier = ModuleSpecifier::parse(file_name).ok()?;
     let graph = self.graph.current();
