@@ -57,6 +57,10 @@ class Kernel:
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
 
+    def forget(self) -> None:
+        """Forgets cells that were none of the user's."""
+        self._shell.reset(new_session=True)
+
     def set_environment(self, variables: Mapping[str, str]) -> None:
         """Sets variables, and leaves others: some are made anew while the kernel runs."""
         os.environ.update(variables)

@@ -38,6 +38,7 @@ use crate::environment::Renewal;
 use crate::launch::HostProcess;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+use crate::launch::Tenant;
 
 /// Longest a host may take to boot, on a machine with much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -204,11 +205,16 @@ impl HostConnection {
   ///
   /// # Errors
   /// When it cannot be started or does not come up in time.
-  pub async fn launch(hosts: &dyn Hosts, mode: Mode, spec: &LaunchSpec) -> io::Result<Self> {
+  pub async fn launch(
+    hosts: &dyn Hosts,
+    mode: Mode,
+    spec: &LaunchSpec,
+    tenant: &Tenant,
+  ) -> io::Result<Self> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = match mode {
-      Mode::Worker => Some(hosts.start(spec, theirs).await?),
+      Mode::Worker => Some(hosts.start(spec, tenant, theirs).await?),
       Mode::MainThread => {
         hosts.start_on_thread(spec, theirs).await?;
         None

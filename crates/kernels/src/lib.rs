@@ -34,6 +34,7 @@ mod start;
 mod tests;
 mod watchdog;
 pub mod zygote;
+pub mod zygotes;
 
 pub use self::environment::EnvironmentSource;
 pub use self::environment::Variables;

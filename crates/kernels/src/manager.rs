@@ -47,6 +47,7 @@ use crate::kernel::Kernel;
 use crate::kernel::Status;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+use crate::launch::Tenant;
 use crate::log_budget::LogBudget;
 use crate::options::Approved;
 use crate::options::CreateKernel;
@@ -274,7 +275,7 @@ impl KernelManager {
       scratch,
       kept: false,
     };
-    let host = self.configured_host(kind, &approved).await?;
+    let host = self.configured_host(&id, kind, &approved).await?;
     let timeouts = (request.inactivity_timeout, request.max_execution_time);
     let (listener, stalls) = match request.max_execution_time {
       Some(limit) => {
@@ -384,7 +385,9 @@ impl KernelManager {
         (spec, None)
       }
     };
-    let host = self.host_of(kind, &spec, pool, &approved).await?;
+    let host = self
+      .host_of(kind, &spec, pool, &launch.tenant, &approved)
+      .await?;
     let id = KernelId::addressed(&launch.label);
     let owner = Owner::Program(notices);
     let kernel = Kernel::new(id, kind, approved, (None, None), owner, &self.logs);
@@ -605,7 +608,8 @@ impl KernelManager {
     kernel.begin_restart(report).await?;
     // State on disk goes with the state in memory.
     let _ = tokio::fs::remove_dir_all(&kernel.approved.host.scratch).await;
-    match self.configured_host(kernel.kind, &kernel.approved).await {
+    let host = self.configured_host(&kernel.id, kernel.kind, &kernel.approved);
+    match host.await {
       Ok(host) => {
         kernel.attach(host);
         kernel.ready();
@@ -624,11 +628,13 @@ impl KernelManager {
   /// A host made into a kernel of a client.
   async fn configured_host(
     &self,
+    id: &KernelId,
     kind: KernelType,
     approved: &Approved,
   ) -> Result<HostConnection, KernelError> {
     let (spec, pool) = self.pools.of(kind.language, &approved.python)?;
-    self.host_of(kind, &spec, pool, approved).await
+    let tenant = Tenant::Namespace(id.namespace().map(str::to_owned));
+    self.host_of(kind, &spec, pool, &tenant, approved).await
   }
 
   /// A host made into a kernel: from the pool, otherwise a new one.
@@ -637,6 +643,7 @@ impl KernelManager {
     kind: KernelType,
     spec: &LaunchSpec,
     pool: Option<&Arc<Pool>>,
+    tenant: &Tenant,
     approved: &Approved,
   ) -> Result<HostConnection, KernelError> {
     let checked = self.hosts.check(spec).await;
@@ -658,16 +665,22 @@ impl KernelManager {
         KernelError::Host(format!("the kernel's folder cannot be made: {e}"))
       })?;
     let pooled = || {
-      pool
-        .filter(|_| kind.mode == Mode::Worker)
-        .and_then(Pool::take)
+      let pool = pool.filter(|_| kind.mode == Mode::Worker)?;
+      if self.hosts.has_own(spec, tenant) {
+        return None;
+      }
+      let host = pool.take();
+      if host.is_some() {
+        self.hosts.prepare(spec, tenant);
+      }
+      host
     };
     let mut waiting = pooled();
     loop {
       let (mut host, fresh) = match waiting.take() {
         Some(host) => (host, false),
         None => {
-          let host = HostConnection::launch(&*self.hosts, kind.mode, spec).await;
+          let host = HostConnection::launch(&*self.hosts, kind.mode, spec, tenant).await;
           let failed = |e| KernelError::Host(format!("the kernel could not be started: {e}"));
           (host.map_err(failed)?, true)
         }

@@ -47,12 +47,20 @@ use self::ops::InterruptBuffer;
 use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
+use crate::runtime::forking;
 
 /// Pyodide's two modules, evaluated once the global object looks as they expect it.
 const MODULES: [&str; 2] = ["pyodide.mjs", "pyodide.asm.mjs"];
 
 /// In memory, unless a folder is mounted there, which is the default of mounts.
 const WORKING_DIRECTORY: &str = "/home/pyodide";
+
+/// Cells that do what most kernels do.
+const WARMING: [&str; 3] = [
+  "1 + 1",
+  "import asyncio, json\nprint('a', [1])\nawait asyncio.sleep(0)\n{'a': [1]}",
+  "1 / 0",
+];
 
 pub(crate) struct Pyodide {
   js: JsWorker,
@@ -387,4 +395,18 @@ impl Language for Pyodide {
 
   /// Nothing: what V8 would give back, mostly compiled code, it needs again for the next cell.
   fn relax(&mut self) {}
+
+  async fn prepare_to_fork(&mut self) -> io::Result<()> {
+    for code in WARMING {
+      self
+        .run("execute", ExecutionId::random(), &[json!(code)])
+        .await;
+    }
+    self.call_now("forget", &[]).map_err(io::Error::other)?;
+    forking::check_threads()
+  }
+
+  fn forked(&mut self) -> io::Result<()> {
+    forking::forked(&mut self.js.worker.js_runtime)
+  }
 }

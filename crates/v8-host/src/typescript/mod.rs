@@ -62,17 +62,21 @@ pub(crate) struct TypeScript {
   relaxed_heap: usize,
   /// Names they declared.
   declared: rewrite::Declared,
+  /// Whether it booted for a main program.
+  is_program: bool,
   program: Program,
 }
 
 /// How much the heap must have grown for a collection between cells, in bytes.
 const RELAX_BYTES: usize = 1 << 20;
 
-/// Cells that declare nothing.
-const WARMING: [&str; 3] = [
+/// Cells that declare nothing and do what most kernels do.
+const WARMING: [&str; 5] = [
   "1 + 1",
   "console.log('a', { b: [1] }); await 0; [1, 'a']",
   "throw new Error('a')",
+  "await Promise.all(['assert', 'buffer', 'crypto', 'events', 'fs', 'fs/promises', 'http', 'os', 'path', 'process', 'stream', 'url', 'util'].map((name) => import('node:' + name))); 0",
+  "new URLPattern({ pathname: '/:a' }); await new Response(new Request('http://a/', { method: 'POST', body: 'a' }).body).text()",
 ];
 
 /// How long user code that a question meets may run.
@@ -114,6 +118,7 @@ impl TypeScript {
       cells: 0,
       relaxed_heap: 0,
       declared: rewrite::Declared::default(),
+      is_program: main.is_some(),
       program: Program::None,
     };
     let start = if main.is_some() {
@@ -292,14 +297,17 @@ impl TypeScript {
       .call_host("configure", &[nothing])
       .await
       .map_err(failed)?;
-    for code in WARMING {
-      let execution_id = ExecutionId::random();
-      let code = code.to_owned();
-      self.execute(Cell { execution_id, code }).await;
+    // A program's globals and its main module are its own from the start.
+    if !self.is_program {
+      for code in WARMING {
+        let execution_id = ExecutionId::random();
+        let code = code.to_owned();
+        self.execute(Cell { execution_id, code }).await;
+      }
+      self.tell_host("forget", &[]);
+      self.cells = 0;
+      self.declared = rewrite::Declared::default();
     }
-    self.tell_host("forget", &[]);
-    self.cells = 0;
-    self.declared = rewrite::Declared::default();
     let isolate = self.js.worker.js_runtime.v8_isolate();
     isolate.low_memory_notification();
     self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
