@@ -123,7 +123,8 @@ internals.python = {
     variables.destroy();
   },
 
-  /** After cells that were none of the user's. */
+  /** Cells between these two are none of the user's. */
+  rehearse: () => kernel.rehearse(),
   forget: () => kernel.forget(),
 
   setEnvironment(env) {

@@ -57,9 +57,12 @@ class Kernel:
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
 
+    def rehearse(self) -> None:
+        """The cells that follow are none of the user's, until `forget`."""
+        self._shell.rehearse()
+
     def forget(self) -> None:
-        """Forgets cells that were none of the user's."""
-        self._shell.reset(new_session=True)
+        self._shell.forget()
 
     def set_environment(self, variables: Mapping[str, str]) -> None:
         """Sets variables, and leaves others: some are made anew while the kernel runs."""

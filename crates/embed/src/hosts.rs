@@ -1,5 +1,6 @@
 //! Starts kernels on this machine: this binary again for those in V8, `cpython-host` for those of CPython.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -34,8 +35,14 @@ use crate::registries;
 /// The argument that makes this binary a kernel process.
 pub const HOST_COMMAND: &str = "kernel-host";
 
-/// This binary, even after it was replaced on disk.
-const OWN_BINARY: &str = "/proc/self/exe";
+/// This binary, even after it was replaced on disk; where /proc is not mounted, as it was called.
+fn own_binary() -> OsString {
+  const OWN: &str = "/proc/self/exe";
+  match std::env::args_os().next() {
+    Some(called) if !Path::new(OWN).exists() => called,
+    _ => OWN.into(),
+  }
+}
 
 /// Longest a kernel waits for a zygote that boots V8.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -229,7 +236,7 @@ fn command(
   starting: Started,
   socket: OwnedFd,
 ) -> io::Result<Command> {
-  let mut command = Command::new(Path::new(OWN_BINARY));
+  let mut command = Command::new(own_binary());
   command
     .arg(HOST_COMMAND)
     .args(process::arguments(runtime, confinement, starting)?)

@@ -57,11 +57,18 @@ pub struct Zygotes {
 /// What is known of one kind's zygote.
 struct Slot {
   zygote: Option<Used>,
-  /// Closed once the one that boots is up, or has failed.
-  booting: Option<watch::Receiver<()>>,
+  booting: Option<Booting>,
   /// When it could not be had; said once, until it is there again.
   failed: Option<Instant>,
   used: Instant,
+}
+
+/// A zygote that is not up yet.
+#[derive(Clone)]
+struct Booting {
+  since: Instant,
+  /// Closed once it is up, or has failed.
+  done: watch::Receiver<()>,
 }
 
 /// A zygote, and how long and how much it has served.
@@ -73,7 +80,7 @@ struct Used {
 
 enum Found {
   Up(Arc<Zygote>),
-  Booting(watch::Receiver<()>),
+  Booting(Booting),
   /// There is none, and for a while none will be tried.
   None,
 }
@@ -98,14 +105,14 @@ impl Zygotes {
     socket: BorrowedFd<'_>,
     recipe: &Recipe,
   ) -> Option<ForkedKernel> {
-    let patience = Instant::now() + recipe.patience;
     let mut may_be_gone = true;
     loop {
       let zygote = match self.find(kind, recipe) {
         Found::Up(zygote) => zygote,
         Found::Booting(mut booting) => {
+          let until = booting.since + recipe.patience;
           // Nothing is sent, so that it ends by being closed.
-          let _ = tokio::time::timeout_at(patience, booting.changed())
+          let _ = tokio::time::timeout_at(until, booting.done.changed())
             .await
             .ok()?;
           continue;
@@ -153,8 +160,9 @@ impl Zygotes {
     });
     slot.used = Instant::now();
     if slot.wants_another() {
-      let (up, booting) = watch::channel(());
-      slot.booting = Some(booting);
+      let (up, done) = watch::channel(());
+      let since = Instant::now();
+      slot.booting = Some(Booting { since, done });
       tokio::spawn(boot(Arc::downgrade(self), kind.clone(), recipe.clone(), up));
     }
     match (&mut slot.zygote, &slot.booting) {

@@ -420,6 +420,8 @@ async fn fork_kernels<L: Language>(
     zygote.fail(&error.to_string());
     exit_now(1);
   }
+  // Else every child would, and have that memory for itself.
+  give_free_memory_back();
   let control = zygote.serve()?;
   language.forked()?;
   outbox::pump_captured_output(outbox)?;

@@ -208,6 +208,17 @@ impl Pyodide {
     }
   }
 
+  /// Runs cells that touch what most cells do, so that kernels which are forked find it done and share its memory.
+  async fn warm_up(&mut self) -> io::Result<()> {
+    self.call_now("rehearse", &[]).map_err(io::Error::other)?;
+    for code in WARMING {
+      let code = json!(code);
+      self.run("execute", ExecutionId::random(), &[code]).await;
+    }
+    self.call_now("forget", &[]).map_err(io::Error::other)?;
+    Ok(())
+  }
+
   /// Drives the event loop, and the main program on it.
   fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
     if let Some(variables) = self.environment.take(cx.waker()) {
@@ -397,12 +408,15 @@ impl Language for Pyodide {
   fn relax(&mut self) {}
 
   async fn prepare_to_fork(&mut self) -> io::Result<()> {
-    for code in WARMING {
-      self
-        .run("execute", ExecutionId::random(), &[json!(code)])
-        .await;
-    }
-    self.call_now("forget", &[]).map_err(io::Error::other)?;
+    self.warm_up().await?;
+    // A collection in a child would move what all share. It takes compiled code along, which is made again.
+    self
+      .js
+      .worker
+      .js_runtime
+      .v8_isolate()
+      .low_memory_notification();
+    self.warm_up().await?;
     forking::check_threads()
   }
 
