@@ -3,8 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::process::Command;
 
 use futures::future::join_all;
+use rustix::process::Pid;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
@@ -17,6 +21,7 @@ use crate::support::children_of;
 use crate::support::eventually;
 use crate::support::exists;
 use crate::support::hosts_of;
+use crate::support::in_time;
 use crate::support::kill;
 use crate::support::zygotes_of;
 
@@ -514,4 +519,66 @@ async fn blank_kernels_that_wait_for_anyone_share_no_memory_where_strangers_do()
   })
   .await;
   forked(&server, &one, &json!({})).await;
+}
+
+/// Takes something away from a zygote; kernels are made all the same, and then others are forked again.
+async fn does_without(resource: Resource, left: u64) {
+  let server = forking().await;
+  let client = server.client();
+  let limit = Rlimit {
+    current: Some(left),
+    maximum: Some(left),
+  };
+  let pid = Pid::from_raw(zygote(&server).cast_signed()).expect("a process");
+  rustix::process::prlimit(Some(pid), resource, limit).expect("can be limited");
+  for _ in 0..3 {
+    let kernel = in_time("a kernel is made", client.typescript()).await;
+    assert_eq!(text(&kernel, "6 * 7").await, "42");
+  }
+}
+
+#[tokio::test]
+async fn a_zygote_without_memory_is_done_without() {
+  does_without(Resource::As, 1 << 20).await;
+}
+
+#[tokio::test]
+async fn a_zygote_without_descriptors_is_done_without() {
+  does_without(Resource::Nofile, 1).await;
+}
+
+#[tokio::test]
+async fn a_zygote_without_room_for_one_descriptor_more_is_done_without() {
+  let server = forking().await;
+  let open = std::fs::read_dir(format!("/proc/{}/fd", zygote(&server)));
+  let open = open.expect("is readable").count() as u64;
+  drop(server);
+  for more in 0..4 {
+    does_without(Resource::Nofile, open + more).await;
+  }
+}
+
+#[tokio::test]
+async fn without_proc_kernels_are_started_and_the_log_says_so_once() {
+  let in_own_mounts = "/usr/bin/unshare --mount /bin/sh";
+  let can = Command::new("/usr/bin/unshare")
+    .args(["--mount", "/bin/true"])
+    .status();
+  if !can.is_ok_and(|status| status.success()) {
+    return note("left out: this user may make no mounts, so /proc stays where it is");
+  }
+  let hide = r#"/bin/mount -t tmpfs none /proc && exec "$0" "$@""#;
+  let server = Server::builder_in(in_own_mounts, hide).start();
+  for _ in 0..3 {
+    let kernel = server.client().typescript().await;
+    assert_eq!(text(&kernel, "6 * 7").await, "42");
+  }
+  let log = server.log();
+  assert_eq!(log.matches("cannot be forked").count(), 1, "{log}");
+  assert!(log.contains("/proc"), "{log}");
+}
+
+#[expect(clippy::print_stderr, reason = "for whoever runs the tests")]
+fn note(text: &str) {
+  eprintln!("{text}");
 }

@@ -114,11 +114,17 @@ impl LocalHosts {
       tenant: self.forked_with(tenant)?,
     };
     let confinement = self.confinement.clone();
+    let name = match &runtime {
+      Runtime::JavaScript { main: None, .. } => "TypeScript",
+      Runtime::JavaScript { main: Some(_), .. } => "apps",
+      Runtime::Pyodide { .. } => "Pyodide",
+    };
     let spawn = move |socket| {
       let command = command(&runtime, &confinement, Started::Zygote, socket);
       async move { spawner::spawn(command?).await }
     };
     let recipe = Recipe {
+      name,
       spawn: Arc::new(move |socket| Box::pin(spawn(socket))),
       patience: PATIENCE,
     };
@@ -203,6 +209,15 @@ impl Hosts for LocalHosts {
     self
       .own_zygote(spec, tenant)
       .is_some_and(|(zygotes, kind, _)| zygotes.has(&kind))
+  }
+
+  fn distrust(&self, spec: &LaunchSpec, tenant: &Tenant) -> bool {
+    let (LaunchSpec::V8(runtime), Some(zygotes)) = (spec, &self.zygotes) else {
+      return false;
+    };
+    self
+      .zygote_of(runtime, tenant)
+      .is_some_and(|(kind, recipe)| zygotes.distrust(&kind, &recipe))
   }
 
   fn prepare(&self, spec: &LaunchSpec, tenant: &Tenant) {

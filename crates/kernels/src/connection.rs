@@ -211,6 +211,20 @@ impl HostConnection {
     spec: &LaunchSpec,
     tenant: &Tenant,
   ) -> io::Result<Self> {
+    match Self::start(hosts, mode, spec, tenant).await {
+      Err(_) if mode == Mode::Worker && hosts.distrust(spec, tenant) => {
+        Self::start(hosts, mode, spec, tenant).await
+      }
+      started => started,
+    }
+  }
+
+  async fn start(
+    hosts: &dyn Hosts,
+    mode: Mode,
+    spec: &LaunchSpec,
+    tenant: &Tenant,
+  ) -> io::Result<Self> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = match mode {

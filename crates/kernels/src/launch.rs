@@ -56,6 +56,11 @@ pub trait Hosts: Send + Sync {
     false
   }
 
+  /// Hears that such a host ended before it was up. Whether the next one will be started in another way.
+  fn distrust(&self, _spec: &LaunchSpec, _tenant: &Tenant) -> bool {
+    false
+  }
+
   /// Makes ready, in the background, that the tenant's next host starts quickly.
   fn prepare(&self, _spec: &LaunchSpec, _tenant: &Tenant) {}
 

@@ -42,6 +42,8 @@ pub struct Kind {
 /// How a zygote is started.
 #[derive(Clone)]
 pub struct Recipe {
+  /// What it boots, for people.
+  pub name: &'static str,
   /// Starts the process, given its end of the control socket.
   pub spawn: Arc<dyn Fn(OwnedFd) -> BoxFuture<'static, io::Result<Child>> + Send + Sync>,
   /// Longest a host waits for it to boot; it is started without a zygote then.
@@ -124,7 +126,7 @@ impl Zygotes {
         // One that has ended unnoticed is found out by asking it.
         Err(_) if zygote.is_gone() && may_be_gone => may_be_gone = false,
         Err(error) => {
-          self.failed(kind, &zygote, &error);
+          self.failed(kind, recipe, &zygote, &error);
           return None;
         }
       }
@@ -135,6 +137,24 @@ impl Zygotes {
   pub fn has(&self, kind: &Kind) -> bool {
     let known = self.lock();
     known.get(kind).is_some_and(|slot| slot.living().is_some())
+  }
+
+  /// Ends the zygote of this kind, for a host of it ended before it was up. Whether hosts are started without one now.
+  pub fn distrust(&self, kind: &Kind, recipe: &Recipe) -> bool {
+    let zygote = {
+      let known = self.lock();
+      let Some(slot) = known.get(kind) else {
+        return false;
+      };
+      match slot.living() {
+        Some(used) => used.zygote.clone(),
+        // Another host of it was faster.
+        None => return slot.rests(),
+      }
+    };
+    let error = io::Error::other("one ended before it was up");
+    self.failed(kind, recipe, &zygote, &error);
+    true
   }
 
   /// Starts the zygote of this kind in the background, if there is none and there may be one.
@@ -176,13 +196,13 @@ impl Zygotes {
   }
 
   /// Ends a zygote that does not do what it should.
-  fn failed(&self, kind: &Kind, zygote: &Arc<Zygote>, error: &io::Error) {
+  fn failed(&self, kind: &Kind, recipe: &Recipe, zygote: &Arc<Zygote>, error: &io::Error) {
     zygote.end();
     if let Some(slot) = self.lock().get_mut(kind) {
       slot
         .zygote
         .take_if(|used| Arc::ptr_eq(&used.zygote, zygote));
-      slot.note_failure(error);
+      slot.note_failure(recipe, error);
     }
   }
 
@@ -208,7 +228,7 @@ async fn boot(zygotes: Weak<Zygotes>, kind: Kind, recipe: Recipe, up: watch::Sen
           forks: 0,
         });
       }
-      Err(error) => slot.note_failure(&error),
+      Err(error) => slot.note_failure(&recipe, &error),
     }
   }
   drop(up);
@@ -247,14 +267,20 @@ impl Slot {
   /// Whether a zygote should be started: there is none, or it has served long enough.
   fn wants_another(&self) -> bool {
     let fresh = |used: &Used| used.forks < FORKS && used.since.elapsed() < LIFE;
-    self.booting.is_none()
-      && !self.living().is_some_and(fresh)
-      && self.failed.is_none_or(|at| at.elapsed() >= REST)
+    self.booting.is_none() && !self.living().is_some_and(fresh) && !self.rests()
   }
 
-  fn note_failure(&mut self, error: &io::Error) {
+  /// Whether it could not be had of late.
+  fn rests(&self) -> bool {
+    self.failed.is_some_and(|at| at.elapsed() < REST)
+  }
+
+  fn note_failure(&mut self, recipe: &Recipe, error: &io::Error) {
     if self.failed.is_none() {
-      tracing::warn!("kernels are started anew for a while, for they cannot be forked: {error}");
+      let name = recipe.name;
+      tracing::warn!(
+        "kernels of {name} are started anew for a while, for they cannot be forked: {error}"
+      );
     }
     self.failed = Some(Instant::now());
   }

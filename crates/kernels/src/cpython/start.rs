@@ -167,6 +167,7 @@ impl CPythonHosts {
       .boxed()
     };
     Recipe {
+      name: "CPython",
       spawn: Arc::new(spawn),
       patience: PATIENCE,
     }

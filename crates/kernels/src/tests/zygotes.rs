@@ -33,6 +33,7 @@ impl Script {
     let started = Arc::<AtomicUsize>::default();
     let counted = started.clone();
     let recipe = Recipe {
+      name: "scripts",
       spawn: Arc::new(move |control| {
         counted.fetch_add(1, Ordering::Relaxed);
         let mut command = Command::new("sh");

@@ -48,7 +48,9 @@ const THREADS: usize = 3;
 /// # Errors
 /// When there are more threads than are known to be idle: an upgrade may have brought one.
 pub(crate) fn check_threads() -> io::Result<()> {
-  match std::fs::read_dir("/proc/self/task")?.count() {
+  let threads = std::fs::read_dir("/proc/self/task")
+    .map_err(|e| io::Error::other(format!("/proc/self/task cannot be read: {e}")))?;
+  match threads.count() {
     THREADS => Ok(()),
     threads => Err(io::Error::other(format!(
       "{threads} threads run where {THREADS} are known: forked kernels would lack some"
