@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod execution;
 mod files;
+mod hosting;
 mod id;
 mod kernel;
 mod lasting;

@@ -423,4 +423,8 @@ impl Language for Pyodide {
   fn forked(&mut self) -> io::Result<()> {
     forking::forked(&mut self.js.worker.js_runtime)
   }
+
+  fn start_threads(&mut self) -> io::Result<()> {
+    forking::start_workers()
+  }
 }

@@ -70,11 +70,11 @@ unsafe extern "C" {
   fn reset_context(context: usize);
 }
 
-/// Makes anew in a forked child what it must have for itself: random numbers, the time of its start, and V8's workers. V8's
-/// flags stay as they are from here on.
+/// Makes anew in a forked child what it must have for itself: random numbers, and the time of its start. V8's flags
+/// stay as they are from here on.
 ///
 /// # Errors
-/// When the system has neither randomness nor threads.
+/// When the system has no randomness.
 pub(crate) fn forked(runtime: &mut JsRuntime) -> io::Result<()> {
   let mut seed = [0_u8; 8];
   // SAFETY: writes as many bytes as there are. So few come whole.
@@ -99,5 +99,13 @@ pub(crate) fn forked(runtime: &mut JsRuntime) -> io::Result<()> {
   v8::V8::set_flags_from_string(BY_WORKERS);
   // SAFETY: nothing in this process changes a flag from here on: what `node:v8` offers for it does nothing in a kernel.
   unsafe { freeze_flags() };
+  Ok(())
+}
+
+/// Starts V8's workers in a forked child.
+///
+/// # Errors
+/// When the system has no more threads.
+pub(crate) fn start_workers() -> io::Result<()> {
   forkable::threads::start_held()
 }

@@ -439,4 +439,8 @@ impl Language for TypeScript {
   fn forked(&mut self) -> io::Result<()> {
     forking::forked(&mut self.js.worker.js_runtime)
   }
+
+  fn start_threads(&mut self) -> io::Result<()> {
+    forking::start_workers()
+  }
 }
