@@ -5,11 +5,12 @@
 # Builds the release profile, measures it beside its peers and writes the tables into docs/performance.md: goal, ours,
 # best peer, ratio. Takes an hour and a half after the build, and an hour more with --before. Let nothing else run meanwhile.
 #   --binary PATH             measure this binary, build nothing
-#   --before PATH             another build: rounds of kernels and apps take turns with it, and the tables get its
+#   --before PATH             another build: rounds of kernels, density, sizes and apps take turns with it, and the tables get its
 #                             figures and the ratio
-#   --only LIST               of conformance,kernels,apps,agents,embedding,vectors, separated by commas (all)
-#   --rounds N                how often kernels and apps are measured; the median counts (10)
-#   --set NAME=VALUE          a setting of the measured servers of kernels and apps, such as KERNEL_ZYGOTE=true; may
+#   --only LIST               of conformance,kernels,density,sizes,apps,agents,embedding,vectors, separated by commas (all)
+#   --rounds N                how often kernels, density, sizes and apps are measured; the median counts (kernels and apps: 10,
+#                             density and sizes: 3)
+#   --set NAME=VALUE          a setting of the measured servers of kernels, density, sizes and apps, such as KERNEL_ZYGOTE=true; may
 #                             be given again
 #   --set-before NAME=VALUE   the same for --before
 #   --json-dir DIR            keep the values of all rounds there
@@ -17,6 +18,8 @@
 #
 # Each step is a script of its own in scripts/bench/ with more options (--help), for example for a short run:
 #   kernels.py   start, memory, creation, cells, output and computing of each kind of kernel
+#   density.py   1,000 TypeScript and 300 Pyodide kernels at once
+#   sizes.py     what things cost over their size: kernels 1 to 1,000, output 1 KB to 100 MB, apps 1 to 100
 #   apps.py      apps: start, recovery, requests through the engine
 # agents.py, embedding.py and vectors.py measure what they are named after; conformance.py checks the API, here or elsewhere.
 #
@@ -28,7 +31,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 readonly BENCH=$ROOT/scripts/bench
-readonly STEPS=conformance,kernels,apps,agents,embedding,vectors
+readonly STEPS=conformance,kernels,density,sizes,apps,agents,embedding,vectors
 readonly WORKERD_VERSION=1.20261117.1
 
 binary='' before='' only=$STEPS json_dir='' write=true
@@ -128,12 +131,14 @@ if wanted conformance; then
   step 'The API, call by call'
   python3 "$BENCH/conformance.py" --binary "$binary"
 fi
-if wanted kernels; then
+if wanted kernels || wanted sizes; then
   BENCH_WORKERD=$(find_workerd)
   export BENCH_WORKERD
   python=$(environment_for bench-kernels python3 tests/cpython-requirements.txt scripts/bench/kernels.txt)
 fi
 if wanted kernels; then in_rounds kernels 'Servers and kernels, beside their peers' "$python"; fi
+if wanted density; then in_rounds density '1,000 TypeScript and 300 Pyodide kernels at once' python3; fi
+if wanted sizes; then in_rounds sizes 'Costs over size' "$python"; fi
 if wanted apps; then in_rounds apps Apps python3; fi
 if wanted agents; then step_of agents Agents python3; fi
 if wanted embedding; then step_of embedding 'The local embedding model' python3; fi
