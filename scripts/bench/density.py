@@ -117,9 +117,11 @@ def measure(build: Build, options: Namespace) -> Values:
         for language, count in counts.items():
             if count == 0:
                 continue
+            before = descriptors(pid)
             boot(server, language)
             time.sleep(1)
             zygotes += server.memory() - memory
+            open_files += descriptors(pid) - before
             created, cells = make(server, language, count, options.allow_fewer)
             if not created:
                 continue
@@ -184,7 +186,7 @@ def rows(options: Namespace) -> list[Row]:
         Row("density.delete", "deletion: p50"),
         Row("density.delete95", "deletion: p95"),
         Row("density.returned", "memory that deleting all gives back, zygotes left out", "%", 95, at_least=True),
-        Row("density.left files", "open files of the server after that, more than before", "", 4),
+        Row("density.left files", "open files of the server after that, more than without kernels", "", 4),
         Row("density.left processes", "processes of the server after that: zygotes", "", 4),
     ]
 
