@@ -5,13 +5,11 @@
 # Builds the release profile, measures it beside its peers and writes the tables into docs/performance.md: goal, ours,
 # best peer, ratio. Takes an hour and a half after the build, and an hour more with --before. Let nothing else run meanwhile.
 #   --binary PATH             measure this binary, build nothing
-#   --before PATH             another build: rounds of kernels, density, sizes and apps take turns with it, and the tables get its
-#                             figures and the ratio
+#   --before PATH             another build: rounds of kernels, density, sizes, apps and embedding take turns with it, and their
+#                             tables get its figures and the ratio
 #   --only LIST               of conformance,kernels,density,sizes,apps,agents,embedding,vectors, separated by commas (all)
-#   --rounds N                how often kernels, density, sizes and apps are measured; the median counts (kernels and apps: 10,
-#                             density and sizes: 3)
-#   --set NAME=VALUE          a setting of the measured servers of kernels, density, sizes and apps, such as KERNEL_ZYGOTE=true; may
-#                             be given again
+#   --rounds N                how often those five are measured; the median counts (kernels and apps: 10, the others: 3)
+#   --set NAME=VALUE          a setting of their servers, such as KERNEL_ZYGOTE=true; may be given again
 #   --set-before NAME=VALUE   the same for --before
 #   --json-dir DIR            keep the values of all rounds there
 #   --no-write                only print the tables
@@ -21,7 +19,7 @@
 #   density.py   1,000 TypeScript and 300 Pyodide kernels at once
 #   sizes.py     what things cost over their size: kernels 1 to 1,000, output 1 KB to 100 MB, apps 1 to 100
 #   apps.py      apps: start, recovery, requests through the engine
-# agents.py, embedding.py and vectors.py measure what they are named after; conformance.py checks the API, here or elsewhere.
+# agents.py, embedding.py and vectors.py measure what they are named after; conformance.py checks the API, of any server.
 #
 # Needs python3 and wrk (installed with apt-get when missing, as root). The peers are fetched into the cache: ipykernel, Deno,
 # Monty and vector stores with pip, workerd with npm. A peer that cannot be had is named under its table.
@@ -141,7 +139,7 @@ if wanted density; then in_rounds density '1,000 TypeScript and 300 Pyodide kern
 if wanted sizes; then in_rounds sizes 'Costs over size' "$python"; fi
 if wanted apps; then in_rounds apps Apps python3; fi
 if wanted agents; then step_of agents Agents python3; fi
-if wanted embedding; then step_of embedding 'The local embedding model' python3; fi
+if wanted embedding; then in_rounds embedding 'The local embedding model' python3; fi
 if wanted vectors; then
   python=$(environment_for bench-vectors python3 scripts/bench/vectors.txt)
   step_of vectors 'Vectors, and other stores beside them (ten minutes)' "$python"

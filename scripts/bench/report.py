@@ -65,8 +65,8 @@ MET = {True: "yes", False: "**no**", None: ""}
 
 
 def must_table(rows: list[tuple[str, str, str, bool | None]]) -> str:
-    """Rows of a name, what must be, what was measured, and whether that is enough; `None` where nothing must be."""
-    return table(["", "must", "measured", "met"], [[name, must, value, MET[met]] for name, must, value, met in rows])
+    """Rows of a name, the goal, what was measured, and whether that is enough; `None` where there is no goal."""
+    return table(["", "goal", "ours", "met"], [[name, must, value, MET[met]] for name, must, value, met in rows])
 
 
 def ratio(ours: dict[int, float], others: dict[int, float]) -> str:
@@ -95,7 +95,7 @@ def missed(rows: list[Row], found: Found) -> list[str]:
 
 
 def section(name: str, rows: list[Row], found: Found, peers: list[str], before: bool) -> list[str]:
-    """The table of a section, and what it lacks."""
+    """The table of a section, and below it what failed or could not be had."""
     headings = ["", "goal", "ours", "met", "best peer", "ours / peer"]
     if before:
         headings += ["before", "ours / before"]
@@ -116,7 +116,7 @@ def section(name: str, rows: list[Row], found: Found, peers: list[str], before: 
             earlier = found.of("before", row.key)
             cells += [row.text(statistics.median(earlier.values())), ratio(ours, earlier)] if earlier else ["not measured", ""]
         lines.append(cells)
-    parts = [f"**{name}**", table(headings, lines)]
+    parts = [table(headings, lines)]
     for build in ("ours", "before"):
         if error := found.errors.get(build, {}).get(name):
             parts.append(f"Failed at least once ({build}): {error}")

@@ -155,6 +155,8 @@ def main(sections: list[Section], options: argparse.Namespace, mark: str) -> Non
     found = run(sections, builds, options.rounds, not options.no_peers)
     parts = [report.run_line(load, options.rounds)]
     for section in sections:
+        if len(sections) > 1:
+            parts.append(f"**{section.name}**")
         parts += report.section(section.name, section.rows, found, list(section.peers), before=options.before is not None)
     text = "\n\n".join(parts)
     print(text)
