@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +57,15 @@ def serving(build: Build, folder: Path, count: int) -> Iterator[tuple[Server, fl
         yield server, time.monotonic() - started
 
 
+def start(server: Server, app: dict, condition: Callable[[dict], bool]) -> None:
+    """Creates an app, and waits until what the server says of it meets the condition."""
+    server.call("POST", "/api/apps", {"lang": "ts", **app})
+    try:
+        wait_for(lambda: condition(apps(server)[app["id"]]))
+    except SystemExit as error:
+        raise RuntimeError(f"{app['id']} did not come to be: {apps(server).get(app['id'])}") from error
+
+
 def recovery(server: Server) -> float:
     """Seconds until an app that was killed is ready again: the slowest."""
     times = []
@@ -79,14 +88,12 @@ def measure(build: Build) -> Values:
     with tempfile.TemporaryDirectory() as folder, serving(build, Path(folder), APPS) as (server, ready):
         found = {"apps.ready": ready, "apps.recovery": recovery(server)}
         port = free_port()
-        server.call("POST", "/api/apps", {"id": "named", "lang": "ts", "startup_script": SERVER.format(port=port)})
-        wait_for(lambda: apps(server)["named"]["ready"])
+        start(server, {"id": "named", "startup_script": SERVER.format(port=port)}, lambda app: app["ready"])
         direct = latency(f"http://127.0.0.1:{port}", "/")
         through = latency(server.base, "/apps/named/")
         found |= {"apps.direct": direct, "apps.through": through, "apps.more": through - direct}
-        crasher = {"id": "crasher", "lang": "ts", "restart": "always", "startup_script": CRASHER}
-        server.call("POST", "/api/apps", crasher)
-        wait_for(lambda: apps(server)["crasher"]["restarts"] > 1)
+        crasher = {"id": "crasher", "restart": "always", "startup_script": CRASHER}
+        start(server, crasher, lambda app: app["restarts"] > 1)
         found["apps.rate"] = load.rate(server.base, "GET", [f"/apps/{name(11)}/"], expected="ok", connections=CONNECTIONS)
         return found
 
