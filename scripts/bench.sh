@@ -3,7 +3,8 @@
 #                         [--json-dir DIR] [--no-write]
 #
 # Builds the release profile, measures it beside its peers and writes the tables into docs/performance.md: goal, ours,
-# best peer, ratio. Takes an hour and a half after the build, and an hour more with --before. Let nothing else run meanwhile.
+# best peer, ratio. Takes an hour and a half after the build, and an hour more with --before. Let nothing else run meanwhile, above
+# all nothing of the same binary, with which the measured servers would share memory.
 #   --binary PATH             measure this binary, build nothing
 #   --before PATH             another build: rounds of kernels, density, sizes, apps and embedding take turns with it, and their
 #                             tables get its figures and the ratio

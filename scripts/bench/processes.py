@@ -22,6 +22,18 @@ def processes() -> Iterator[Path]:
     return (entry for entry in PROC.iterdir() if entry.name.isdigit())
 
 
+def running(binary: str) -> list[int]:
+    """Processes of this binary that may be looked at."""
+    found = []
+    for process in processes():
+        try:
+            if (process / "exe").samefile(binary):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
 def stat_fields(process: Path) -> list[str]:
     """What follows the name in `stat`, which may hold spaces and parentheses: the state is the first."""
     return read(process / "stat").rpartition(")")[2].split()

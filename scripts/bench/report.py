@@ -117,10 +117,11 @@ def section(name: str, rows: list[Row], found: Found, peers: list[str], before: 
             cells += [row.text(statistics.median(earlier.values())), ratio(ours, earlier)] if earlier else ["not measured", ""]
         lines.append(cells)
     parts = [table(headings, lines)]
-    for build in ("ours", "before"):
-        if error := found.errors.get(build, {}).get(name):
-            parts.append(f"Failed at least once ({build}): {error}")
-    absent = [f"{peer} ({found.errors[peer][name]})" for peer in peers if name in found.errors.get(peer, {})]
+    had = [peer for peer in peers if any(found.of(peer, row.key) for row in rows)]
+    for subject in ("ours", "before", *had):
+        if error := found.errors.get(subject, {}).get(name):
+            parts.append(f"Failed at least once ({subject}): {error}")
+    absent = [f"{peer} ({found.errors[peer][name]})" for peer in peers if peer not in had and name in found.errors.get(peer, {})]
     if absent:
         parts.append(f"Not had here: {', '.join(absent)}.")
     return parts
@@ -132,7 +133,8 @@ def heading(load_before: float) -> str:
 
 def run_line(load_before: float, rounds: int) -> str:
     """When, what and where was measured."""
-    return (f"{datetime.date.today()}, {commit()}. {machine()}. Medians of {rounds} rounds. Load average {load_before:.2f} before and "
+    how_often = "One round" if rounds == 1 else f"Medians of {rounds} rounds"
+    return (f"{datetime.date.today()}, {commit()}. {machine()}. {how_often}. Load average {load_before:.2f} before and "
             f"{os.getloadavg()[0]:.2f} after (the bench itself makes load).")
 
 

@@ -14,9 +14,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import report
+from processes import running
 from report import Row
 from server import Server
 
@@ -67,30 +69,35 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(sections: list[Section], builds: list[Build], rounds: int, with_peers: bool) -> Found:
+def run_section(section: Section, subjects: dict[str, Callable[[], Values]], round_: int, found: Found) -> None:
+    """Measures one section of each subject, in this order."""
+    for name, measure in subjects.items():
+        title = f"round {round_ + 1}, {section.name}, {name}"
+        try:
+            values = measure()
+        except (Exception, SystemExit) as error:  # what fails must not cost the others
+            if not isinstance(error, ImportError):
+                traceback.print_exc()
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            found.errors.setdefault(name, {})[section.name] = text
+            progress(f"{title}: {text}")
+            continue
+        found.add(name, round_, values)
+        progress(f"{title}: {', '.join(f'{key} {report.number(value)}' for key, value in values.items())}")
+
+
+def run(sections: list[Section], builds: list[Build], options: argparse.Namespace) -> Found:
     found = Found()
-    for round_ in range(rounds):
+    for round_ in range(options.rounds):
         for section in sections:
-            subjects: list[tuple[str, Callable[[], Values]]] = [
-                (build.name, lambda build=build: section.measure(build)) for build in builds]
-            if with_peers:
-                subjects += section.peers.items()
-            for name, measure in subjects[::-1] if round_ % 2 else subjects:
-                # A peer that could not be had is not asked for again; a build may fail in one round.
-                if name in section.peers and section.name in found.errors.get(name, {}):
-                    continue
-                try:
-                    values = measure()
-                except (Exception, SystemExit) as error:  # what fails must not cost the others
-                    if not isinstance(error, ImportError):
-                        traceback.print_exc()
-                    text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-                    found.errors.setdefault(name, {})[section.name] = text
-                    progress(f"round {round_ + 1}, {section.name}, {name}: {text}")
-                    continue
-                found.add(name, round_, values)
-                shown = ", ".join(f"{key} {report.number(value)}" for key, value in values.items())
-                progress(f"round {round_ + 1}, {section.name}, {name}: {shown}")
+            subjects = {build.name: partial(section.measure, build) for build in builds}
+            if not options.no_peers:
+                subjects |= section.peers
+            if round_ % 2:
+                subjects = dict(reversed(subjects.items()))
+            run_section(section, subjects, round_, found)
+        if options.json:
+            options.json.write_text(json.dumps({"values": found.values, "errors": found.errors}, indent=1))
     return found
 
 
@@ -114,7 +121,7 @@ def parser(description: str, rounds: int = 10) -> argparse.ArgumentParser:
     made.add_argument("--only", metavar="SECTIONS", help="names of sections, separated by commas (all)")
     made.add_argument("--no-peers", action="store_true", help="measure no peers")
     made.add_argument("--check", action="store_true", help="fail if a goal is not met")
-    made.add_argument("--json", type=Path, metavar="FILE", help="takes every value of every round")
+    made.add_argument("--json", type=Path, metavar="FILE", help="takes every value, after each round")
     made.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables into, between its marks")
     return made
 
@@ -148,11 +155,15 @@ def read_through(path: str) -> None:
 def main(sections: list[Section], options: argparse.Namespace, mark: str) -> None:
     """Measures, prints the tables, and writes them where the options say."""
     load = os.getloadavg()[0]
+    if options.write and options.only:
+        raise SystemExit("--write needs all sections, and --only leaves some out")
     sections = chosen(sections, options)
     builds = builds_of(options)
     for build in builds:
+        if others := running(build.binary):
+            raise SystemExit(f"{build.binary} runs already (process {others[0]}): a second one would share its memory, and weigh half")
         read_through(build.binary)
-    found = run(sections, builds, options.rounds, not options.no_peers)
+    found = run(sections, builds, options)
     parts = [report.run_line(load, options.rounds)]
     for section in sections:
         if len(sections) > 1:
@@ -160,11 +171,7 @@ def main(sections: list[Section], options: argparse.Namespace, mark: str) -> Non
         parts += report.section(section.name, section.rows, found, list(section.peers), before=options.before is not None)
     text = "\n\n".join(parts)
     print(text)
-    if options.json:
-        options.json.write_text(json.dumps({"values": found.values, "errors": found.errors}, indent=1))
     if options.write:
-        if options.only:
-            raise SystemExit("--write needs all sections: the tables were not written")
         report.write_between_marks(options.write, mark, text)
     if "ours" not in found.values:
         raise SystemExit("nothing was measured")
