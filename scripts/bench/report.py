@@ -37,7 +37,8 @@ class Row:
         return "" if self.goal is None else f"{'≥' if self.at_least else '≤'} {self.goal:,g}{spaced(self.unit)}"
 
     def text(self, value: float) -> str:
-        return f"{number(value)}{spaced(self.unit)}"
+        """A whole number without a unit is a count."""
+        return f"{value:,.0f}" if not self.unit and value == int(value) else f"{number(value)}{spaced(self.unit)}"
 
 
 def spaced(unit: str) -> str:
