@@ -22,6 +22,7 @@ const {
   op_timer_schedule,
 } = core.ops;
 const { __processTimers: processTimers } = core;
+const { setTimeOrigin } = core.loadExtScript("ext:deno_web/15_performance.js");
 
 // Taken before any cell can replace them.
 const {
@@ -508,6 +509,8 @@ const host = {
   },
 
   configure(env) {
+    // Of a process that was forked, or waited, begins now.
+    setTimeOrigin();
     if (op_kernel_has_mounts()) refuseWasi();
     showEnvirons(env);
   },

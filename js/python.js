@@ -23,6 +23,7 @@ const {
 } = core.ops;
 
 const { Error, Uint8Array } = primordials;
+const { setTimeOrigin } = core.loadExtScript("ext:deno_web/15_performance.js");
 const CDN = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/";
 
 /** A package of the distribution: from this machine, else with the kernel's own permissions from the CDN. */
@@ -109,6 +110,7 @@ internals.python = {
   },
 
   configure(env, cwd, mountPoints) {
+    setTimeOrigin();
     const { FS } = pyodide;
     FS.mkdirTree(cwd);
     for (const root of mountPoints) {
@@ -120,6 +122,10 @@ internals.python = {
     files = fileRequests(FS, cwd);
     variables.destroy();
   },
+
+  /** Cells between these two are none of the user's. */
+  rehearse: () => kernel.rehearse(),
+  forget: () => kernel.forget(),
 
   setEnvironment(env) {
     const variables = pyodide.toPy(env);

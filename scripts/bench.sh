@@ -1,30 +1,56 @@
 #!/usr/bin/env bash
-# Usage: scripts/bench.sh [--binary PATH] [--json-dir DIR] [--no-write]
+# Usage: scripts/bench.sh [--binary PATH] [--before PATH] [--only LIST] [--rounds N] [--set NAME=VALUE] [--set-before NAME=VALUE]
+#                         [--json-dir DIR] [--no-write]
 #
-# Builds the release profile, measures it and writes the table into docs/performance.md. Takes about
-# a quarter of an hour after the build; let nothing else run meanwhile.
-#   --binary PATH     measure this binary, build nothing
-#   --json-dir DIR    keep the raw measurements and the servers' logs there
-#   --no-write        only print the table
+# Builds the release profile, measures it beside its peers and writes the tables into docs/performance.md: goal, ours,
+# best peer, ratio. Takes an hour and a half after the build, and an hour more with --before. Let nothing else run meanwhile, above
+# all nothing of the same binary, with which the measured servers would share memory.
+#   --binary PATH             measure this binary, build nothing
+#   --before PATH             another build: rounds of kernels, density, sizes, apps and embedding take turns with it, and their
+#                             tables get its figures and the ratio
+#   --only LIST               of conformance,kernels,density,sizes,apps,agents,embedding,vectors, separated by commas (all)
+#   --rounds N                how often those five are measured; the median counts (kernels and apps: 10, the others: 3)
+#   --set NAME=VALUE          a setting of their servers, such as KERNEL_ZYGOTE=true; may be given again
+#   --set-before NAME=VALUE   the same for --before
+#   --json-dir DIR            keep the values of all rounds there
+#   --no-write                only print the tables
 #
-# Needs python3 and, for executions a second, wrk (installed with apt-get when missing, as root). What it
-# compares with (ipykernel and vector stores) is installed with pip into environments in the cache. The
-# scripts are in scripts/bench/; engine.py measures any server with this HTTP API.
+# Each step is a script of its own in scripts/bench/ with more options (--help), for example for a short run:
+#   kernels.py   start, memory, creation, cells, output and computing of each kind of kernel
+#   density.py   1,000 TypeScript and 300 Pyodide kernels at once
+#   sizes.py     what things cost over their size: kernels 1 to 1,000, output 1 KB to 100 MB, apps 1 to 100
+#   apps.py      apps: start, recovery, requests through the engine
+# agents.py, embedding.py and vectors.py measure what they are named after; conformance.py checks the API, of any server.
+#
+# Needs python3 and wrk (installed with apt-get when missing, as root). The peers are fetched into the cache: ipykernel, Deno,
+# Monty and vector stores with pip, workerd with npm. A peer that cannot be had is named under its table.
 
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
-binary='' json_dir='' write=true
+readonly BENCH=$ROOT/scripts/bench
+readonly STEPS=conformance,kernels,density,sizes,apps,agents,embedding,vectors
+readonly WORKERD_VERSION=1.20261117.1
+
+binary='' before='' only=$STEPS json_dir='' write=true
+# Of the scripts that measure in rounds.
+rounds=()
 while (($#)); do
   case $1 in
     -h | --help)
       print_usage "${BASH_SOURCE[0]}"
       exit 0
       ;;
-    --binary | --json-dir)
+    --binary | --before | --only | --rounds | --set | --set-before | --json-dir)
       [[ -n ${2:-} ]] || die "$1 needs a value (see scripts/bench.sh --help)"
-      if [[ $1 == --binary ]]; then binary=$(absolute_path "$2"); else json_dir=$(absolute_path "$2"); fi
+      case $1 in
+        --binary) binary=$(absolute_path "$2") ;;
+        --before) before=$(absolute_path "$2") ;;
+        --only) only=$2 ;;
+        --json-dir) json_dir=$(absolute_path "$2") ;;
+        *) rounds+=("$1" "$2") ;;
+      esac
       shift
       ;;
     --no-write) write=false ;;
@@ -33,12 +59,9 @@ while (($#)); do
   shift
 done
 
-readonly BENCH=$ROOT/scripts/bench
-
-find_wrk() {
-  if ! has wrk && can_apt; then apt_install wrk || true; fi
-  command -v wrk || warn 'wrk is missing (Debian: apt-get install wrk), so executions a second are not measured'
-}
+for name in ${only//,/ }; do
+  [[ ,$STEPS, == *,$name,* ]] || die "--only: there is no step $name; choose from $STEPS"
+done
 
 # What the caller has set for an engine of theirs must not shape what is measured.
 clear_settings() {
@@ -51,68 +74,74 @@ clear_settings() {
   done
 }
 
-# measure NAME SETTINGS ARGUMENTS…: one run of engine.py on a server of its own.
-measure() {
-  local name=$1 settings=$2 port
-  shift 2
-  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  step "$name: $settings"
-  if ! python3 "$BENCH/engine.py" --base "http://127.0.0.1:$port" \
-    --start "env $settings $(printf '%q' "$binary") serve --host 127.0.0.1 --port $port --data-dir $(printf '%q' "$out/data-$name")" \
-    --server-log "$out/$name.log" "$@" >"$out/$name.json" ||
-    ! python3 -c 'import json, sys; sys.exit("error" in json.load(open(sys.argv[1]))["start"])' "$out/$name.json"; then
-    tail -n 20 "$out/$name.log" >&2
-    die "the server did not come up; its last lines stand above"
+# Prints where workerd is, and fetches it first if need be; nothing where it cannot be had.
+find_workerd() {
+  local kind sum='' folder=$CACHE_DIR/workerd/$WORKERD_VERSION
+  case $(uname -sm) in
+    'Linux x86_64') kind=linux-64 sum=b7fa7bcbde8fc42e97cab6e6e72967b518e71f787e74d1599ee36c0f1c019bb9 ;;
+    'Linux aarch64') kind=linux-arm64 ;;
+    'Darwin arm64') kind=darwin-arm64 ;;
+    *) return 0 ;;
+  esac
+  if [[ ! -x $folder/bin/workerd ]]; then
+    if ! has npm || ! (npm_package "@cloudflare/workerd-$kind@$WORKERD_VERSION" "$sum" "$folder"); then
+      warn 'workerd cannot be had (is npm there, and its registry within reach?), so nothing is compared with it'
+      return 0
+    fi
   fi
+  printf '%s\n' "$folder/bin/workerd"
 }
 
+# step_of NAME TITLE PYTHON ARGUMENTS…: runs a script of scripts/bench/.
+step_of() {
+  local name=$1 title=$2 python=$3
+  shift 3
+  step "$title"
+  "$python" "$BENCH/$name.py" --binary "$binary" "$@" ${target[@]+"${target[@]}"}
+}
+
+# in_rounds NAME TITLE PYTHON: the same for one that measures in rounds.
+in_rounds() {
+  local options=(${rounds[@]+"${rounds[@]}"})
+  if [[ -n $before ]]; then options+=(--before "$before"); fi
+  if [[ -n $json_dir ]]; then options+=(--json "$json_dir/$1.json"); fi
+  step_of "$1" "$2" "$3" ${options[@]+"${options[@]}"}
+}
+
+wanted() { [[ ,$only, == *,$1,* ]]; }
+
 need python3 'The measuring scripts are written in it.'
+need_wrk
 
 if [[ -z $binary ]]; then
   "$ROOT/scripts/setup.sh"
   cargo_here build --release --locked --package deno-app-engine --package cpython-host
   binary=$(built release)
 fi
-[[ -x $binary ]] || die "no program at $binary"
-wrk=$(find_wrk)
-
-out=$json_dir
-if [[ -z $out ]]; then
-  out=$(mktemp -d)
-  trap 'rm -rf "$out"' EXIT
-fi
-mkdir -p "$out"
+for program in "$binary" ${before:+"$before"}; do
+  [[ -x $program ]] || die "no program at $program"
+done
+if [[ -n $json_dir ]]; then mkdir -p "$json_dir"; fi
 clear_settings
-load_before=$(cut -d' ' -f1 /proc/loadavg 2>/dev/null || echo '?')
-
-# So that the first start does not wait for the disk.
-cat "$binary" >/dev/null
-
-measure cold KERNEL_POOL_ENABLED=false --only start,http,density,create,exec,stream,interrupt,throughput,api
-# The density section is there for its four idle seconds, in which the pool fills up.
-measure pool 'KERNEL_POOL_PRELOAD_CONFIGS=worker-typescript KERNEL_POOL_SIZE=16' --only start,density,create --density 1
-
-step 'more: wrk, interrupts, restarts'
-python3 "$BENCH/more.py" --binary "$binary" --server-log "$out/more.log" --wrk "$wrk" >"$out/more.json"
-
 target=()
 if [[ $write == true ]]; then target=(--write "$ROOT/docs/performance.md"); fi
-python3 "$BENCH/table.py" --cold "$out/cold.json" --pool "$out/pool.json" --more "$out/more.json" \
-  --root "$ROOT" --load-before "$load_before" ${target[@]+"${target[@]}"}
 
-step 'Apps'
-python3 "$BENCH/apps.py" --binary "$binary" ${target[@]+"${target[@]}"}
-
-step 'Agents'
-python3 "$BENCH/agents.py" --binary "$binary" ${target[@]+"${target[@]}"}
-
-step 'Python kernels, and ipykernel beside them'
-python=$(environment_for bench-python python3 tests/cpython-requirements.txt scripts/bench/python.txt)
-"$python" "$BENCH/python.py" --binary "$binary" ${target[@]+"${target[@]}"}
-
-step 'The local embedding model'
-python3 "$BENCH/embedding.py" --binary "$binary" ${target[@]+"${target[@]}"}
-
-step 'Vectors, and other stores beside them (ten minutes)'
-python=$(environment_for bench-vectors python3 scripts/bench/vectors.txt)
-"$python" "$BENCH/vectors.py" --binary "$binary" ${target[@]+"${target[@]}"}
+if wanted conformance; then
+  step 'The API, call by call'
+  python3 "$BENCH/conformance.py" --binary "$binary"
+fi
+if wanted kernels || wanted sizes; then
+  BENCH_WORKERD=$(find_workerd)
+  export BENCH_WORKERD
+  python=$(environment_for bench-kernels python3 tests/cpython-requirements.txt scripts/bench/kernels.txt)
+fi
+if wanted kernels; then in_rounds kernels 'Servers and kernels, beside their peers' "$python"; fi
+if wanted density; then in_rounds density '1,000 TypeScript and 300 Pyodide kernels at once' python3; fi
+if wanted sizes; then in_rounds sizes 'Costs over size' "$python"; fi
+if wanted apps; then in_rounds apps Apps python3; fi
+if wanted agents; then step_of agents Agents python3; fi
+if wanted embedding; then in_rounds embedding 'The local embedding model' python3; fi
+if wanted vectors; then
+  python=$(environment_for bench-vectors python3 scripts/bench/vectors.txt)
+  step_of vectors 'Vectors, and other stores beside them (ten minutes)' "$python"
+fi

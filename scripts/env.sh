@@ -83,6 +83,12 @@ apt_install() {
   rm -f "$log"
 }
 
+# The load generator of the measuring scripts.
+need_wrk() {
+  if ! has wrk && can_apt; then apt_install wrk; fi
+  need wrk 'Debian, Ubuntu: sudo apt-get install wrk.'
+}
+
 # ---- Python ------------------------------------------------------------------------------------------
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }

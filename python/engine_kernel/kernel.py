@@ -57,6 +57,13 @@ class Kernel:
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
 
+    def rehearse(self) -> None:
+        """The cells that follow are none of the user's, until `forget`."""
+        self._shell.rehearse()
+
+    def forget(self) -> None:
+        self._shell.forget()
+
     def set_environment(self, variables: Mapping[str, str]) -> None:
         """Sets variables, and leaves others: some are made anew while the kernel runs."""
         os.environ.update(variables)

@@ -76,6 +76,28 @@ class KernelShell(InteractiveShell):
     def enable_gui(self, gui: object = None) -> None:
         """There is no window system to integrate with."""
 
+    def rehearse(self) -> None:
+        """Remembers what cells change, for `forget`."""
+        self._before = (dict(self.user_ns), dict(self.user_ns_hidden))
+
+    def forget(self) -> None:
+        """Makes the shell as it was before it rehearsed."""
+        names, hidden = self._before
+        del self._before
+        self.user_ns.clear()
+        self.user_ns.update(names)
+        self.user_ns_hidden.clear()
+        self.user_ns_hidden.update(hidden)
+        history = self.history_manager
+        history.reset(new_session=True)
+        history._i00 = history._i = history._ii = history._iii = ""
+        hook = self.displayhook
+        hook._ = hook.__ = hook.___ = ""
+        self.execution_count = 1
+        self.last_execution_result = None
+        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+            vars(sys).pop(name, None)
+
     async def run(self, code: str, cell: Cell) -> ErrorReport | None:
         """Runs a cell with all that IPython does around it. Returns how it failed."""
         self.cell = cell

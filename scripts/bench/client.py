@@ -6,7 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from urllib.parse import quote, urlsplit
 
 # Seconds that an answer may take. Python kernels that start cold on a busy machine need the longer time.
@@ -32,15 +32,10 @@ class Client:
 
     def __init__(self, base: str, headers: dict[str, str] | None = None, timeout: float = PATIENCE):
         address = urlsplit(base)
-        self.base = base.rstrip("/")
         self.prefix = address.path.rstrip("/")
         self.headers = {"Content-Type": "application/json", **(headers or {})}
         self.timeout = timeout
         self.connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port or 80)
-
-    def another(self, timeout: float = PATIENCE) -> Client:
-        """A connection of its own to the same server, for another thread."""
-        return Client(self.base, self.headers, timeout)
 
     def close(self) -> None:
         self.connection.close()
@@ -103,62 +98,24 @@ def result_text(events: list[dict]) -> str | None:
     return next((event["data"]["data"].get("text/plain") for event in results), None)
 
 
-def printed_text(events: list[dict]) -> str:
-    return "".join(event["data"].get("text", "") for event in events if event.get("type") == "stream")
-
-
 class Engine:
-    """The calls that measurements are made of. Everything that is created is deleted."""
+    """The calls that measurements are made of."""
 
-    def __init__(self, client: Client, mode: str = "worker"):
+    def __init__(self, client: Client):
         self.client = client
-        self.mode = mode
-        self.kernels_made = 0
-        self.tag = f"{time.time_ns() % 2**24:06x}"
 
-    def create(self, language: str) -> tuple[str, float]:
-        """A kernel's id, and how many milliseconds it took."""
-        self.kernels_made += 1
-        name = f"bench-{self.tag}-{self.kernels_made}"
-        started = milliseconds()
-        body = {"id": name, "mode": self.mode, "lang": language}
-        answer = self.client.json("POST", "/api/kernels", body, PATIENCE_OF_STARTS)
-        return answer["id"], milliseconds() - started
+    def create(self, language: str) -> str:
+        """A kernel's id."""
+        return self.client.json("POST", "/api/kernels", {"lang": language}, PATIENCE_OF_STARTS)["id"]
 
-    def delete(self, kernel: str) -> float:
-        """How many milliseconds it took. What can not be deleted is left to the end of the server."""
-        started = milliseconds()
-        try:
-            self.client.raw("DELETE", f"/api/kernels/{quote(kernel)}")
-        except OSError:
-            self.client.close()
-        return milliseconds() - started
-
-    @contextmanager
-    def kernels(self, language: str, count: int) -> Iterator[list[str]]:
-        made: list[str] = []
-        try:
-            for _ in range(count):
-                made.append(self.create(language)[0])
-            yield made
-        finally:
-            for kernel in made:
-                self.delete(kernel)
-
-    @contextmanager
-    def kernel(self, language: str) -> Iterator[str]:
-        with self.kernels(language, 1) as (kernel,):
-            yield kernel
-
-    def execute(self, kernel: str, code: str, client: Client | None = None) -> list[dict]:
+    def execute(self, kernel: str, code: str) -> list[dict]:
         """The events of a cell."""
-        path = f"/api/kernels/{quote(kernel)}/execute"
-        stream = (client or self.client).events("POST", path, {"code": code})
+        stream = self.client.events("POST", f"/api/kernels/{quote(kernel)}/execute", {"code": code})
         with closing(stream):
             return [event for _, event in stream]
 
-    def value(self, kernel: str, code: str, client: Client | None = None) -> str | None:
-        return result_text(self.execute(kernel, code, client))
+    def value(self, kernel: str, code: str) -> str | None:
+        return result_text(self.execute(kernel, code))
 
     def submit(self, kernel: str, code: str) -> str:
         """The session of a cell that runs in the background."""
@@ -169,12 +126,9 @@ class Engine:
         return self.client.json("GET", f"/api/kernels/{quote(kernel)}/execute/result/{session}")
 
     def act(self, kernel: str, action: str) -> float:
-        """How many milliseconds a `POST` such as `interrupt` or `restart` took, which must be a success."""
-        return self.timed("POST", f"/api/kernels/{quote(kernel)}/{action}", {})
-
-    def timed(self, method: str, path: str, body=None) -> float:
+        """How many milliseconds a `POST` such as `interrupt` took, which must be a success."""
         started = milliseconds()
-        self.client.json(method, path, body)
+        self.client.json("POST", f"/api/kernels/{quote(kernel)}/{action}", {})
         return milliseconds() - started
 
     def busy(self, kernels: list[str]) -> int:

@@ -1,13 +1,26 @@
-"""One call of each kind that clients make: does the server answer with the right status and shape?"""
+#!/usr/bin/env python3
+"""Check one call of each kind that clients make: does a server answer with the right status and shape?
+
+    scripts/bench/conformance.py --base http://127.0.0.1:8000
+    scripts/bench/conformance.py --binary PATH
+
+Everything that is created is deleted. Fails if a call does, and prints which. Standard library only.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from client import PATIENCE, PATIENCE_OF_STARTS, Client
+sys.dont_write_bytecode = True
+
+from client import PATIENCE, PATIENCE_OF_STARTS, Client  # noqa: E402
+from server import Server  # noqa: E402
 
 # No server: what asks it fails at once.
 NOWHERE = "http://127.0.0.1:9"
@@ -155,3 +168,35 @@ def check(client: Client, language: str, tag: str) -> dict:
         if found := failure(client, call, known):
             failed.append({"call": f"{call.method} {call.path} -> {call.status}", **found})
     return {"pass": len(all_calls) - len(failed), "total": len(all_calls), "failed": failed}
+
+
+def header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:VALUE")
+    return name.strip(), value.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--base", help="address of a server that runs")
+    which.add_argument("--binary", help="starts a server of this build")
+    parser.add_argument("--header", type=header, action="append", default=[], metavar="NAME:VALUE", help="of each request, for tokens")
+    parser.add_argument("--lang", default="typescript", help="language of the kernels (%(default)s)")
+    options = parser.parse_args()
+    tag = f"{time.time_ns() % 2**24:06x}"
+    if options.base:
+        found = check(Client(options.base, dict(options.header)), options.lang, tag)
+    else:
+        with Server(options.binary) as server:
+            found = check(Client(server.base), options.lang, tag)
+    for call in found["failed"]:
+        print(json.dumps(call))
+    print(f"{found['pass']} of {found['total']} calls pass.")
+    if found["failed"]:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,15 @@
 #!/usr/bin/env python3
-"""Measure the local embedding model over HTTP, on servers that this starts and stops.
+"""Measure the local embedding model over HTTP, in rounds.
 
-Usage: scripts/bench/embedding.py --binary PATH [--write docs/performance.md]
+    scripts/bench/embedding.py --binary PATH [--before PATH] [--rounds N] [--write docs/performance.md]
 
-Prints a table; with --write it replaces what stands between the marks `embedding:begin` and `embedding:end`.
-Texts are the questions and passages of tests/retrieval, each with a number, so that no two are the same.
+Texts are the questions and passages of tests/retrieval, each with a number, so that no two are the same. All traffic is on 127.0.0.1.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
@@ -21,7 +18,9 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from report import heading, must_table, percentile, write_between_marks  # noqa: E402
+import rounds  # noqa: E402
+from report import Row, percentile  # noqa: E402
+from rounds import Build, Section, Values  # noqa: E402
 from server import Server  # noqa: E402
 
 DOCUMENTS = 10_000
@@ -61,8 +60,8 @@ class Index:
         return (time.perf_counter() - begun) * 1e3
 
 
-def measure(binary: str) -> list[tuple[str, str, str, bool]]:
-    with Server(binary) as server:
+def measure(build: Build) -> Values:
+    with build.server() as server:
         first = Index(server, "first")
         begun = time.perf_counter()
         first.add(["the first text of a server"])
@@ -86,27 +85,25 @@ def measure(binary: str) -> list[tuple[str, str, str, bool]]:
         begun = time.perf_counter()
         large.add(short)
         one_batch = time.perf_counter() - begun
-    p50 = statistics.median(queries)
-    return [
-        (f"{DOCUMENTS:,} documents: query by text, p50", "≤ 2 ms", f"{p50:.2f} ms (p95 {percentile(queries, 95):.2f} ms)",
-         p50 <= 2),
-        (f"{DOCUMENTS:,} documents: hybrid query by text, p50", "", f"{statistics.median(hybrid):.2f} ms", True),
-        ("passages of 40 words embedded, indexed and stored, 2 clients", "", f"{added:,.0f}/s", True),
-        (f"{ONE_BATCH:,} questions in one request", "answered", f"{one_batch:.1f} s", True),
-        ("the first text of a server, which loads the model", "", f"{load:.0f} ms", True),
-    ]
+    return {
+        "query": statistics.median(queries), "query95": percentile(queries, 95), "hybrid": statistics.median(hybrid),
+        "added": added, "batch": one_batch, "load": load,
+    }
+
+
+ROWS = [
+    Row("query", f"{DOCUMENTS:,} documents: query by text, p50", "ms", 2),
+    Row("query95", f"{DOCUMENTS:,} documents: query by text, p95"),
+    Row("hybrid", f"{DOCUMENTS:,} documents: hybrid query by text, p50"),
+    Row("added", "passages of 40 words embedded, indexed and stored, 2 clients", "/s", at_least=True),
+    Row("batch", f"{ONE_BATCH:,} questions in one request", "s"),
+    Row("load", "the first text of a server, which loads the model"),
+]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--binary", required=True)
-    parser.add_argument("--write", metavar="FILE")
-    options = parser.parse_args()
-    load = os.getloadavg()[0]
-    text = f"{heading(load)}\n\n{must_table(measure(options.binary))}"
-    print(text)
-    if options.write:
-        write_between_marks(Path(options.write), "embedding", text)
+    options = rounds.parser(__doc__, rounds=3).parse_args()
+    rounds.main([Section("embedding", ROWS, measure)], options, "embedding")
 
 
 if __name__ == "__main__":

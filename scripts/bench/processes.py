@@ -22,6 +22,18 @@ def processes() -> Iterator[Path]:
     return (entry for entry in PROC.iterdir() if entry.name.isdigit())
 
 
+def running(binary: str) -> list[int]:
+    """Processes of this binary that may be looked at."""
+    found = []
+    for process in processes():
+        try:
+            if (process / "exe").samefile(binary):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
 def stat_fields(process: Path) -> list[str]:
     """What follows the name in `stat`, which may hold spaces and parentheses: the state is the first."""
     return read(process / "stat").rpartition(")")[2].split()
@@ -46,7 +58,33 @@ def pss_mib(pids: list[int]) -> float:
         for line in read(PROC / str(pid) / "smaps_rollup").splitlines():
             if line.startswith("Pss:"):
                 kib += int(line.split()[1])
-    return round(kib / 1024, 1)
+    return kib / 1024
+
+
+def resident_mib(pid: int, most: bool = False) -> float:
+    """Memory of one process that is in RAM, now or at most since `forget_most`."""
+    name = "VmHWM:" if most else "VmRSS:"
+    lines = read(PROC / str(pid) / "status").splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), 0.0)
+
+
+def forget_most(pid: int) -> None:
+    """Lets `resident_mib` start its maximum anew. Needs the rights of the process, or root."""
+    (PROC / str(pid) / "clear_refs").write_text("5")
+
+
+def descriptors(pid: int) -> int:
+    """How many files a process has open."""
+    try:
+        return len(list((PROC / str(pid) / "fd").iterdir()))
+    except OSError:
+        return 0
+
+
+def available_mib() -> float:
+    """Memory that the machine can give before it swaps or kills."""
+    lines = read(PROC / "meminfo").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -56,20 +94,3 @@ def cpu_seconds(pid: int) -> float:
         if fields := stat_fields(PROC / str(process)):
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def listener(port: int) -> int | None:
-    """The process that listens on a TCP port."""
-    sockets = set()
-    for table in ("tcp", "tcp6"):
-        for line in read(PROC / "net" / table).splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                sockets.add(f"socket:[{fields[9]}]")
-    for process in processes():
-        try:
-            if any(os.readlink(entry) in sockets for entry in (process / "fd").iterdir()):
-                return int(process.name)
-        except OSError:
-            continue
-    return None

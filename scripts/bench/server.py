@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import pss_mib, tree
+
 PATIENCE = 60.0
 
 
@@ -21,7 +23,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def wait_for(condition) -> float:
+def wait_for(condition, pause: float = 0.005) -> float:
     """Seconds until `condition` holds."""
     start = time.monotonic()
     while time.monotonic() - start < PATIENCE:
@@ -30,7 +32,7 @@ def wait_for(condition) -> float:
                 return time.monotonic() - start
         except (OSError, http.client.HTTPException):
             pass
-        time.sleep(0.005)
+        time.sleep(pause)
     raise SystemExit("gave up waiting")
 
 
@@ -46,12 +48,16 @@ class Server:
         self.data = Path(self.folder.name) / "data"
         command = [binary, "serve", "--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data)]
         log = log or Path(self.folder.name) / "server.log"
+        started = time.perf_counter()
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, *(arguments or [])], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 env={**os.environ, **(environment or {})}, start_new_session=True)
+        self.base = f"http://127.0.0.1:{self.port}"
         self.connection = self.connect()
-        wait_for(lambda: self.is_up() or self.process.poll() is not None)
+        wait_for(lambda: self.is_up() or self.process.poll() is not None, pause=0.0005)
+        # Milliseconds to the first 200.
+        self.start = (time.perf_counter() - started) * 1e3
         if self.process.poll() is not None:
             raise SystemExit(f"the server did not come up:\n{log.read_text()[-2000:]}")
 
@@ -84,6 +90,13 @@ class Server:
     def call(self, method: str, path: str, body=None):
         """The JSON of an answer, which must be a success."""
         return json.loads(self.text(method, path, body))
+
+    def memory(self) -> float:
+        """PSS of the server and all its processes, in MiB."""
+        return pss_mib(tree(self.process.pid))
+
+    def kernels(self) -> list[str]:
+        return [kernel["id"] for kernel in self.call("GET", "/api/kernels")]
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use embed::ZygoteOptions;
 use engine::apps::script;
 use kernel_protocol::KernelEvent;
 use kernel_protocol::MainProgram;
@@ -24,6 +25,7 @@ use kernels::Mode;
 use kernels::OwnFolders;
 use kernels::PermissionRequest;
 use kernels::ProgramNotice;
+use kernels::launch::Tenant;
 use kernels::spawner;
 use rustix::process::Signal;
 use tokio::signal::unix::SignalKind;
@@ -143,6 +145,8 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
     cached_only: settings.cached_only,
     pyodide: PYODIDE,
     pyodide_packages_dir: settings.pyodide_packages_dir,
+    // There is one program, and nothing else to share anything with.
+    zygotes: ZygoteOptions::NONE,
     ..embed::Options::new(data_dir, None)
   })
   .await?;
@@ -151,6 +155,7 @@ async fn foreground(args: RunArgs) -> Result<ExitCode, RunError> {
   let (notices, mut heard) = mpsc::channel(256);
   let program = LaunchProgram {
     label: script.display().to_string(),
+    tenant: Tenant::Apps,
     kernel: CreateKernel {
       language,
       env: std::env::vars().collect(),

@@ -124,10 +124,16 @@ pub(crate) struct KernelArgs {
   #[arg(skip)]
   pub shared_files: bool,
 
-  /// Fork TypeScript and JavaScript kernels from one that has booted, instead of starting each. They share its memory, and the
-  /// layout of it (see docs/security.md).
-  #[arg(long = "zygote", env = "KERNEL_ZYGOTE", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
+  /// Fork kernels and apps from a process that has booted what they need, instead of starting each.
+  ///
+  /// They share its memory, and the layout of it (see docs/security.md): with access tokens, or with Hypha, only within a
+  /// namespace.
+  #[arg(long = "zygote", env = "KERNEL_ZYGOTE", value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
   pub zygote: bool,
+
+  /// Most such processes: one for each runtime, and for each namespace that is in use. What has none is started anew.
+  #[arg(long = "zygotes-max", env = "KERNEL_ZYGOTES_MAX", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+  pub zygotes_max: u16,
 
   /// Import only modules that are in the cache.
   #[arg(long, env = "DENO_CACHED_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]

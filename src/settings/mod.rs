@@ -17,6 +17,7 @@ use access::Tokens;
 use access::tokens;
 use access::tokens::TokenFileError;
 use clap::Args;
+use embed::ZygoteOptions;
 use engine::AppOptions;
 use http_api::AppOrigins;
 use http_api::Hosts;
@@ -265,7 +266,14 @@ impl Settings {
     embed::Options {
       kernels: self.kernels.options(),
       cached_only: self.kernels.cached_only,
-      fork_kernels: self.kernels.zygote,
+      zygotes: ZygoteOptions {
+        most: match self.kernels.zygote {
+          true => self.kernels.zygotes_max.into(),
+          false => 0,
+        },
+        // Whoever may call us from there is as good as one with a token.
+        per_namespace: matches!(self.access, Access::Tokens(_)) || self.hypha.is_some(),
+      },
       pyodide: PYODIDE,
       pyodide_packages_dir: self.kernels.pyodide_packages_dir.clone(),
       apps: AppOptions {

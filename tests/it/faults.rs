@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::support::Kernel;
 use crate::support::Server;
-use crate::support::children_of;
 use crate::support::eventually;
 use crate::support::exists;
+use crate::support::hosts_of;
 use crate::support::in_time;
 use crate::support::kernel;
 use crate::support::kill;
@@ -142,11 +142,11 @@ async fn fifty_kernels_live_side_by_side() {
   .await;
   let expected: Vec<_> = (0..50).map(|i| Some((i * 2).to_string())).collect();
   assert_eq!(results, expected);
-  assert_eq!(children_of(server.pid()).len(), 50);
+  assert_eq!(hosts_of(server.pid()).len(), 50);
   drop(kernels);
   assert!(client.list("").await.is_empty());
   eventually("no process is left", || async {
-    children_of(server.pid()).is_empty()
+    hosts_of(server.pid()).is_empty()
   })
   .await;
   // A folder goes after its process.
@@ -185,7 +185,7 @@ async fn a_killed_server_leaves_no_processes() {
   busy
     .submit_running("console.log('running'); while (true) {}")
     .await;
-  let children = children_of(server.pid());
+  let children = hosts_of(server.pid());
   assert_eq!(children.len(), 2);
   server.signal(Signal::KILL);
   in_time("the server ends", server.ended()).await;
@@ -202,7 +202,7 @@ async fn a_server_that_is_asked_to_stop_stops_in_good_order() {
   kernel
     .submit_running("console.log('running'); while (true) {}")
     .await;
-  let children = children_of(server.pid());
+  let children = hosts_of(server.pid());
   server.signal(Signal::TERM);
   let status = in_time("the server ends", server.ended()).await;
   assert!(status.success(), "{status}");

@@ -4,8 +4,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Server;
-use crate::support::children_of;
 use crate::support::eventually;
+use crate::support::hosts_of;
 
 fn main_thread() -> Server {
   Server::builder()
@@ -25,7 +25,7 @@ async fn a_main_thread_kernel_behaves_like_any_other() {
     .create(json!({"mode": "main_thread", "env": {"A": "1"}}))
     .await;
   assert_eq!(kernel.created["mode"], "main_thread");
-  assert!(children_of(server.pid()).is_empty());
+  assert!(hosts_of(server.pid()).is_empty());
   let events = kernel.execute("console.log('out'); Deno.stdout.writeSync(new TextEncoder().encode('raw\\n')); console.error('err'); 1 + 1").await;
   assert_eq!(events.stdout(), "out\nraw\n");
   assert_eq!(
@@ -115,7 +115,7 @@ async fn a_pooled_kernel_is_claimed_in_any_configuration() {
     client.list("").await.is_empty(),
     "blank kernels are not listed"
   );
-  let pooled = children_of(server.pid());
+  let pooled = hosts_of(server.pid());
   let kernel = client
     .create(json!({
       "env": {"A": "1"},
@@ -169,7 +169,7 @@ async fn a_blank_kernel_that_died_is_not_handed_out() {
     client.get("/api/status").await.ok()["pool"]["available"] == 2
   })
   .await;
-  for pid in children_of(server.pid()) {
+  for pid in hosts_of(server.pid()) {
     crate::support::kill(pid, rustix::process::Signal::KILL);
   }
   let kernel = client.typescript().await;

@@ -249,7 +249,7 @@ async fn a_client_that_leaves_while_its_kernel_is_deleted_leaves_nothing_half_do
       if info.status == 200 {
         kernel.execute("1").await.result() == Some("1")
       } else {
-        crate::support::children_of(server.pid()).is_empty() && server.scratch_folders().is_empty()
+        crate::support::hosts_of(server.pid()).is_empty() && server.scratch_folders().is_empty()
       }
     })
     .await;

@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::support::Client;
 use crate::support::Kernel;
 use crate::support::Server;
-use crate::support::children_of;
 use crate::support::eventually;
 use crate::support::exists;
+use crate::support::hosts_of;
 
 async fn pool(client: &Client) -> Value {
   client.get("/api/status").await.ok()["pool"].clone()
@@ -37,14 +37,14 @@ async fn the_status_tells_how_full_the_pool_is() {
     pool(&client).await,
     json!({"enabled": true, "available": 1, "total": 1})
   );
-  assert_eq!(children_of(server.pid()).len(), 1);
+  assert_eq!(hosts_of(server.pid()).len(), 1);
 }
 
 #[tokio::test]
 async fn without_preloading_there_is_no_pool() {
   let server = Server::builder().start();
   assert_eq!(pool(&server.client()).await["total"], 0);
-  assert!(children_of(server.pid()).is_empty());
+  assert!(hosts_of(server.pid()).is_empty());
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn without_refilling_the_pool_runs_empty_and_kernels_are_made_anew() {
   assert_eq!(first.execute("1").await.result(), Some("1"));
   assert_eq!(second.execute("2").await.result(), Some("2"));
   assert_eq!(pool(&client).await["available"], 0);
-  assert_eq!(children_of(server.pid()).len(), 2);
+  assert_eq!(hosts_of(server.pid()).len(), 2);
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_blank_kernel_works_for_javascript_too() {
   let server = pooled().env("KERNEL_POOL_AUTO_REFILL", "false").start();
   let client = server.client();
   is_full(&client, 2).await;
-  let blank = children_of(server.pid());
+  let blank = hosts_of(server.pid());
   let kernel = client.create(json!({"lang": "javascript"})).await;
   assert!(blank.contains(&kernel.pid().await));
 }
@@ -150,7 +150,7 @@ async fn blank_kernels_end_with_the_server() {
   for signal in [Signal::KILL, Signal::TERM] {
     let mut server = pooled().start();
     is_full(&server.client(), 2).await;
-    let blank = children_of(server.pid());
+    let blank = hosts_of(server.pid());
     server.signal(signal);
     server.ended().await;
     eventually("blank kernels end too", || async {

@@ -25,7 +25,9 @@ use crate::support::cpython;
 use crate::support::cpython_server;
 use crate::support::eventually;
 use crate::support::exists;
+use crate::support::hosts_of;
 use crate::support::kill;
+use crate::support::zygotes_of;
 
 fn proc(pid: u32, file: &str) -> String {
   std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("is readable")
@@ -80,8 +82,8 @@ async fn process_of(kernel: &Kernel, server: &Server) -> u32 {
   match kernel.created["language"].as_str() {
     Some("cpython") => pid_of(kernel).await,
     Some("python") => {
-      let mut children = children_of(server.pid()).into_iter();
-      let found = children.find(|pid| proc(*pid, "cmdline").contains("\"Pyodide\""));
+      let mut hosts = hosts_of(server.pid()).into_iter();
+      let found = hosts.find(|pid| proc(*pid, "cmdline").contains("\"Pyodide\""));
       found.expect("has a process")
     }
     _ => kernel.pid().await,
@@ -331,7 +333,7 @@ async fn kernels_live_on_without_their_zygote_though_the_server_takes_them_over(
   let client = server.client();
   let kernel = cpython_kernel(&client).await;
   let pid = pid_of(&kernel).await;
-  let zygotes = children_of(server.pid());
+  let zygotes = zygotes_of(server.pid());
   assert_eq!(zygotes.len(), 1);
   kill(zygotes[0], Signal::KILL);
   eventually("the server has taken it over", || async {

@@ -11,10 +11,10 @@ use crate::support::Loopback;
 use crate::support::Reply;
 use crate::support::Server;
 use crate::support::binary;
-use crate::support::children_of;
 use crate::support::cpython;
 use crate::support::eventually;
 use crate::support::exists;
+use crate::support::hosts_of;
 use crate::support::in_time;
 use crate::support::shared_server;
 
@@ -384,10 +384,10 @@ async fn python_kernels_are_preloaded_by_default_and_take_any_options() {
     client.get("/api/status").await.json()["pool"]["available"] == 1
   })
   .await;
-  let blank = children_of(server.pid());
+  let blank = hosts_of(server.pid());
   let body = json!({"lang": "python", "env": {"K": "v"}});
   let kernel = client.create(body).await;
-  assert!(children_of(server.pid()).contains(&blank[0]));
+  assert!(hosts_of(server.pid()).contains(&blank[0]));
   kernel.gives("import os; os.environ['K']", "'v'").await;
 }
 
@@ -395,7 +395,7 @@ async fn python_kernels_are_preloaded_by_default_and_take_any_options() {
 async fn a_deleted_kernel_takes_its_process_along() {
   let server = Server::builder().start();
   let kernel = server.client().create(json!({"lang": "python"})).await;
-  let processes = children_of(server.pid());
+  let processes = hosts_of(server.pid());
   kernel
     .submit_running("print('running')\nwhile True: pass")
     .await;

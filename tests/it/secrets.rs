@@ -12,7 +12,7 @@ use crate::support::Loopback;
 use crate::support::Reply;
 use crate::support::Server;
 use crate::support::binary;
-use crate::support::children_of;
+use crate::support::hosts_of;
 
 fn proc(pid: u32, file: &str) -> String {
   let read = std::fs::read(format!("/proc/{pid}/{file}")).expect("is readable");
@@ -146,7 +146,7 @@ async fn a_registry_with_a_password_is_opened_and_the_password_is_nowhere() {
   let told = format!("{} {}", events.evalue(), events.traceback());
   assert!(told.contains("left-pad"), "{told}");
   assert!(opened.load(Ordering::SeqCst), "{told}");
-  let kernels = children_of(server.pid());
+  let kernels = hosts_of(server.pid());
   assert!(!kernels.is_empty());
   let environments: String = kernels.iter().map(|pid| proc(*pid, "environ")).collect();
   assert!(

@@ -4,9 +4,9 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::Server;
-use crate::support::children_of;
 use crate::support::eventually;
 use crate::support::exists;
+use crate::support::hosts_of;
 
 #[tokio::test]
 async fn a_server_interrupted_from_the_keyboard_ends_in_good_order() {
@@ -56,7 +56,7 @@ async fn a_second_signal_does_not_hang_or_crash() {
   kernel
     .submit_running("console.log('running'); while (true) {}")
     .await;
-  let children = children_of(server.pid());
+  let children = hosts_of(server.pid());
   server.signal(Signal::TERM);
   server.signal(Signal::TERM);
   server.ended().await;

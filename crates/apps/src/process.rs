@@ -27,6 +27,7 @@ use kernels::LaunchProgram;
 use kernels::OwnFolders;
 use kernels::ProgramNotice;
 use kernels::Work;
+use kernels::launch::Tenant;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -257,6 +258,12 @@ impl Launcher for KernelLauncher {
     let own_address = loopback_address();
     let app = LaunchProgram {
       label: format!("app:{}", launch.app),
+      tenant: match &launch.spec.source {
+        Source::Session { owner, .. } => Tenant::Namespace(Some(owner.clone())),
+        Source::Folder(_) | Source::File(_) | Source::Posted | Source::Artifact { .. } => {
+          Tenant::Apps
+        }
+      },
       kernel: CreateKernel {
         environment: self.environment(&launch),
         ..kernel_of(manifest, Self::variables(&launch, &data))

@@ -3,7 +3,6 @@
 
 mod hosts;
 pub mod registries;
-mod zygotes;
 
 use std::io;
 use std::io::Write;
@@ -27,8 +26,12 @@ use vectordb::VectorDbOptions;
 use self::hosts::LocalHosts;
 
 pub use self::hosts::HOST_COMMAND;
+pub use self::hosts::ZygoteOptions;
 pub use engine;
 pub use pyodide_dist;
+
+/// Zygotes that a server without settings keeps at most.
+pub const DEFAULT_ZYGOTES: usize = 8;
 
 /// Whether [`main_hook`] was called: without it a kernel process would be the whole program once more.
 static HOOKED: AtomicBool = AtomicBool::new(false);
@@ -38,8 +41,7 @@ pub struct Options {
   /// Folder for everything the engine keeps on disk.
   pub data_dir: PathBuf,
   pub kernels: KernelOptions,
-  /// Whether TypeScript and JavaScript kernels are forked from one that has booted.
-  pub fork_kernels: bool,
+  pub zygotes: ZygoteOptions,
   /// Kernels import only modules that are in the cache.
   pub cached_only: bool,
   /// The Pyodide of Python kernels.
@@ -58,7 +60,10 @@ impl Options {
     let data_dir = data_dir.into();
     Self {
       kernels: KernelOptions::default(),
-      fork_kernels: false,
+      zygotes: ZygoteOptions {
+        most: DEFAULT_ZYGOTES,
+        per_namespace: false,
+      },
       cached_only: false,
       pyodide: pyodide.unwrap_or(Distribution::Embedded { id: "", files: &[] }),
       pyodide_packages_dir: None,
@@ -133,7 +138,7 @@ fn wired(options: Options) -> (EngineOptions, Arc<LocalHosts>) {
   let hosts = LocalHosts::new(
     options.kernels.confinement.clone(),
     options.pyodide,
-    options.fork_kernels,
+    options.zygotes,
   );
   let options = EngineOptions {
     data_dir: options.data_dir,

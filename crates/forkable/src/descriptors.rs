@@ -1,7 +1,6 @@
 //! Descriptors of a child's own. A fork copies numbers and shares what is behind them: epoll queues, event counters, pipes
 //! and sockets. A child that keeps them hears its siblings' events and steals their output.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
@@ -24,40 +23,88 @@ struct Open {
   status: libc::c_int,
 }
 
-/// Gives this process its own of everything that it has inherited and that is not a file: call it in the child, before
-/// anything else is done with a descriptor. `kept` stays as it is, and so do its duplicates.
-///
-/// Nothing may be in a pipe, a socket or a counter: it is not copied.
-///
-/// # Errors
-/// When descriptors run out, /proc is not there, or something is open of a kind that is not known.
-pub fn renew(kept: BorrowedFd<'_>) -> io::Result<()> {
-  let open = open_descriptors()?;
-  let mut shared: HashMap<&str, Vec<&Open>> = HashMap::new();
-  for one in &open {
-    shared.entry(&one.target).or_default().push(one);
-  }
-  shared.retain(|_, ends| ends.iter().all(|it| it.number != kept.as_raw_fd()));
-  let mut sockets = Vec::new();
-  let mut queues = Vec::new();
-  for (target, ends) in shared {
-    match target {
-      _ if target.starts_with('/') => {}
-      _ if target.starts_with("pipe:") => renew_pipe(&ends)?,
-      _ if target.starts_with("socket:") => sockets.push(ends),
-      "anon_inode:[eventfd]" => renew_counters(&ends)?,
-      "anon_inode:[eventpoll]" => queues.extend(ends),
-      "anon_inode:[pidfd]" => {}
-      other => {
-        return Err(io::Error::other(format!(
-          "{other} is open, which no child can have for itself"
-        )));
+/// What a queue watches: a descriptor, for which events, and what it is told with them.
+type Watched = (RawFd, u32, u64);
+
+/// What a child gives itself anew, found out before the fork: the child then does no more than it must.
+pub struct Inherited {
+  pipes: Vec<Vec<Open>>,
+  /// Each with all the descriptors of one counter.
+  counters: Vec<Vec<Open>>,
+  /// Both ends of the one pair of sockets that an event loop has for signals.
+  pair: Option<[Vec<Open>; 2]>,
+  queues: Vec<(Vec<Watched>, Vec<Open>)>,
+}
+
+impl Inherited {
+  /// Everything that is open in this process and is not a file. `kept` stay as they are in children, and so do their
+  /// duplicates.
+  ///
+  /// # Errors
+  /// When /proc is not there, or something is open of a kind that no child can have for itself.
+  pub fn find(kept: &[BorrowedFd<'_>]) -> io::Result<Self> {
+    let is_kept = |one: &Open| kept.iter().any(|kept| kept.as_raw_fd() == one.number);
+    let mut inherited = Self {
+      pipes: Vec::new(),
+      counters: Vec::new(),
+      pair: None,
+      queues: Vec::new(),
+    };
+    let mut sockets = Vec::new();
+    for (target, ends) in grouped(open_descriptors()?, |one| Ok(one.target.clone()))? {
+      match target.as_str() {
+        _ if target.starts_with('/') || ends.iter().any(is_kept) => {}
+        _ if target.starts_with("pipe:") => inherited.pipes.push(ends),
+        _ if target.starts_with("socket:") => sockets.push(ends),
+        // All counters have the same name, and all queues have.
+        "anon_inode:[eventfd]" => {
+          let counters = grouped(ends, counter)?;
+          inherited.counters = counters.into_iter().map(|(_, ends)| ends).collect();
+        }
+        "anon_inode:[eventpoll]" => inherited.queues = grouped(ends, watches)?,
+        other => {
+          return Err(io::Error::other(format!(
+            "{other} is open, which no child can have for itself"
+          )));
+        }
       }
     }
+    inherited.pair = pair(sockets)?;
+    Ok(inherited)
   }
-  renew_pair(sockets)?;
-  // Last, for they name the others.
-  renew_queues(&queues)
+
+  /// Gives this process, a child, its own of everything: call it before anything else is done with a descriptor.
+  ///
+  /// Nothing may be in a pipe, a socket or a counter: it is not copied.
+  ///
+  /// # Errors
+  /// When descriptors run out.
+  pub fn renew(&self) -> io::Result<()> {
+    for ends in &self.pipes {
+      let (read, write) = std::io::pipe()?;
+      for end in ends {
+        match end.status & libc::O_ACCMODE == libc::O_RDONLY {
+          true => end.replace(&read)?,
+          false => end.replace(&write)?,
+        }
+      }
+    }
+    for ends in &self.counters {
+      let new = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+      ends.iter().try_for_each(|it| it.replace(&new))?;
+    }
+    if let Some([first, second]) = &self.pair {
+      let (one, other) = UnixStream::pair()?;
+      first.iter().try_for_each(|it| it.replace(&one))?;
+      second.iter().try_for_each(|it| it.replace(&other))?;
+    }
+    // Last, for they name the others.
+    for (watches, ends) in &self.queues {
+      let new = new_queue(watches)?;
+      ends.iter().try_for_each(|it| it.replace(&new))?;
+    }
+    Ok(())
+  }
 }
 
 fn open_descriptors() -> io::Result<Vec<Open>> {
@@ -113,61 +160,52 @@ impl Open {
   }
 }
 
-fn renew_pipe(ends: &[&Open]) -> io::Result<()> {
-  let (read, write) = std::io::pipe()?;
-  for end in ends {
-    let reads = end.status & libc::O_ACCMODE == libc::O_RDONLY;
-    match reads {
-      true => end.replace(&read)?,
-      false => end.replace(&write)?,
-    }
-  }
-  Ok(())
-}
-
-/// All counters have the same name: which ones are one, `fdinfo` says.
-fn renew_counters(all: &[&Open]) -> io::Result<()> {
-  let mut made: HashMap<String, OwnedFd> = HashMap::new();
+/// Puts descriptors together of which the same is told.
+fn grouped<T: PartialEq>(
+  all: Vec<Open>,
+  tell: impl Fn(&Open) -> io::Result<T>,
+) -> io::Result<Vec<(T, Vec<Open>)>> {
+  let mut groups: Vec<(T, Vec<Open>)> = Vec::new();
   for one in all {
-    let info = info(one)?;
-    let id = info
-      .lines()
-      .find_map(|line| line.strip_prefix("eventfd-id:"));
-    let id = id.ok_or_else(|| io::Error::other("the system does not tell event counters apart"))?;
-    if !made.contains_key(id) {
-      let new = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-      made.insert(id.to_owned(), new);
+    let told = tell(&one)?;
+    match groups.iter_mut().find(|(same, _)| *same == told) {
+      Some((_, group)) => group.push(one),
+      None => groups.push((told, vec![one])),
     }
-    one.replace(&made[id])?;
   }
-  Ok(())
+  Ok(groups)
 }
 
-/// The one pair of sockets that an event loop has for signals. Each end is a socket of its own, so that the names do not
-/// tell which belong together: there must be two.
-fn renew_pair(mut ends: Vec<Vec<&Open>>) -> io::Result<()> {
+fn counter(one: &Open) -> io::Result<String> {
+  let info = info(one)?;
+  let id = info
+    .lines()
+    .find_map(|line| line.strip_prefix("eventfd-id:"));
+  id.map(|id| id.trim().to_owned())
+    .ok_or_else(|| io::Error::other("the system does not tell event counters apart"))
+}
+
+/// Each end is a socket of its own, so that the names do not tell which belong together: there must be two.
+fn pair(mut ends: Vec<Vec<Open>>) -> io::Result<Option<[Vec<Open>; 2]>> {
   ends.sort_by_key(|end| end.iter().map(|one| one.number).min());
-  let (first, second) = match ends.as_slice() {
-    [] => return Ok(()),
-    [first, second] => (first, second),
-    more => {
-      return Err(io::Error::other(format!(
-        "{} sockets are open, not the two of a pair",
-        more.len()
-      )));
-    }
-  };
-  let (one, other) = UnixStream::pair()?;
-  first.iter().try_for_each(|it| it.replace(&one))?;
-  second.iter().try_for_each(|it| it.replace(&other))
+  match <[Vec<Open>; 2]>::try_from(ends) {
+    Ok(both) => Ok(Some(both)),
+    Err(none) if none.is_empty() => Ok(None),
+    Err(more) => Err(io::Error::other(format!(
+      "{} sockets are open, not the two of a pair",
+      more.len()
+    ))),
+  }
 }
 
 fn info(one: &Open) -> io::Result<String> {
   std::fs::read_to_string(format!("/proc/self/fdinfo/{}", one.number))
 }
 
-/// What a queue watches: a descriptor, for which events, and what it is told with them.
-type Watched = (RawFd, u32, u64);
+/// Descriptors of one queue watch the same.
+fn watches(queue: &Open) -> io::Result<Vec<Watched>> {
+  Ok(info(queue)?.lines().filter_map(watched).collect())
+}
 
 /// `tfd: 4 events: 80000019 data: 0 pos:0 …`
 fn watched(line: &str) -> Option<Watched> {
@@ -178,39 +216,22 @@ fn watched(line: &str) -> Option<Watched> {
   Some((descriptor, events, data))
 }
 
-fn renew_queues(all: &[&Open]) -> io::Result<()> {
-  let infos = all
-    .iter()
-    .map(|one| info(one))
-    .collect::<io::Result<Vec<_>>>()?;
-  // Descriptors of one queue watch the same.
-  let mut made: HashMap<Vec<Watched>, RawFd> = HashMap::new();
-  for (one, info) in all.iter().zip(infos) {
-    let watches: Vec<Watched> = info.lines().filter_map(watched).collect();
-    if let Some(first) = made.get(&watches) {
-      // SAFETY: made below, and kept.
-      let first = unsafe { BorrowedFd::borrow_raw(*first) };
-      one.replace(&first)?;
-      continue;
-    }
-    // SAFETY: takes flags.
-    let new = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-    // SAFETY: just made, and nobody else's.
-    let new = unsafe { OwnedFd::from_raw_fd(new) };
-    for &(descriptor, events, data) in &watches {
-      let mut event = libc::epoll_event { events, u64: data };
-      // SAFETY: all three are valid for the call.
-      check(unsafe {
-        libc::epoll_ctl(
-          new.as_raw_fd(),
-          libc::EPOLL_CTL_ADD,
-          descriptor,
-          &raw mut event,
-        )
-      })?;
-    }
-    one.replace(&new)?;
-    made.insert(watches, one.number);
+fn new_queue(watches: &[Watched]) -> io::Result<OwnedFd> {
+  // SAFETY: takes flags.
+  let new = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+  // SAFETY: just made, and nobody else's.
+  let new = unsafe { OwnedFd::from_raw_fd(new) };
+  for &(descriptor, events, data) in watches {
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: all three are valid for the call.
+    check(unsafe {
+      libc::epoll_ctl(
+        new.as_raw_fd(),
+        libc::EPOLL_CTL_ADD,
+        descriptor,
+        &raw mut event,
+      )
+    })?;
   }
-  Ok(())
+  Ok(new)
 }

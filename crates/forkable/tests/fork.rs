@@ -3,11 +3,11 @@
 
 use std::io::Read;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use forkable::descriptors::Inherited;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -30,6 +30,7 @@ fn main() {
   });
   assert_eq!(forkable::threads::held(), 1);
   assert!(began.try_recv().is_err(), "it has begun");
+  let inherited = Inherited::find(&[]).expect("is known");
   for _ in 0..2 {
     let (mut ours, theirs) = UnixStream::pair().expect("a pair");
     // SAFETY: there is one thread.
@@ -41,7 +42,7 @@ fn main() {
         std::panic::set_hook(Box::new(move |panic| {
           let _ = write!(&mut &complaint, "{panic}");
         }));
-        let said = std::panic::catch_unwind(|| child(&runtime, &began, theirs));
+        let said = std::panic::catch_unwind(|| child(&runtime, &inherited, &began, theirs));
         // SAFETY: ends the process and nothing else.
         unsafe { libc::_exit(i32::from(said.is_err())) };
       }
@@ -64,11 +65,16 @@ fn main() {
   assert!(began.try_recv().is_err(), "a child's thread is the child's");
 }
 
-fn child(runtime: &tokio::runtime::Runtime, began: &mpsc::Receiver<()>, parent: UnixStream) {
+fn child(
+  runtime: &tokio::runtime::Runtime,
+  inherited: &Inherited,
+  began: &mpsc::Receiver<()>,
+  parent: UnixStream,
+) {
   let open = std::fs::read_dir("/proc/self/fd")
     .expect("is readable")
     .count();
-  forkable::descriptors::renew(parent.as_fd()).expect("are renewed");
+  inherited.renew().expect("are renewed");
   let now = std::fs::read_dir("/proc/self/fd")
     .expect("is readable")
     .count();

@@ -85,6 +85,14 @@ pub trait Language {
   fn forked(&mut self) -> io::Result<()> {
     Ok(())
   }
+
+  /// Starts the threads that a kernel which was forked lacks. Nothing of a cell has run yet.
+  ///
+  /// # Errors
+  /// When the system has no more of them.
+  fn start_threads(&mut self) -> io::Result<()> {
+    Ok(())
+  }
 }
 
 pub trait Environment: Send + Sync {

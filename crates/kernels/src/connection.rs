@@ -31,6 +31,7 @@ use crate::environment::Renewal;
 use crate::launch::HostProcess;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+use crate::launch::Tenant;
 use crate::outgoing::Outgoing;
 use crate::outgoing::Unread;
 
@@ -130,11 +131,30 @@ impl HostConnection {
   ///
   /// # Errors
   /// When it cannot be started or does not come up in time.
-  pub async fn launch(hosts: &dyn Hosts, mode: Mode, spec: &LaunchSpec) -> io::Result<Self> {
+  pub async fn launch(
+    hosts: &dyn Hosts,
+    mode: Mode,
+    spec: &LaunchSpec,
+    tenant: &Tenant,
+  ) -> io::Result<Self> {
+    match Self::start(hosts, mode, spec, tenant).await {
+      Err(_) if mode == Mode::Worker && hosts.distrust(spec, tenant) => {
+        Self::start(hosts, mode, spec, tenant).await
+      }
+      started => started,
+    }
+  }
+
+  async fn start(
+    hosts: &dyn Hosts,
+    mode: Mode,
+    spec: &LaunchSpec,
+    tenant: &Tenant,
+  ) -> io::Result<Self> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = match mode {
-      Mode::Worker => Some(hosts.start(spec, theirs).await?),
+      Mode::Worker => Some(hosts.start(spec, tenant, theirs).await?),
       Mode::MainThread => {
         hosts.start_on_thread(spec, theirs).await?;
         None

@@ -10,6 +10,17 @@ use async_trait::async_trait;
 use kernel_protocol::launch::Runtime;
 use sandbox::Role;
 
+/// Whose a host will be, as far as that is known when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Tenant {
+  /// Whoever takes it.
+  Anyone,
+  /// The apps of the engine.
+  Apps,
+  /// Those of one namespace, or of none.
+  Namespace(Option<String>),
+}
+
 /// What a blank host boots.
 #[derive(Debug, Clone)]
 pub enum LaunchSpec {
@@ -28,11 +39,30 @@ pub trait Hosts: Send + Sync {
   /// A sentence for the client that asked for the kernel.
   async fn check(&self, spec: &LaunchSpec) -> Result<(), String>;
 
-  /// Starts a process that talks over `socket`; its first reply is `Ready`.
+  /// Starts a process that talks over `socket`; its first reply is `Ready`. Where strangers share the server, it has no
+  /// memory in common with those of another tenant.
   ///
   /// # Errors
   /// When it cannot be started, or its files cannot be put in place.
-  async fn start(&self, spec: &LaunchSpec, socket: UnixStream) -> io::Result<Box<dyn HostProcess>>;
+  async fn start(
+    &self,
+    spec: &LaunchSpec,
+    tenant: &Tenant,
+    socket: UnixStream,
+  ) -> io::Result<Box<dyn HostProcess>>;
+
+  /// Whether this tenant should start a host of its own rather than take one that was started for anyone.
+  fn has_own(&self, _spec: &LaunchSpec, _tenant: &Tenant) -> bool {
+    false
+  }
+
+  /// Hears that such a host ended before it was up. Whether the next one will be started in another way.
+  fn distrust(&self, _spec: &LaunchSpec, _tenant: &Tenant) -> bool {
+    false
+  }
+
+  /// Makes ready, in the background, that the tenant's next host starts quickly.
+  fn prepare(&self, _spec: &LaunchSpec, _tenant: &Tenant) {}
 
   /// Runs a host on threads of this process.
   ///

@@ -10,6 +10,7 @@ mod events;
 mod execution;
 mod files;
 mod history;
+mod hosting;
 mod id;
 mod kernel;
 mod lasting;
@@ -36,6 +37,7 @@ mod start;
 mod tests;
 mod watchdog;
 pub mod zygote;
+pub mod zygotes;
 
 pub use self::environment::EnvironmentSource;
 pub use self::environment::Variables;

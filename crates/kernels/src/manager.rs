@@ -16,7 +16,6 @@ use access::Caller;
 use access::Right;
 use kernel_protocol::ErrorReport;
 use kernel_protocol::ExecutionId;
-use kernel_protocol::HostConfig;
 use kernel_protocol::HostPermissions;
 use kernel_protocol::Question;
 use kernel_protocol::comm::CommMessage;
@@ -35,20 +34,18 @@ use crate::KernelId;
 use crate::KernelType;
 use crate::Language;
 use crate::Mode;
-use crate::connection::HostConnection;
-use crate::environment::Environment;
 use crate::events::EngineEvent;
 use crate::events::EngineEventKind;
 use crate::events::EventWatch;
 use crate::execution::Execution;
 use crate::execution::Work;
 use crate::files::KernelFiles;
+use crate::hosting::Blank;
 use crate::kernel::Kernel;
 use crate::kernel::Status;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
 use crate::log_budget::LogBudget;
-use crate::options::Approved;
 use crate::options::CreateKernel;
 use crate::options::KernelOptions;
 use crate::options::LaunchProgram;
@@ -56,7 +53,6 @@ use crate::options::OwnFolders;
 use crate::owner::Listeners;
 use crate::owner::Owner;
 use crate::owner::ProgramNotice;
-use crate::pool::Pool;
 use crate::pool::PoolStats;
 use crate::pools::Pools;
 
@@ -65,14 +61,14 @@ const EVENT_BUFFER: usize = 1024;
 
 pub struct KernelManager {
   pub options: KernelOptions,
-  hosts: Arc<dyn Hosts>,
+  pub(crate) hosts: Arc<dyn Hosts>,
   /// Kernels' own folders are made here, and removed with the server.
   scratch_root: PathBuf,
   kernels: RwLock<HashMap<KernelId, Entry>>,
   /// The kernels of programs, which are no client's.
   programs: Mutex<Vec<Weak<Kernel>>>,
   modules: ModuleCache,
-  pools: Pools,
+  pub(crate) pools: Pools,
   events: broadcast::Sender<EngineEvent>,
   /// Hears of every kernel whose time is limited.
   timed: mpsc::UnboundedSender<Timed>,
@@ -274,7 +270,9 @@ impl KernelManager {
       scratch,
       kept: false,
     };
-    let host = self.configured_host(kind, &approved).await?;
+    let host = self
+      .configured_host(&id, kind, &approved, std::future::ready(Ok(())))
+      .await?;
     let timeouts = (request.inactivity_timeout, request.max_execution_time);
     let (listener, stalls) = match request.max_execution_time {
       Some(limit) => {
@@ -384,7 +382,15 @@ impl KernelManager {
         (spec, None)
       }
     };
-    let host = self.host_of(kind, &spec, pool, &approved).await?;
+    let blank = Blank {
+      mode: kind.mode,
+      spec: &spec,
+      pool,
+      tenant: &launch.tenant,
+    };
+    let host = self
+      .host_of(&blank, &approved, std::future::ready(Ok(())))
+      .await?;
     let id = KernelId::addressed(&launch.label);
     let owner = Owner::Program(notices);
     let kernel = Kernel::new(id, kind, approved, (None, None), owner, &self.logs);
@@ -602,10 +608,15 @@ impl KernelManager {
     reason: &str,
   ) -> Result<(), KernelError> {
     let _replacing = kernel.replacing.lock().await;
-    kernel.begin_restart(report).await?;
-    // State on disk goes with the state in memory.
-    let _ = tokio::fs::remove_dir_all(&kernel.approved.host.scratch).await;
-    match self.configured_host(kernel.kind, &kernel.approved).await {
+    let ended = async {
+      kernel.begin_restart(report).await?;
+      // State on disk goes with the state in memory.
+      let _ = tokio::fs::remove_dir_all(&kernel.approved.host.scratch).await;
+      Ok(())
+    };
+    // The new host starts while the old one ends.
+    let host = self.configured_host(&kernel.id, kernel.kind, &kernel.approved, ended);
+    match host.await {
       Ok(host) => {
         kernel.attach(host);
         kernel.ready();
@@ -617,76 +628,6 @@ impl KernelManager {
       Err(error) => {
         kernel.restart_failed(&error.to_string());
         Err(error)
-      }
-    }
-  }
-
-  /// A host made into a kernel of a client.
-  async fn configured_host(
-    &self,
-    kind: KernelType,
-    approved: &Approved,
-  ) -> Result<HostConnection, KernelError> {
-    let (spec, pool) = self.pools.of(kind.language, &approved.python)?;
-    self.host_of(kind, &spec, pool, approved).await
-  }
-
-  /// A host made into a kernel: from the pool, otherwise a new one.
-  async fn host_of(
-    &self,
-    kind: KernelType,
-    spec: &LaunchSpec,
-    pool: Option<&Arc<Pool>>,
-    approved: &Approved,
-  ) -> Result<HostConnection, KernelError> {
-    let checked = self.hosts.check(spec).await;
-    checked.map_err(KernelError::Unsupported)?;
-    let environment = Environment::new(&approved.host.env, approved.environment.as_ref());
-    let variables = environment.now().await?;
-    let config = HostConfig {
-      env: variables.values,
-      ..approved.host.clone()
-    };
-    let confinement = self.options.confinement.clone();
-    let scratch = approved.host.scratch.clone();
-    tokio::task::spawn_blocking(move || confinement.make_own(&scratch))
-      .await
-      .unwrap_or_else(|e| Err(e.into()))
-      .map_err(|e| {
-        // Where it is, is not for those who ask.
-        tracing::error!("{}: {e}", approved.host.scratch.display());
-        KernelError::Host(format!("the kernel's folder cannot be made: {e}"))
-      })?;
-    let pooled = || {
-      pool
-        .filter(|_| kind.mode == Mode::Worker)
-        .and_then(Pool::take)
-    };
-    let mut waiting = pooled();
-    loop {
-      let (mut host, fresh) = match waiting.take() {
-        Some(host) => (host, false),
-        None => {
-          let host = HostConnection::launch(&*self.hosts, kind.mode, spec).await;
-          let failed = |e| KernelError::Host(format!("the kernel could not be started: {e}"));
-          (host.map_err(failed)?, true)
-        }
-      };
-      let roots = approved.open_mounts()?;
-      match host.configure(config.clone(), roots).await {
-        Ok(()) => {
-          host.renewal = environment.renew(host.handle.clone(), variables.renew_after);
-          return Ok(host);
-        }
-        Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
-        // A blank host may have died while it waited; a new one has no excuse.
-        Err(None) if !fresh => waiting = pooled(),
-        Err(None) => {
-          let end = host.end().await;
-          return Err(KernelError::Host(format!(
-            "the kernel could not be started: it {end}"
-          )));
-        }
       }
     }
   }

@@ -26,6 +26,7 @@ use crate::KernelType;
 use crate::Language;
 use crate::Mode;
 use crate::lasting::LastingFolders;
+use crate::launch::Tenant;
 use crate::mounts::MountRoot;
 use crate::mounts::MountSource;
 
@@ -122,8 +123,8 @@ impl KernelOptions {
   /// Types to keep ready; those that are not allowed are left out.
   pub fn preload(&self) -> Vec<KernelType> {
     let Some(wanted) = &self.pool.preload else {
-      let python = |kind: &&KernelType| kind.language == Language::Python;
-      return self.allowed.iter().filter(python).copied().collect();
+      let in_v8 = |kind: &&KernelType| kind.language != Language::CPython;
+      return self.allowed.iter().filter(in_v8).copied().collect();
     };
     let (allowed, dropped): (Vec<_>, Vec<_>) = wanted
       .iter()
@@ -351,6 +352,7 @@ impl OwnFolders {
 pub struct LaunchProgram {
   /// What logs call it.
   pub label: String,
+  pub tenant: Tenant,
   /// Language, environment, permissions and limits.
   pub kernel: CreateKernel,
   pub folders: OwnFolders,

@@ -2,6 +2,7 @@
 //! claimed, so a pooled host serves any request.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -14,6 +15,7 @@ use crate::Mode;
 use crate::connection::HostConnection;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+use crate::launch::Tenant;
 
 /// How long a pool that is not empty is left as it is after a claim: who makes one kernel often makes several, and
 /// each boot takes a core from them.
@@ -96,7 +98,7 @@ impl Pool {
         while let Some(until) = pool.pause() {
           tokio::time::sleep_until(until).await;
         }
-        let launched = HostConnection::launch(&*pool.hosts, Mode::Worker, &pool.spec).await;
+        let launched = pool.launch().await;
         let mut state = pool.lock();
         match launched {
           Ok(host) if !state.closed => state.ready.push_back(host),
@@ -113,6 +115,10 @@ impl Pool {
         }
       }
     });
+  }
+
+  async fn launch(&self) -> io::Result<HostConnection> {
+    HostConnection::launch(&*self.hosts, Mode::Worker, &self.spec, &Tenant::Anyone).await
   }
 
   /// Ends every blank host and makes no more.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -37,7 +38,9 @@ use sandbox::Role;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::process::Child;
+use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::codec::FramedRead;
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -49,16 +52,27 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the report of a kernel's end may lag behind the end.
 const REPORT_GRACE: Duration = Duration::from_millis(500);
 
-/// A running zygote. Dropping it ends the process, not its kernels.
+/// How many may be asked for at once: what is asked must fit into the socket.
+const MOST_ASKED: usize = 64;
+/// How long a zygote may answer nobody before whoever waits gives up, and how long anybody waits at most.
+const STUCK: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running zygote. The process ends when this was dropped and the last of its kernels has ended.
 pub struct Zygote {
-  control: OwnedFd,
+  control: Arc<Control>,
   state: Arc<Mutex<State>>,
+  asking: Semaphore,
 }
 
-#[derive(Default)]
+/// The server's end of the control socket. Dropping it ends the process.
+struct Control(OwnedFd);
+
 struct State {
   /// No more will be heard of it.
   gone: bool,
+  /// When it last answered.
+  answered: Instant,
   asked: VecDeque<oneshot::Sender<io::Result<ForkedKernel>>>,
   kernels: HashMap<u32, oneshot::Sender<ExitStatus>>,
 }
@@ -74,7 +88,7 @@ impl Zygote {
   {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let control = OwnedFd::from(ours.try_clone()?);
+    let control = Arc::new(Control(ours.try_clone()?.into()));
     let mut child = spawn(theirs.into()).await?;
     let mut told = LengthDelimitedCodec::builder().new_read(UnixStream::from_std(ours)?);
     match tokio::time::timeout(BOOT_TIMEOUT, next(&mut told)).await {
@@ -88,47 +102,80 @@ impl Zygote {
       }
       Err(_) => return Err(io::Error::other("the zygote did not start in time")),
     }
-    let state = Arc::<Mutex<State>>::default();
-    tokio::spawn(listen(child, told, state.clone()));
-    Ok(Self { control, state })
+    let state = Arc::new(Mutex::new(State {
+      gone: false,
+      answered: Instant::now(),
+      asked: VecDeque::new(),
+      kernels: HashMap::new(),
+    }));
+    tokio::spawn(listen(child, told, state.clone(), Arc::downgrade(&control)));
+    Ok(Self {
+      control,
+      state,
+      asking: Semaphore::new(MOST_ASKED),
+    })
   }
 
   pub fn is_gone(&self) -> bool {
     lock(&self.state).gone
   }
 
-  /// Forks a kernel for `role` that talks over `socket`, within `patience`.
+  /// Ends the process; its kernels live on.
+  pub fn end(&self) {
+    self.control.end();
+  }
+
+  /// Forks a kernel for `role` that talks over `socket`.
   ///
   /// # Errors
   /// When the zygote has gone, is stuck or cannot fork.
-  pub async fn fork(
-    &self,
-    role: Role,
-    socket: BorrowedFd<'_>,
-    patience: Duration,
-  ) -> io::Result<ForkedKernel> {
-    let answer = {
-      let mut state = lock(&self.state);
-      if state.gone {
-        return Err(gone());
-      }
-      if let Err(error) = self.ask(role, socket) {
-        // Its end is felt here before it is heard of.
-        state.gone = true;
-        return Err(error);
-      }
-      let (tell, answer) = oneshot::channel();
-      state.asked.push_back(tell);
-      answer
+  pub async fn fork(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<ForkedKernel> {
+    let forking = async {
+      let _turn = self.asking.acquire().await.map_err(|_| gone())?;
+      self.ask(role, socket)?.await.map_err(|_| gone())?
     };
-    match tokio::time::timeout(patience, answer).await {
-      Ok(Ok(forked)) => forked,
-      Ok(Err(_)) => Err(gone()),
-      Err(_) => Err(io::Error::other("the kernel zygote does not answer")),
+    tokio::select! {
+      forked = forking => forked,
+      () = self.stuck() => Err(io::Error::other("the kernel zygote does not answer")),
     }
   }
 
-  /// One byte, the role, that carries the socket. Never waits: the zygote reads faster than it is asked.
+  /// Ends once the zygote has answered nobody for a while. One that works through much has.
+  async fn stuck(&self) {
+    let asked = Instant::now();
+    loop {
+      let heard = lock(&self.state).answered.max(asked);
+      let until = (heard + STUCK).min(asked + PATIENCE);
+      if until <= Instant::now() {
+        return;
+      }
+      tokio::time::sleep_until(until).await;
+    }
+  }
+
+  /// Asks for a kernel. What it comes to is received, in the order in which was asked.
+  fn ask(
+    &self,
+    role: Role,
+    socket: BorrowedFd<'_>,
+  ) -> io::Result<oneshot::Receiver<io::Result<ForkedKernel>>> {
+    let mut state = lock(&self.state);
+    if state.gone {
+      return Err(gone());
+    }
+    if let Err(error) = self.control.ask(role, socket) {
+      // Its end is felt here before it is heard of.
+      state.gone = true;
+      return Err(error);
+    }
+    let (tell, answer) = oneshot::channel();
+    state.asked.push_back(tell);
+    Ok(answer)
+  }
+}
+
+impl Control {
+  /// One byte, the role, that carries the socket. Never waits: few are asked for at once.
   fn ask(&self, role: Role, socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -137,19 +184,23 @@ impl Zygote {
       return Err(io::Error::other("no room for the kernel's socket"));
     }
     rustix::net::sendmsg(
-      &self.control,
+      &self.0,
       &[IoSlice::new(&[role.to_byte()])],
       &mut ancillary,
       SendFlags::NOSIGNAL,
     )?;
     Ok(())
   }
+
+  fn end(&self) {
+    // The listening task holds the socket open as well.
+    let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+  }
 }
 
-impl Drop for Zygote {
+impl Drop for Control {
   fn drop(&mut self) {
-    // The listening task holds the socket open as well.
-    let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+    self.end();
   }
 }
 
@@ -172,16 +223,22 @@ async fn next(told: &mut Ears) -> Option<ZygoteReply> {
 }
 
 /// Passes on what the zygote tells until it has gone.
-async fn listen(mut child: Child, mut told: Ears, state: Arc<Mutex<State>>) {
+async fn listen(
+  mut child: Child,
+  mut told: Ears,
+  state: Arc<Mutex<State>>,
+  control: Weak<Control>,
+) {
   while let Some(told) = next(&mut told).await {
     let mut state = lock(&state);
+    state.answered = Instant::now();
     match told {
       ZygoteReply::Forked { pid } => {
         let (tell, exit) = oneshot::channel();
         state.kernels.insert(pid, tell);
         // Who asked may have gone: the kernel is dropped then, which ends it.
         if let Some(asked) = state.asked.pop_front() {
-          let _ = asked.send(ForkedKernel::new(pid, exit));
+          let _ = asked.send(ForkedKernel::new(pid, exit, control.upgrade()));
         }
       }
       ZygoteReply::Refused { reason } => {
@@ -219,10 +276,16 @@ pub struct ForkedKernel {
   exit: oneshot::Receiver<ExitStatus>,
   /// When its zygote has ended it is the server's child, but nothing that a kernel left behind.
   _known: KnownKernel,
+  /// Keeps the zygote, which is to say how it ended.
+  _parent: Option<Arc<Control>>,
 }
 
 impl ForkedKernel {
-  fn new(pid: u32, exit: oneshot::Receiver<ExitStatus>) -> io::Result<Self> {
+  fn new(
+    pid: u32,
+    exit: oneshot::Receiver<ExitStatus>,
+    parent: Option<Arc<Control>>,
+  ) -> io::Result<Self> {
     let known = KnownKernel::new(pid);
     // A kernel that has ended within this moment may be gone already; its number cannot have come
     // round to another process yet.
@@ -232,6 +295,7 @@ impl ForkedKernel {
       process: descriptors::watch(process)?,
       exit,
       _known: known,
+      _parent: parent,
     })
   }
 

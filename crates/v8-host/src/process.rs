@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use kernel_host::host;
 use kernel_host::host::Capture;
@@ -42,8 +43,39 @@ pub fn arguments(
 pub enum Starting {
   /// What its runtime says: a kernel, or a program.
   Kernel,
-  /// What forks such kernels. Only those of JavaScript without a program are.
+  /// What forks such kernels.
   Zygote,
+}
+
+/// What a process has booted that such a host is forked from; `None` for one that is not forked: its script reads from a
+/// descriptor, or has arguments.
+pub fn before_fork(runtime: &Runtime) -> Option<Runtime> {
+  match runtime {
+    Runtime::JavaScript {
+      modules,
+      main: Some(main),
+    } => {
+      let blank = MainProgram {
+        path: PathBuf::new(),
+        args: Vec::new(),
+        behind_engine: main.behind_engine,
+        stdin: None,
+      };
+      (main.args.is_empty() && main.stdin.is_none()).then(|| Runtime::JavaScript {
+        modules: modules.clone(),
+        main: Some(blank),
+      })
+    }
+    Runtime::JavaScript { main: None, .. } | Runtime::Pyodide { .. } => Some(runtime.clone()),
+  }
+}
+
+/// What a process that boots this is for.
+pub fn role(runtime: &Runtime) -> Role {
+  match runtime {
+    Runtime::JavaScript { main: Some(_), .. } => Role::Program,
+    Runtime::JavaScript { main: None, .. } | Runtime::Pyodide { .. } => Role::Kernel,
+  }
 }
 
 /// Boots a language on its own thread.
@@ -66,44 +98,48 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Option<io::Result<()>> {
   let mut args = args.into_iter();
   let started_as: Runtime = serde_json::from_str(args.next()?.to_str()?).ok()?;
   let confinement = Confinement::from_argument(args.next()?.to_str()?)?;
-  if let Some(role) = args.next() {
-    return match (Role::from_argument(role.to_str()?)?, started_as) {
-      (
-        Role::Zygote,
-        Runtime::JavaScript {
-          modules,
-          main: None,
-        },
-      ) => {
-        let booted = boot_typescript(modules, None);
-        Some(
-          confinement
-            .enter(Role::Zygote, &[])
-            .and_then(|()| run_zygote(booted)),
-        )
-      }
-      _ => None,
-    };
-  }
-  let (role, passed) = match &started_as {
+  let starting = match args.next() {
+    None => Starting::Kernel,
+    Some(role) => match Role::from_argument(role.to_str()?)? {
+      Role::Zygote => Starting::Zygote,
+      Role::Kernel | Role::Program => return None,
+    },
+  };
+  Some(start(started_as, starting, &confinement))
+}
+
+fn start(runtime: Runtime, starting: Starting, confinement: &Confinement) -> io::Result<()> {
+  let passed = match &runtime {
     Runtime::JavaScript {
       main: Some(main), ..
-    } => (Role::Program, main.stdin),
-    Runtime::JavaScript { main: None, .. } | Runtime::Pyodide { .. } => (Role::Kernel, None),
+    } => main.stdin,
+    Runtime::JavaScript { main: None, .. } | Runtime::Pyodide { .. } => None,
   };
-  if let Err(error) = confinement.enter(role, passed.as_slice()) {
-    return Some(Err(error));
-  }
-  match started_as {
-    Runtime::JavaScript { modules, main } => Some(run_process(boot_typescript(modules, main))),
+  let role = match starting {
+    Starting::Kernel => role(&runtime),
+    Starting::Zygote => Role::Zygote,
+  };
+  confinement.enter(role, passed.as_slice())?;
+  match runtime {
+    Runtime::JavaScript { modules, main } => run_process(starting, boot_typescript(modules, main)),
     Runtime::Pyodide { files, modules } => {
       runtime::optimise_wasm_late();
-      Some(run_process(boot_pyodide(files, modules)))
+      if starting == Starting::Zygote {
+        runtime::forking::compile_wasm_at_once();
+      }
+      run_process(starting, boot_pyodide(files, modules))
     }
   }
 }
 
-fn run_process<L: Language>(boot: impl Boot<L>) -> io::Result<()> {
+fn run_process<L: Language>(starting: Starting, boot: impl Boot<L>) -> io::Result<()> {
+  match starting {
+    Starting::Kernel => run_kernel(boot),
+    Starting::Zygote => run_zygote(boot),
+  }
+}
+
+fn run_kernel<L: Language>(boot: impl Boot<L>) -> io::Result<()> {
   let socket = host::take_socket()?;
   let (control, owner) = host::halves(socket, host::capture_stdio()?, Ending::Process)?;
   runtime::spawn_isolate_thread("kernel", move || owner.run(boot))?;

@@ -10,9 +10,9 @@ use super::app_of;
 use super::apps_server;
 use crate::support::Loopback;
 use crate::support::Reply;
-use crate::support::children_of;
 use crate::support::eventually;
 use crate::support::exists;
+use crate::support::hosts_of;
 
 const SERVES: &str = "Deno.serve(() => new Response('up'));";
 
@@ -176,7 +176,7 @@ async fn no_process_outlives_a_server_that_is_killed() {
   client.app("serves").ready().await;
   client.app("ignores").ready().await;
   client.app("loops").says("looping").await;
-  let processes = children_of(server.pid());
+  let processes = hosts_of(server.pid());
   assert!(processes.len() >= 3, "{processes:?}");
   server.signal(Signal::KILL);
   server.ended().await;

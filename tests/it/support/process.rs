@@ -17,6 +17,29 @@ pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     .collect()
 }
 
+/// Children of a server that fork kernels and apps.
+pub(crate) fn zygotes_of(server: u32) -> Vec<u32> {
+  let mut zygotes = children_of(server);
+  zygotes.retain(|pid| is_zygote(*pid));
+  zygotes
+}
+
+/// Processes of a server's kernels and apps, whoever started them.
+pub(crate) fn hosts_of(server: u32) -> Vec<u32> {
+  let (zygotes, mut hosts): (Vec<u32>, Vec<u32>) = children_of(server)
+    .into_iter()
+    .partition(|pid| is_zygote(*pid));
+  hosts.extend(zygotes.into_iter().flat_map(children_of));
+  hosts
+}
+
+fn is_zygote(pid: u32) -> bool {
+  let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+  arguments
+    .split(|byte| *byte == 0)
+    .any(|argument| argument == b"zygote")
+}
+
 /// Whether a process runs.
 pub(crate) fn exists(pid: u32) -> bool {
   stat(pid).is_some_and(|(state, _)| state != "Z")

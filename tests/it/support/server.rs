@@ -93,8 +93,19 @@ impl ServerBuilder {
 
 impl Server {
   pub(crate) fn builder() -> ServerBuilder {
+    Self::builder_of(Command::new(binary()))
+  }
+
+  /// One that is started by a script of the shell, which ends in `exec "$0" "$@"`.
+  pub(crate) fn builder_in(shell: &str, script: &str) -> ServerBuilder {
+    let mut words = shell.split(' ');
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg("-c").arg(script).arg(binary());
+    Self::builder_of(command)
+  }
+
+  fn builder_of(mut command: Command) -> ServerBuilder {
     let dir = TempDir::new().expect("a temporary directory");
-    let mut command = Command::new(binary());
     command
       .env_clear()
       .arg("serve")

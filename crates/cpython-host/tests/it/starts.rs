@@ -9,19 +9,20 @@ use std::time::Duration;
 use std::time::Instant;
 
 use kernels::LocalProcess;
-use kernels::cpython::start::Starting;
 use kernels::launch::HostProcess as _;
+use kernels::launch::Tenant;
 use sandbox::Role;
 
 use crate::support::Kernel;
-use crate::support::hosts;
+use crate::support::forking;
 use crate::support::python;
 use crate::support::run;
+use crate::support::starting;
 
 #[test]
 fn a_kernel_can_be_started_directly() {
   run(async {
-    let mut kernel = Kernel::of(&hosts(Starting::Direct)).await;
+    let mut kernel = Kernel::of(&starting()).await;
     assert!(matches!(kernel.process, LocalProcess::Direct(_)));
     let executable = kernel.run("import sys; sys.executable").await.text();
     assert_eq!(executable, format!("'{}'", python().display()));
@@ -31,7 +32,7 @@ fn a_kernel_can_be_started_directly() {
 #[test]
 fn forked_kernels_share_nothing_that_changes() {
   run(async {
-    let hosts = hosts(Starting::FromZygote);
+    let hosts = forking();
     let mut a = Kernel::of(&hosts).await;
     let mut b = Kernel::of(&hosts).await;
     a.run("x = 1").await;
@@ -46,7 +47,7 @@ fn forked_kernels_share_nothing_that_changes() {
 #[test]
 fn a_zygote_that_ends_is_replaced_and_its_kernels_live_on() {
   run(async {
-    let hosts = hosts(Starting::FromZygote);
+    let hosts = forking();
     let mut old = Kernel::of(&hosts).await;
     old
       .run("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
@@ -63,7 +64,7 @@ fn a_zygote_that_ends_is_replaced_and_its_kernels_live_on() {
 #[test]
 fn a_kernel_dies_with_its_connection() {
   run(async {
-    let hosts = hosts(Starting::FromZygote);
+    let hosts = forking();
     let mut kernel = Kernel::blank(&hosts).await;
     let pid = kernel.process.id().expect("a process");
     assert!(Path::new(&format!("/proc/{pid}")).exists());
@@ -76,7 +77,7 @@ fn a_kernel_dies_with_its_connection() {
 #[test]
 fn pythons_that_do_not_suit_are_refused_with_the_remedy() {
   run(async {
-    let hosts = hosts(Starting::FromZygote);
+    let hosts = forking();
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     let folder = tempfile::tempdir().expect("a folder");
     let endless = folder.path().join("endless");
@@ -93,7 +94,12 @@ fn pythons_that_do_not_suit_are_refused_with_the_remedy() {
     ];
     for (executable, expected) in cases {
       let error = hosts
-        .start(Path::new(executable), Role::Kernel, theirs.as_fd())
+        .start(
+          Path::new(executable),
+          Role::Kernel,
+          Some(Tenant::Anyone),
+          theirs.as_fd(),
+        )
         .await
         .expect_err("does not suit");
       assert!(error.contains(expected), "{error}");
@@ -106,8 +112,7 @@ fn pythons_that_do_not_suit_are_refused_with_the_remedy() {
 #[test]
 fn kernels_start_fast() {
   run(async {
-    for starting in [Starting::Direct, Starting::FromZygote] {
-      let hosts = hosts(starting);
+    for (how, hosts) in [("started", starting()), ("forked", forking())] {
       Kernel::blank(&hosts).await;
       let mut times = Vec::new();
       for _ in 0..10 {
@@ -124,7 +129,7 @@ fn kernels_start_fast() {
       let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("memory");
       let pss = memory.lines().find(|line| line.starts_with("Pss:"));
       eprint(&format!(
-        "{starting:?}: median {:?}, worst {:?}, {pss:?}",
+        "{how}: median {:?}, worst {:?}, {pss:?}",
         times[5], times[9]
       ));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use kernel_protocol::Request;
 use kernel_protocol::StreamName;
 use kernels::LocalProcess;
 use kernels::cpython::start::CPythonHosts;
-use kernels::cpython::start::Starting;
 use kernels::launch::HostProcess as _;
+use kernels::launch::Tenant;
+use kernels::zygotes::Zygotes;
 use sandbox::Role;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -35,11 +37,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
   LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
-static HOSTS: LazyLock<CPythonHosts> = LazyLock::new(|| hosts(Starting::FromZygote));
+static HOSTS: LazyLock<CPythonHosts> = LazyLock::new(forking);
 
-pub(crate) fn hosts(starting: Starting) -> CPythonHosts {
+/// What forks kernels from a zygote of its own.
+pub(crate) fn forking() -> CPythonHosts {
+  let _runtime = RUNTIME.enter();
+  hosts(Some(Zygotes::new(1)))
+}
+
+/// What starts each kernel anew.
+pub(crate) fn starting() -> CPythonHosts {
+  hosts(None)
+}
+
+fn hosts(zygotes: Option<Arc<Zygotes>>) -> CPythonHosts {
   let binary = PathBuf::from(env!("CARGO_BIN_EXE_cpython-host"));
-  CPythonHosts::with_binary(binary, starting).expect("the host binary")
+  CPythonHosts::with_binary(binary, zygotes).expect("the host binary")
 }
 
 pub(crate) fn python() -> PathBuf {
@@ -97,7 +110,12 @@ impl Kernel {
     let (ours, theirs) = StdUnixStream::pair().expect("sockets");
     ours.set_nonblocking(true).expect("a socket");
     let process = hosts
-      .start(&python(), Role::Kernel, theirs.as_fd())
+      .start(
+        &python(),
+        Role::Kernel,
+        Some(Tenant::Anyone),
+        theirs.as_fd(),
+      )
       .await
       .expect("a kernel");
     drop(theirs);

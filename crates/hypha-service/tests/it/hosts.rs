@@ -30,6 +30,7 @@ use ::engine::kernel_protocol::read_frame;
 use ::engine::kernels::launch::HostProcess;
 use ::engine::kernels::launch::Hosts;
 use ::engine::kernels::launch::LaunchSpec;
+use ::engine::kernels::launch::Tenant;
 use async_trait::async_trait;
 
 pub(crate) struct PlayedHosts;
@@ -40,7 +41,12 @@ impl Hosts for PlayedHosts {
     Ok(())
   }
 
-  async fn start(&self, _: &LaunchSpec, socket: UnixStream) -> io::Result<Box<dyn HostProcess>> {
+  async fn start(
+    &self,
+    _: &LaunchSpec,
+    _: &Tenant,
+    socket: UnixStream,
+  ) -> io::Result<Box<dyn HostProcess>> {
     let mut child = Command::new("cat")
       .stdin(Stdio::piped())
       .stdout(Stdio::null())

@@ -15,6 +15,7 @@ use engine::kernels::PoolOptions;
 use engine::kernels::launch::HostProcess;
 use engine::kernels::launch::Hosts;
 use engine::kernels::launch::LaunchSpec;
+use engine::kernels::launch::Tenant;
 use engine::vectordb::VectorDbOptions;
 use hypha_service::Answer;
 use hypha_service::Asker;
@@ -35,7 +36,12 @@ impl Hosts for NoHosts {
     Err("no kernel starts here".to_owned())
   }
 
-  async fn start(&self, _: &LaunchSpec, _: UnixStream) -> io::Result<Box<dyn HostProcess>> {
+  async fn start(
+    &self,
+    _: &LaunchSpec,
+    _: &Tenant,
+    _: UnixStream,
+  ) -> io::Result<Box<dyn HostProcess>> {
     Err(io::Error::other("no kernel starts here"))
   }
 

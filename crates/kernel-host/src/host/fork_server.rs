@@ -71,13 +71,22 @@ fn serve_while_asked(
         sandbox::enter_forked(role)?;
         return Ok(Some(socket));
       }
-      Ok(Some(pid)) => {
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        children.push(Child { pid, pidfd });
-        ZygoteReply::Forked {
-          pid: pid.as_raw_nonzero().get().unsigned_abs(),
+      Ok(Some(pid)) => match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => {
+          children.push(Child { pid, pidfd });
+          ZygoteReply::Forked {
+            pid: pid.as_raw_nonzero().get().unsigned_abs(),
+          }
         }
-      }
+        Err(error) => {
+          // Nobody could tell how it ends.
+          let _ = rustix::process::kill_process(pid, Signal::KILL);
+          rustix::process::waitpid(Some(pid), WaitOptions::empty())?;
+          ZygoteReply::Refused {
+            reason: error.to_string(),
+          }
+        }
+      },
       Err(error) => ZygoteReply::Refused {
         reason: error.to_string(),
       },

@@ -346,6 +346,7 @@ impl Owner {
     runtime.block_on(async {
       let outbox = &self.outbox;
       let zygote = self.zygote.take();
+      let mut forked = None;
       if zygote.is_none() {
         outbox::pump_captured_output(outbox)?;
       }
@@ -357,7 +358,10 @@ impl Owner {
       });
       let mut language = match (booted.await, zygote) {
         (Ok(language), None) => language,
-        (Ok(language), Some(zygote)) => fork_kernels(outbox, language, zygote).await?,
+        (Ok(mut language), Some(zygote)) => {
+          forked = Some(fork_kernels(outbox, &mut language, zygote).await?);
+          language
+        }
         (Err(error), None) => return Err(error),
         (Err(error), Some(zygote)) => {
           zygote.fail(&error.to_string());
@@ -370,6 +374,12 @@ impl Owner {
         keeps_files_on_disk: L::FILES_ON_DISK,
       });
       outbox.send(&Reply::Ready { version: VERSION });
+      // While the server reads that.
+      if let Some(control) = forked {
+        language.start_threads()?;
+        outbox::pump_captured_output(outbox)?;
+        control.spawn()?;
+      }
       let mut quiet = Some(Instant::now() + QUIET);
       let mut has_program = false;
       let mut watches = ListingWatches::default();
@@ -414,23 +424,27 @@ impl Owner {
   }
 }
 
-/// Forks kernels from a language that has booted. Returns in each, with all of its threads running.
-async fn fork_kernels<L: Language>(
-  outbox: &Arc<Outbox>,
-  mut language: L,
+/// Forks kernels from a language that has booted. Returns in each, whose threads are still to be started.
+async fn fork_kernels(
+  outbox: &Outbox,
+  language: &mut impl Language,
   zygote: Zygote,
-) -> io::Result<L> {
-  if let Err(error) = language.prepare_to_fork().await {
-    zygote.fail(&error.to_string());
-    exit_now(1);
-  }
+) -> io::Result<Control> {
+  let prepared = language.prepare_to_fork().await;
+  let inherited = match prepared.and_then(|()| zygote.inherited()) {
+    Ok(inherited) => inherited,
+    Err(error) => {
+      zygote.fail(&error.to_string());
+      exit_now(1);
+    }
+  };
   // What the language said until now is nobody's to hear.
   outbox.flush();
-  let control = zygote.serve()?;
+  // Else every child would, and have that memory for itself.
+  give_free_memory_back();
+  let control = zygote.serve(&inherited)?;
   language.forked()?;
-  outbox::pump_captured_output(outbox)?;
-  control.spawn()?;
-  Ok(language)
+  Ok(control)
 }
 
 /// Waits until then; without a time for ever.

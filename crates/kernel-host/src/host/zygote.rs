@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
+use forkable::descriptors::Inherited;
 use kernel_protocol::zygote::ZygoteReply;
 use rustix::process::Pid;
 
@@ -49,12 +50,24 @@ impl Zygote {
       .write_all(&kernel_protocol::encode(&ZygoteReply::Failed { reason }));
   }
 
+  /// What kernels inherit and must have for themselves.
+  ///
+  /// # Errors
+  /// When something is open that they cannot have.
+  pub(super) fn inherited(&self) -> io::Result<Inherited> {
+    Inherited::find(&[
+      self.control.as_fd(),
+      self.half.socket.as_fd(),
+      self.other_end.as_fd(),
+    ])
+  }
+
   /// Forks kernels until the server has gone, and ends the process then. Returns in each kernel, with the half that reads
   /// its requests.
   ///
   /// # Errors
   /// When the system fails it.
-  pub(super) fn serve(self) -> io::Result<Control> {
+  pub(super) fn serve(self, inherited: &Inherited) -> io::Result<Control> {
     let Self {
       control,
       half,
@@ -65,7 +78,7 @@ impl Zygote {
     };
     drop(other_end);
     put_over(&socket, half.socket.as_raw_fd())?;
-    forkable::descriptors::renew(half.socket.as_fd())?;
+    inherited.renew()?;
     Ok(half)
   }
 }

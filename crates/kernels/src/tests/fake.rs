@@ -33,6 +33,7 @@ use kernel_protocol::read_frame;
 use crate::launch::HostProcess;
 use crate::launch::Hosts;
 use crate::launch::LaunchSpec;
+use crate::launch::Tenant;
 
 /// A variable of a kernel's environment that makes its host refuse to be configured.
 pub(super) const REFUSE: &str = "REFUSE";
@@ -75,7 +76,12 @@ impl Hosts for FakeHosts {
     Ok(())
   }
 
-  async fn start(&self, _: &LaunchSpec, socket: UnixStream) -> io::Result<Box<dyn HostProcess>> {
+  async fn start(
+    &self,
+    _: &LaunchSpec,
+    _: &Tenant,
+    socket: UnixStream,
+  ) -> io::Result<Box<dyn HostProcess>> {
     self.started.fetch_add(1, Ordering::Relaxed);
     let ended = Arc::new(AtomicBool::new(false));
     let process = FakeProcess {
@@ -92,7 +98,10 @@ impl Hosts for FakeHosts {
   }
 
   async fn start_on_thread(&self, spec: &LaunchSpec, socket: UnixStream) -> io::Result<()> {
-    self.start(spec, socket).await.map(std::mem::forget)
+    self
+      .start(spec, &Tenant::Anyone, socket)
+      .await
+      .map(std::mem::forget)
   }
 
   fn close(&self) {}

@@ -3,6 +3,7 @@
 mod environment;
 mod fake;
 mod watches;
+mod zygotes;
 
 use std::path::Path;
 use std::sync::Arc;

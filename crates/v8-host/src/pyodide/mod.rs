@@ -47,12 +47,20 @@ use self::ops::InterruptBuffer;
 use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
+use crate::runtime::forking;
 
 /// Pyodide's two modules, evaluated once the global object looks as they expect it.
 const MODULES: [&str; 2] = ["pyodide.mjs", "pyodide.asm.mjs"];
 
 /// In memory, unless a folder is mounted there, which is the default of mounts.
 const WORKING_DIRECTORY: &str = "/home/pyodide";
+
+/// Cells that do what most kernels do.
+const WARMING: [&str; 3] = [
+  "1 + 1",
+  "import asyncio, json\nprint('a', [1])\nawait asyncio.sleep(0)\n{'a': [1]}",
+  "1 / 0",
+];
 
 pub(crate) struct Pyodide {
   js: JsWorker,
@@ -198,6 +206,17 @@ impl Pyodide {
         Outcome::Error
       }
     }
+  }
+
+  /// Runs cells that touch what most cells do, so that kernels which are forked find it done and share its memory.
+  async fn warm_up(&mut self) -> io::Result<()> {
+    self.call_now("rehearse", &[]).map_err(io::Error::other)?;
+    for code in WARMING {
+      let code = json!(code);
+      self.run("execute", ExecutionId::random(), &[code]).await;
+    }
+    self.call_now("forget", &[]).map_err(io::Error::other)?;
+    Ok(())
   }
 
   /// Drives the event loop, and the main program on it.
@@ -387,4 +406,25 @@ impl Language for Pyodide {
 
   /// Nothing: what V8 would give back, mostly compiled code, it needs again for the next cell.
   fn relax(&mut self) {}
+
+  async fn prepare_to_fork(&mut self) -> io::Result<()> {
+    self.warm_up().await?;
+    // A collection in a child would move what all share. It takes compiled code along, which is made again.
+    self
+      .js
+      .worker
+      .js_runtime
+      .v8_isolate()
+      .low_memory_notification();
+    self.warm_up().await?;
+    forking::check_threads()
+  }
+
+  fn forked(&mut self) -> io::Result<()> {
+    forking::forked(&mut self.js.worker.js_runtime)
+  }
+
+  fn start_threads(&mut self) -> io::Result<()> {
+    forking::start_workers()
+  }
 }

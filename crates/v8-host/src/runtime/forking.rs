@@ -27,6 +27,18 @@ pub(super) fn init_platform() {
   }
 }
 
+/// What code of WebAssembly is compiled by, until a child is forked: nothing waits for a worker, for there is none yet, and
+/// nothing is left for the workers of every child to do once more. Before the first isolate.
+const AT_ONCE: &str =
+  "--no-wasm-async-compilation --wasm-sync-tier-up --no-freeze-flags-after-init";
+const BY_WORKERS: &str = "--wasm-async-compilation --no-wasm-sync-tier-up";
+
+/// Lets WebAssembly be compiled without workers, before V8 is initialised. V8's flags, which are frozen then, are only in
+/// each child.
+pub(crate) fn compile_wasm_at_once() {
+  v8::V8::set_flags_from_string(AT_ONCE);
+}
+
 /// Threads of this process: the first, which waits for ever, the one that V8 was initialised on, which waits for isolates
 /// to be asked for, and the isolate's own, which forks.
 const THREADS: usize = 3;
@@ -36,7 +48,9 @@ const THREADS: usize = 3;
 /// # Errors
 /// When there are more threads than are known to be idle: an upgrade may have brought one.
 pub(crate) fn check_threads() -> io::Result<()> {
-  match std::fs::read_dir("/proc/self/task")?.count() {
+  let threads = std::fs::read_dir("/proc/self/task")
+    .map_err(|e| io::Error::other(format!("/proc/self/task cannot be read: {e}")))?;
+  match threads.count() {
     THREADS => Ok(()),
     threads => Err(io::Error::other(format!(
       "{threads} threads run where {THREADS} are known: forked kernels would lack some"
@@ -50,14 +64,17 @@ unsafe extern "C" {
   fn random_number_generator(isolate: *mut c_void) -> *mut c_void;
   #[link_name = "_ZN2v84base21RandomNumberGenerator7SetSeedEl"]
   fn set_seed(generator: *mut c_void, seed: i64);
+  #[link_name = "_ZN2v88internal8FlagList11FreezeFlagsEv"]
+  fn freeze_flags();
   #[link_name = "_ZN2v88internal10MathRandom12ResetContextENS0_6TaggedINS0_7ContextEEE"]
   fn reset_context(context: usize);
 }
 
-/// Makes anew in a forked child what it must have for itself: random numbers, the time of its start, and V8's workers.
+/// Makes anew in a forked child what it must have for itself: random numbers, and the time of its start. V8's flags
+/// stay as they are from here on.
 ///
 /// # Errors
-/// When the system has neither randomness nor threads.
+/// When the system has no randomness.
 pub(crate) fn forked(runtime: &mut JsRuntime) -> io::Result<()> {
   let mut seed = [0_u8; 8];
   // SAFETY: writes as many bytes as there are. So few come whole.
@@ -79,5 +96,16 @@ pub(crate) fn forked(runtime: &mut JsRuntime) -> io::Result<()> {
     unsafe { reset_context(*std::ptr::from_ref::<v8::Context>(&context).cast::<usize>()) };
   }
   runtime.op_state().borrow_mut().put(StartTime::default());
+  v8::V8::set_flags_from_string(BY_WORKERS);
+  // SAFETY: nothing in this process changes a flag from here on: what `node:v8` offers for it does nothing in a kernel.
+  unsafe { freeze_flags() };
+  Ok(())
+}
+
+/// Starts V8's workers in a forked child.
+///
+/// # Errors
+/// When the system has no more threads.
+pub(crate) fn start_workers() -> io::Result<()> {
   forkable::threads::start_held()
 }

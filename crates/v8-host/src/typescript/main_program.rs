@@ -34,7 +34,11 @@ impl Program {
   pub(super) async fn start(js: &mut JsWorker, program: MainProgram, sink: &dyn EventSink) -> Self {
     let runtime = &mut js.worker.js_runtime;
     let loaded = match ModuleSpecifier::from_file_path(&program.path) {
-      Ok(specifier) => runtime.load_main_es_module(&specifier).await,
+      Ok(specifier) => {
+        // What `Deno.mainModule` tells: a process that was forked has booted without one.
+        runtime.op_state().borrow_mut().put(specifier.clone());
+        runtime.load_main_es_module(&specifier).await
+      }
       Err(()) => {
         sink.fatal(&format!(
           "{} is not an absolute path",

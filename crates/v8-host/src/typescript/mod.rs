@@ -69,17 +69,22 @@ pub(crate) struct TypeScript {
   relaxed_heap: usize,
   /// Names they declared.
   declared: rewrite::Declared,
+  /// Whether it booted for a main program.
+  is_program: bool,
   program: Program,
 }
 
 /// How much the heap must have grown for a collection between cells, in bytes.
 const RELAX_BYTES: usize = 1 << 20;
 
-/// Cells that declare nothing.
-const WARMING: [&str; 3] = [
+/// Cells that declare nothing and do what most kernels do.
+const WARMING: [&str; 5] = [
   "1 + 1",
   "console.log('a', { b: [1] }); await 0; [1, 'a']",
   "throw new Error('a')",
+  // Modules that load `node:process` are left out: it keeps the process id that it finds.
+  "await Promise.all(['assert', 'buffer', 'events', 'os', 'path', 'url', 'util'].map((name) => import('node:' + name))); 0",
+  "new URLPattern({ pathname: '/:a' }); await new Response(new Request('http://a/', { method: 'POST', body: 'a' }).body).text()",
 ];
 
 /// How long user code that a question meets may run.
@@ -142,6 +147,7 @@ impl TypeScript {
       cells: 0,
       relaxed_heap: 0,
       declared: rewrite::Declared::default(),
+      is_program: main.is_some(),
       program: Program::None,
     };
     let failed = |e| io::Error::other(format!("the kernel prelude failed: {e:?}"));
@@ -362,14 +368,17 @@ impl TypeScript {
     let failed = |e| io::Error::other(format!("the kernel could not be warmed up: {e:?}"));
     let nothing = self.v8_value(&json!({}));
     self.call_now("configure", &[nothing]).map_err(failed)?;
-    for code in WARMING {
-      let execution_id = ExecutionId::random();
-      let code = code.to_owned();
-      self.execute(Cell { execution_id, code }).await;
+    // A program's globals and its main module are its own from the start.
+    if !self.is_program {
+      for code in WARMING {
+        let execution_id = ExecutionId::random();
+        let code = code.to_owned();
+        self.execute(Cell { execution_id, code }).await;
+      }
+      self.call_now("forget", &[]).map_err(failed)?;
+      self.cells = 0;
+      self.declared = rewrite::Declared::default();
     }
-    self.call_now("forget", &[]).map_err(failed)?;
-    self.cells = 0;
-    self.declared = rewrite::Declared::default();
     let isolate = self.js.worker.js_runtime.v8_isolate();
     isolate.low_memory_notification();
     self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
@@ -496,5 +505,9 @@ impl Language for TypeScript {
 
   fn forked(&mut self) -> io::Result<()> {
     forking::forked(&mut self.js.worker.js_runtime)
+  }
+
+  fn start_threads(&mut self) -> io::Result<()> {
+    forking::start_workers()
   }
 }
