@@ -10,6 +10,7 @@ import { mountFileSystem } from "ext:python/python_mount.js";
 
 const {
   op_kernel_emit,
+  op_kernel_flush,
   op_kernel_input,
   op_python_asset,
   op_python_booted,
@@ -51,10 +52,20 @@ let kernel;
 let files;
 
 const host = {
-  emit: (kind, data) => op_kernel_emit(kind, data),
+  emit: (kind, data) => op_kernel_emit(kind, data, false),
   input: (prompt, password) => op_kernel_input(prompt, password),
+  flush: () => op_kernel_flush(),
   sleep: (seconds) => op_python_sleep(seconds),
 };
+
+/** How a cell ends that waits for something. */
+async function outcome(task) {
+  try {
+    return await task;
+  } finally {
+    task.destroy();
+  }
+}
 
 /** What C code and Python's original streams print. */
 function capture(isError) {
@@ -142,7 +153,10 @@ internals.python = {
   listFiles: (path, most) => files.list(path, most),
   renameFile: (from, to) => files.rename(from, to),
   deleteFile: (path, recursive) => files.remove(path, recursive),
-  execute: async (code) => await kernel.execute(code),
+  execute(code) {
+    const ended = kernel.begin(code);
+    return typeof ended === "string" ? ended : outcome(ended);
+  },
   comm: async (kind, body) => await kernel.comm(kind, body),
   runProgram: async (source, path, args) => await kernel.run_program(source, path, args),
   cancel: () => kernel.cancel(),

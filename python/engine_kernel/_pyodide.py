@@ -77,6 +77,13 @@ class PyodideKernel(Kernel):
         loop._system_exit_handler = lambda _code: None
         time.sleep = _interruptible_sleep(host)
 
+    def begin(self, code: str) -> "str | asyncio.Task[str]":
+        """Runs a cell until it ends or waits: how it ended, or the task that will tell. A turn of the event loop
+        takes longer than a short cell."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(self.execute(code), loop=loop, eager_start=True)
+        return task.result() if task.done() else task
+
     async def _prepare(self, code: str) -> None:
         """Loads what the cell imports from the Pyodide distribution."""
         if "import" not in code:

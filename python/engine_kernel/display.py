@@ -10,6 +10,15 @@ class EventDisplayHook(DisplayHook):
     def write_output_prompt(self):
         pass
 
+    def quiet(self):
+        parsed = self.shell.history_manager.input_hist_parsed
+        # Nearly no cell has one, and to look whether it ends with it costs several passes over the cell.
+        return bool(parsed) and ";" in parsed[-1] and super().quiet()
+
+    def compute_format_data(self, result):
+        text = self.shell.shortcuts.text_of(result)
+        return super().compute_format_data(result) if text is None else ({"text/plain": text}, {})
+
     def write_format_data(self, format_dict, md_dict=None):
         self.shell.frontend.result(self.prompt_count, format_dict, md_dict)
 

@@ -10,14 +10,23 @@ from .bundles import clean, clean_bundle
 from .text import valid
 
 
+# Made once: `json.dumps` would make one for each event.
+_json = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
 class Host(Protocol):
-    """The process around the kernel. Both methods may be called from any thread."""
+    """The process around the kernel. All methods may be called from any thread."""
 
     def emit(self, kind: str, data: str) -> None:
         """Sends one event; `data` is the JSON text of its data member."""
 
     def input(self, prompt: str, password: bool) -> str | None:
         """Asks the user and blocks; `None` is a cancelled prompt."""
+
+    def flush(self) -> None:
+        """Sends what waits a moment for more to follow."""
 
 
 class ErrorReport(TypedDict):
@@ -104,9 +113,13 @@ class Frontend:
     def ask(self, prompt: str, password: bool) -> str | None:
         return self._host.input(valid(prompt), password) if self._host else None
 
+    def flush(self) -> None:
+        if self._host is not None:
+            self._host.flush()
+
     def _emit(self, kind: str, data: Mapping[str, object]) -> None:
         if self._host is not None:
-            self._host.emit(kind, json.dumps(data, ensure_ascii=False, allow_nan=False))
+            self._host.emit(kind, _json(data))
 
 
 class OrphanHost:
@@ -123,3 +136,6 @@ class OrphanHost:
 
     def input(self, prompt: str, password: bool) -> str | None:
         return None
+
+    def flush(self) -> None:
+        pass

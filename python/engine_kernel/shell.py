@@ -14,6 +14,7 @@ from .display import EventDisplayHook, EventDisplayPublisher
 from .frontend import ErrorReport, Frontend
 from .interrupts import Cell, interruptible, interruptible_await
 from .magics import KernelMagics
+from .shortcuts import Shortcuts
 
 
 class _MemoryStore(dict):
@@ -38,6 +39,7 @@ class KernelShell(InteractiveShell):
     """The shell of one kernel."""
 
     frontend = Any()
+    shortcuts = Any()
     displayhook_class = Type(EventDisplayHook)
     display_pub_class = Type(EventDisplayPublisher)
 
@@ -55,6 +57,7 @@ class KernelShell(InteractiveShell):
             **options,
         )
         self.db = _MemoryStore()
+        self.shortcuts = Shortcuts(self)
 
     @default("exiter")
     def _exiter_default(self) -> ExitAutocall:
@@ -97,6 +100,11 @@ class KernelShell(InteractiveShell):
         self.last_execution_result = None
         for name in ("last_type", "last_value", "last_traceback", "last_exc"):
             vars(sys).pop(name, None)
+
+    def transform_cell(self, raw_cell: str) -> str:
+        if self.shortcuts.is_python(raw_cell):
+            return raw_cell if raw_cell.endswith("\n") else f"{raw_cell}\n"
+        return super().transform_cell(raw_cell)
 
     async def run(self, code: str, cell: Cell) -> ErrorReport | None:
         """Runs a cell with all that IPython does around it. Returns how it failed."""

@@ -12,7 +12,7 @@ from .frontend import Frontend
 
 
 class OutputStream(io.TextIOBase):
-    """A text stream that never holds anything back."""
+    """A text stream that holds nothing back; what follows at once leaves together."""
 
     encoding = "utf-8"
     errors = "replace"
@@ -46,7 +46,7 @@ class OutputStream(io.TextIOBase):
         return False
 
     def flush(self) -> None:
-        pass
+        self._frontend.flush()
 
     def close(self) -> None:
         """Stays open: the kernel outlives the code that closes its streams."""
@@ -97,5 +97,7 @@ def whole_print(original: Callable[..., None] = builtins.print) -> Callable[...,
         text = io.StringIO()
         original(*values, sep=sep, end=end, file=text)
         target.write(text.getvalue())
+        if flush:
+            target.flush()
 
     return print

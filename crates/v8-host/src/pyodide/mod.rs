@@ -48,6 +48,8 @@ use crate::environment::NewVariables;
 use crate::event_loop;
 use crate::runtime::JsWorker;
 use crate::runtime::forking;
+use crate::runtime::repl;
+use crate::runtime::repl::Settled;
 
 /// Pyodide's two modules, evaluated once the global object looks as they expect it.
 const MODULES: [&str; 2] = ["pyodide.mjs", "pyodide.asm.mjs"];
@@ -169,6 +171,10 @@ impl Pyodide {
     arguments: &[v8::Global<v8::Value>],
   ) -> Result<v8::Global<v8::Value>, String> {
     let promise = self.call_now(method, arguments)?;
+    if let Some(Settled::Fulfilled(value)) = repl::settled(&mut self.js.worker.js_runtime, &promise)
+    {
+      return Ok(value);
+    }
     let mut resolved = pin!(self.js.worker.js_runtime.resolve(promise));
     std::future::poll_fn(|cx| {
       self.interrupter.register(cx.waker());

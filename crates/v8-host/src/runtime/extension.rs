@@ -102,6 +102,7 @@ deno_core::extension!(
   ops = [
     op_kernel_cell,
     op_kernel_emit,
+    op_kernel_flush,
     op_kernel_has_mounts,
     op_kernel_input,
     op_kernel_may_adopt,
@@ -322,6 +323,12 @@ fn op_kernel_emit(
     false => sink.emit_soon(event),
   }
   Ok(())
+}
+
+/// Sends what waits for more to follow.
+#[op2(fast)]
+fn op_kernel_flush(state: &mut OpState) {
+  state.borrow::<SharedSink>().flush();
 }
 
 /// Blocks the isolate until the client answers, as `prompt()` must.
