@@ -423,3 +423,110 @@ impl InputSlot {
     self.state.lock().unwrap_or_else(PoisonError::into_inner)
   }
 }
+
+#[cfg(test)]
+mod tests {
+  use std::fs::File;
+  use std::io::Read;
+
+  use kernel_protocol::Outcome;
+  use kernel_protocol::StreamName;
+  use kernel_protocol::json::JsonText;
+
+  use super::*;
+  use crate::host::Capture;
+
+  /// An outbox, its other end, and the stdout that it captures.
+  fn outbox() -> (Arc<Outbox>, UnixStream, [File; 2]) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let capture = Capture::pipes().expect("pipes");
+    let outbox = Outbox::new(Arc::new(ours), capture.reader, Ending::Thread);
+    let outbox = Arc::new(outbox);
+    pump_captured_output(&outbox).expect("a thread");
+    (outbox, theirs, [capture.stdout, capture.stderr])
+  }
+
+  fn printed(text: &str) -> KernelEvent {
+    KernelEvent::Stream {
+      name: StreamName::Stdout,
+      text: text.into(),
+    }
+  }
+
+  fn result() -> KernelEvent {
+    KernelEvent::ExecuteResult(JsonText::new("{}".into()).expect("is JSON"))
+  }
+
+  fn event(mut socket: &UnixStream) -> KernelEvent {
+    match kernel_protocol::read_frame(&mut socket) {
+      Ok(Some(Reply::Event { event, .. })) => event,
+      other => panic!("{other:?}"),
+    }
+  }
+
+  fn has_come(mut socket: &UnixStream) -> bool {
+    socket.set_nonblocking(true).expect("does not block");
+    let come = socket.read(&mut [0; 4096]).is_ok();
+    socket.set_nonblocking(false).expect("blocks");
+    come
+  }
+
+  #[test]
+  fn what_is_printed_after_a_pause_leaves_at_once() {
+    let (outbox, socket, _open) = outbox();
+    outbox.lock().written -= 2 * HOLD;
+    outbox.emit_soon(printed("a"));
+    assert!(has_come(&socket));
+  }
+
+  #[test]
+  fn what_waits_leaves_by_itself() {
+    let (outbox, socket, _open) = outbox();
+    for text in ["a", "b"] {
+      outbox.lock().written = Instant::now();
+      outbox.emit_soon(printed(text));
+      assert_eq!(event(&socket), printed(text));
+    }
+    outbox.emit_soon(KernelEvent::ClearOutput { wait: false });
+    assert_eq!(event(&socket), KernelEvent::ClearOutput { wait: false });
+  }
+
+  #[test]
+  fn the_last_event_of_a_cell_leaves_with_its_end() {
+    let (outbox, socket, _open) = outbox();
+    outbox.emit_last(result());
+    assert!(!has_come(&socket));
+    let execution_id = ExecutionId::random();
+    outbox.send(&Reply::Done {
+      execution_id,
+      outcome: Outcome::Ok,
+    });
+    assert_eq!(event(&socket), result());
+    let end = kernel_protocol::read_frame::<Reply>(&mut &socket);
+    assert!(matches!(end, Ok(Some(Reply::Done { .. }))), "{end:?}");
+  }
+
+  #[test]
+  fn what_waits_and_what_is_captured_keep_their_order() {
+    let (outbox, socket, [mut stdout, _stderr]) = outbox();
+    let mut wanted = String::new();
+    for number in 0..100 {
+      let text = format!("{number},");
+      match number % 2 {
+        0 => outbox.emit_soon(printed(&text)),
+        _ => stdout.write_all(text.as_bytes()).expect("is open"),
+      }
+      wanted.push_str(&text);
+    }
+    outbox.emit_last(result());
+    outbox.flush();
+    let mut seen = String::new();
+    loop {
+      match event(&socket) {
+        KernelEvent::Stream { text, .. } => seen.push_str(&text),
+        other => break assert_eq!(other, result()),
+      }
+    }
+    assert_eq!(seen, wanted);
+  }
+}
