@@ -50,9 +50,8 @@ pub(crate) struct KernelArgs {
   #[arg(long, env = "KERNEL_POOL_AUTO_REFILL", value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
   pub kernel_pool_auto_refill: bool,
 
-  /// Types to keep ready, written like ALLOWED_KERNEL_TYPES [default: the allowed Python types].
-  ///
-  /// worker-typescript keeps TypeScript kernels warm.
+  /// Types to keep ready, written like ALLOWED_KERNEL_TYPES [default: the allowed types but CPython, whose kernels are
+  /// always forked].
   #[arg(long, env = "KERNEL_POOL_PRELOAD_CONFIGS", value_name = "LIST")]
   pub kernel_pool_preload_configs: Option<KernelTypes>,
 

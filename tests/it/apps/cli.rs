@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 use crate::support::PATIENCE;
 use crate::support::binary;
+use crate::support::children_of;
 use crate::support::exists;
-use crate::support::hosts_of;
 use crate::support::kill;
 
 struct Run {

@@ -11,9 +11,14 @@ use deno_runtime::deno_web::StartTime;
 
 static WILL_FORK: AtomicBool = AtomicBool::new(false);
 
+/// V8 collects garbage by itself half a minute after an isolate was used last. Every child would, whatever it did, and have
+/// for itself all that it marks; languages collect what has grown when they relax.
+const KEEPS_STILL: &str = "--no-memory-reducer";
+
 /// Says, before V8 is initialised, that this process will be forked.
 pub(crate) fn will_fork() {
   WILL_FORK.store(true, Ordering::Relaxed);
+  v8::V8::set_flags_from_string(KEEPS_STILL);
   forkable::memory::keep_for_children();
 }
 
