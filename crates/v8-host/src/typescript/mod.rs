@@ -271,6 +271,10 @@ impl TypeScript {
 
   /// Waits for what code came to, and drives the event loop meanwhile.
   async fn settle(&mut self, called: Called) -> Result<Settled, CallError> {
+    // First of all: Deno's native code makes an error of a termination that passes through it.
+    if self.interrupter.take() {
+      return Err(CallError::Interrupted);
+    }
     let promise = match called {
       Called::Returned(value) => value,
       Called::Threw(error) => return Ok(Settled::Rejected(error)),
@@ -353,6 +357,10 @@ impl TypeScript {
   }
 
   fn report(&mut self, thrown: v8::Global<v8::Value>) -> Result<Outcome, CallError> {
+    // `Deno.exit` that does not end the process throws as well, before it terminates.
+    if self.js.exited().is_some() {
+      return Err(CallError::terminated());
+    }
     self.call_now("error", &[thrown])?;
     Ok(Outcome::Error)
   }
