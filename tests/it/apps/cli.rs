@@ -97,7 +97,7 @@ impl Run {
     let mut reader = BufReader::new(child.stdout.take().expect("is piped"));
     let mut stdout = String::new();
     reader.read_line(&mut stdout).expect("can be read");
-    let processes = hosts_of(child.id());
+    let processes = children_of(child.id());
     assert!(
       !processes.is_empty(),
       "the program has a process of its own"
