@@ -271,7 +271,9 @@ impl TypeScript {
 
   /// Waits for what code came to, and drives the event loop meanwhile.
   async fn settle(&mut self, called: Called) -> Result<Settled, CallError> {
-    // First of all: Deno's native code makes an error of a termination that passes through it.
+    // Also of a cell that was interrupted: else what it has queued would run with the next.
+    self.run_microtasks();
+    // Before its error is looked at: Deno's native code makes one of a termination that passes through it.
     if self.interrupter.take() {
       return Err(CallError::Interrupted);
     }
@@ -280,10 +282,7 @@ impl TypeScript {
       Called::Threw(error) => return Ok(Settled::Rejected(error)),
       Called::Terminated => return Err(CallError::terminated()),
     };
-    self.run_microtasks();
-    if let Some(settled @ Settled::Fulfilled(_)) = self.settled(&promise)
-      && !self.interrupter.is_pending()
-    {
+    if let Some(settled @ Settled::Fulfilled(_)) = self.settled(&promise) {
       return Ok(settled);
     }
     repl::handle_rejection(&mut self.js.worker.js_runtime, &promise);
