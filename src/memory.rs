@@ -12,6 +12,7 @@ mod glibc {
   use std::time::Duration;
 
   use kernel_host::host::give_free_memory_back;
+  use kernel_host::host::let_go_of_code;
   use kernels::resident_bytes;
 
   const MIB: u64 = 1 << 20;
@@ -28,6 +29,10 @@ mod glibc {
     tokio::spawn(async {
       let mut trim = Trim::default();
       let mut ticks = tokio::time::interval(INTERVAL);
+      ticks.tick().await;
+      // It has started by the second.
+      ticks.tick().await;
+      let _ = tokio::task::spawn_blocking(let_go_of_code).await;
       loop {
         ticks.tick().await;
         if trim.is_due(Usage::now()) {
