@@ -19,6 +19,8 @@ mod glibc {
   /// What is larger has pages of its own, which go back when it is freed.
   const OWN_PAGES: i32 = 2 << 20;
   const INTERVAL: Duration = Duration::from_secs(5);
+  /// The server has started by then.
+  const START: Duration = Duration::from_secs(1);
   /// Less is not worth the walk over all that is free.
   const WORTH_IT: u64 = 16 * MIB;
 
@@ -29,9 +31,7 @@ mod glibc {
     tokio::spawn(async {
       let mut trim = Trim::default();
       let mut ticks = tokio::time::interval(INTERVAL);
-      ticks.tick().await;
-      // It has started by the second.
-      ticks.tick().await;
+      tokio::time::sleep(START).await;
       let _ = tokio::task::spawn_blocking(let_go_of_code).await;
       loop {
         ticks.tick().await;
