@@ -12,12 +12,15 @@ mod glibc {
   use std::time::Duration;
 
   use kernel_host::host::give_free_memory_back;
+  use kernel_host::host::let_go_of_code;
   use kernels::resident_bytes;
 
   const MIB: u64 = 1 << 20;
   /// What is larger has pages of its own, which go back when it is freed.
   const OWN_PAGES: i32 = 2 << 20;
   const INTERVAL: Duration = Duration::from_secs(5);
+  /// The server has started by then.
+  const START: Duration = Duration::from_secs(1);
   /// Less is not worth the walk over all that is free.
   const WORTH_IT: u64 = 16 * MIB;
 
@@ -28,6 +31,8 @@ mod glibc {
     tokio::spawn(async {
       let mut trim = Trim::default();
       let mut ticks = tokio::time::interval(INTERVAL);
+      tokio::time::sleep(START).await;
+      let _ = tokio::task::spawn_blocking(let_go_of_code).await;
       loop {
         ticks.tick().await;
         if trim.is_due(Usage::now()) {

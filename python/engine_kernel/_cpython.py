@@ -1,5 +1,6 @@
 """The kernel in an embedded CPython: processes, pip and forks."""
 
+import contextlib
 import importlib
 import io
 import os
@@ -11,6 +12,7 @@ from IPython.utils.text import LSString, SList
 
 from . import processes
 from .frontend import Host, OrphanHost
+from .interrupts import Cell
 from .kernel import Kernel
 from .shell import KernelShell
 
@@ -38,9 +40,23 @@ class CPythonShell(KernelShell):
             raise subprocess.CalledProcessError(code, command)
 
 
+# Cells that do what most kernels do.
+_REHEARSAL = ("1 + 1\n", "{'a': [1, 'a'], 'b': 1.5}\n", "1 / 0\n")
+
+
 class CPythonKernel(Kernel):
     shell_class = CPythonShell
     descriptors = (1, 2)
+
+    def warm_up(self) -> None:
+        """Runs cells that touch what most cells do, so that kernels which are forked find it done and share its memory."""
+        self.rehearse()
+        for code in _REHEARSAL:
+            # None of them waits for anything.
+            with contextlib.suppress(StopIteration):
+                self._shell.run(code, Cell()).send(None)
+        self._shell.cell = None
+        self.forget()
 
     def attach(self, host: Host) -> None:
         super().attach(host)

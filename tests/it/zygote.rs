@@ -304,11 +304,23 @@ async fn a_burst_of_kernels_is_forked() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_was_forked_tells_how_it_ended() {
+async fn a_zygote_makes_room_for_another_and_lives_until_its_last_kernel_has_ended() {
   let server = forking().await;
-  let kernel = server.client().typescript().await;
-  let ended = kernel.execute("Deno.exit(3)").await;
+  let client = server.client();
+  let (kept, first) = forked(&server, &client, &json!({})).await;
+  for _ in 0..64 {
+    let kernels = siblings(&server, 8).await;
+    join_all(kernels.iter().map(Kernel::delete)).await;
+  }
+  eventually("another zygote forks", || async {
+    forked(&server, &client, &json!({})).await.1 != first
+  })
+  .await;
+  assert!(exists(first));
+  let ended = kept.execute("Deno.exit(3)").await;
   assert!(ended.evalue().contains("exited with code 3"), "{ended:?}");
+  kept.delete().await;
+  eventually("it has ended", || async { !exists(first) }).await;
 }
 
 #[tokio::test]

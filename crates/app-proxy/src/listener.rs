@@ -5,11 +5,17 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::PidfdGetfdFlags;
 
 /// A listening socket, and a process that has it open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +29,26 @@ pub struct Listener {
 }
 
 impl Listener {
+  fn new(ip: IpAddr, port: u16, (pid, fd): (u32, i32), inode: u64) -> Self {
+    let ip = match ip {
+      IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+      IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+      ip => ip,
+    };
+    Self {
+      address: SocketAddr::new(ip, port),
+      pid,
+      fd,
+      inode,
+    }
+  }
+
+  /// Of several the one with the lowest is meant.
+  fn rank(&self) -> (bool, bool) {
+    let ip = self.address.ip();
+    (!ip.is_loopback(), ip.is_ipv6())
+  }
+
   /// Whether that process still has it open.
   pub fn is_open(&self) -> bool {
     inode(Path::new(&format!("/proc/{}/fd/{}", self.pid, self.fd))) == Some(self.inode)
@@ -31,26 +57,56 @@ impl Listener {
 
 /// Finds the socket on which a process or one of its descendants listens on this port.
 pub fn listening(pid: u32, port: u16) -> Option<Listener> {
+  // Mostly it is the process itself; the system's tables take it milliseconds to write.
+  match asked(&[pid], port) {
+    Ok(None) => asked(&family_of(pid), port).unwrap_or_else(|_| looked_up(pid, port)),
+    Ok(found) => found,
+    Err(_) => looked_up(pid, port),
+  }
+}
+
+/// Asks the sockets of these processes where they listen.
+///
+/// # Errors
+/// When the system does not hand them out: that takes the right to trace the process.
+fn asked(processes: &[u32], port: u16) -> io::Result<Option<Listener>> {
+  let mut found = Vec::new();
+  for (inode, (pid, fd)) in sockets_of(processes) {
+    let process = Pid::from_raw(pid.cast_signed()).ok_or(Errno::SRCH)?;
+    let process = rustix::process::pidfd_open(process, PidfdFlags::empty())?;
+    let socket = match rustix::process::pidfd_getfd(process, fd, PidfdGetfdFlags::empty()) {
+      // It was closed meanwhile.
+      Err(Errno::BADF) => continue,
+      socket => socket?,
+    };
+    let is_listener = rustix::net::sockopt::socket_acceptconn(&socket)?;
+    let address = rustix::net::getsockname(&socket)?;
+    if let Ok(address) = SocketAddr::try_from(address)
+      && is_listener
+      && address.port() == port
+    {
+      found.push(Listener::new(
+        address.ip().to_canonical(),
+        port,
+        (pid, fd),
+        inode,
+      ));
+    }
+  }
+  Ok(found.into_iter().min_by_key(Listener::rank))
+}
+
+/// The same, from the tables of the system.
+fn looked_up(pid: u32, port: u16) -> Option<Listener> {
   let candidates = listeners(pid, port);
   if candidates.is_empty() {
     return None;
   }
   let owned = sockets_of(&family_of(pid));
-  let found = candidates.into_iter().filter_map(|(ip, inode)| {
-    let (pid, fd) = *owned.get(&inode)?;
-    let ip = match ip {
-      IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-      IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-      ip => ip,
-    };
-    Some(Listener {
-      address: SocketAddr::new(ip, port),
-      pid,
-      fd,
-      inode,
-    })
-  });
-  found.min_by_key(|found| (!found.address.ip().is_loopback(), found.address.is_ipv6()))
+  let found = candidates
+    .into_iter()
+    .filter_map(|(ip, inode)| Some(Listener::new(ip, port, *owned.get(&inode)?, inode)));
+  found.min_by_key(Listener::rank)
 }
 
 /// The addresses with a listener on this port, in the network namespace of the process, each with the
@@ -153,6 +209,7 @@ mod tests {
       let port = listener.local_addr().expect("is bound").port();
       let expected = SocketAddr::new(expected.parse().expect("an address"), port);
       let found = listening(me, port).expect("is found");
+      assert_eq!(looked_up(me, port).as_ref(), Some(&found));
       assert_eq!(
         (found.address, found.pid, found.is_open()),
         (expected, me, true)

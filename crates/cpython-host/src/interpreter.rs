@@ -118,6 +118,7 @@ fn host_main(py: Python<'_>) -> PyResult<()> {
   };
   let made = make_kernel(py).and_then(|kernel| {
     if let Role::Zygote = role {
+      kernel.call_method0(py, "warm_up")?;
       fork_server::check_threads()?;
       settle_memory(py)?;
     }
@@ -185,6 +186,7 @@ fn settle_memory(py: Python<'_>) -> PyResult<()> {
   let gc = py.import("gc")?;
   gc.call_method0("collect")?;
   gc.call_method0("freeze")?;
+  host::give_free_memory_back();
   Ok(())
 }
 

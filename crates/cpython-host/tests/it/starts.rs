@@ -45,6 +45,21 @@ fn forked_kernels_share_nothing_that_changes() {
 }
 
 #[test]
+fn a_forked_kernel_begins_as_a_started_one_does() {
+  run(async {
+    let mut started = Kernel::of(&starting()).await;
+    let mut forked = Kernel::of(&forking()).await;
+    for code in [
+      "sorted((name, repr(value)[:9]) for name, value in globals().items())",
+      "In, Out, _, __, ___, _i, _ii, sorted(get_ipython().user_ns_hidden)",
+      "import sys; sorted(vars(sys))",
+    ] {
+      assert_eq!(forked.run(code).await.text(), started.run(code).await.text());
+    }
+  });
+}
+
+#[test]
 fn a_zygote_that_ends_is_replaced_and_its_kernels_live_on() {
   run(async {
     let hosts = forking();

@@ -7,6 +7,7 @@ mod alarm;
 mod capture;
 pub mod fork;
 pub mod fork_server;
+mod memory;
 mod outbox;
 pub mod zygote;
 
@@ -51,6 +52,8 @@ use crate::sink::ProcessOwner;
 use crate::sink::SharedSink;
 
 pub use self::capture::Capture;
+pub use self::memory::give_free_memory_back;
+pub use self::memory::let_go_of_code;
 pub use self::outbox::Ending;
 
 /// How long a kernel has nothing to do before it gives memory back.
@@ -145,15 +148,6 @@ pub fn capture_stdio() -> io::Result<Capture> {
   rustix::stdio::dup2_stdout(&capture.stdout)?;
   rustix::stdio::dup2_stderr(&capture.stderr)?;
   Ok(capture)
-}
-
-/// Returns what glibc keeps of freed memory.
-pub fn give_free_memory_back() {
-  // SAFETY: takes no pointers and is thread-safe.
-  #[cfg(all(target_os = "linux", target_env = "gnu"))]
-  unsafe {
-    libc::malloc_trim(0);
-  }
 }
 
 /// Ends the process at once: other threads may still run user code, and nothing of theirs may run
@@ -442,6 +436,7 @@ async fn fork_kernels(
   outbox.flush();
   // Else every child would, and have that memory for itself.
   give_free_memory_back();
+  let_go_of_code();
   let control = zygote.serve(&inherited)?;
   language.forked()?;
   Ok(control)
