@@ -66,6 +66,7 @@ impl KernelManager {
       env: variables.values,
       ..approved.host.clone()
     };
+    let mut again = false;
     loop {
       let roots = approved.open_mounts()?;
       match host.configure(config.clone(), roots).await {
@@ -74,8 +75,12 @@ impl KernelManager {
           return Ok(host);
         }
         Err(Some(reason)) => return Err(KernelError::Invalid(reason)),
-        // A blank host may have died while it waited; a new one has no excuse.
+        // A blank host may have died while it waited; a new one has no excuse but, once, what it was forked from.
         Err(None) if !fresh => (host, fresh) = self.blank_host(blank).await?,
+        Err(None) if !again && self.hosts.distrust(blank.spec, blank.tenant) => {
+          again = true;
+          (host, fresh) = self.blank_host(blank).await?;
+        }
         Err(None) => {
           let end = host.end().await;
           return Err(KernelError::Host(format!(

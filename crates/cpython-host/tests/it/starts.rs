@@ -54,7 +54,10 @@ fn a_forked_kernel_begins_as_a_started_one_does() {
       "In, Out, _, __, ___, _i, _ii, sorted(get_ipython().user_ns_hidden)",
       "import sys; sorted(vars(sys))",
     ] {
-      assert_eq!(forked.run(code).await.text(), started.run(code).await.text());
+      assert_eq!(
+        forked.run(code).await.text(),
+        started.run(code).await.text()
+      );
     }
   });
 }
