@@ -124,9 +124,6 @@ fn start(runtime: Runtime, starting: Starting, confinement: &Confinement) -> io:
     Runtime::JavaScript { modules, main } => run_process(starting, boot_typescript(modules, main)),
     Runtime::Pyodide { files, modules } => {
       runtime::optimise_wasm_late();
-      if starting == Starting::Zygote {
-        runtime::forking::compile_wasm_at_once();
-      }
       run_process(starting, boot_pyodide(files, modules))
     }
   }

@@ -415,13 +415,8 @@ impl Language for Pyodide {
 
   async fn prepare_to_fork(&mut self) -> io::Result<()> {
     self.warm_up().await?;
-    // A collection in a child would move what all share. It takes compiled code along, which is made again.
-    self
-      .js
-      .worker
-      .js_runtime
-      .v8_isolate()
-      .low_memory_notification();
+    // It takes compiled code along, which is made again.
+    forking::collect_garbage(&mut self.js.worker)?;
     self.warm_up().await?;
     forking::check_threads()
   }

@@ -1,24 +1,37 @@
 //! An isolate that is forked: what has to be so before V8 is there, and what a child must not share with its siblings.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use deno_core::InspectorMsgKind;
 use deno_core::JsRuntime;
 use deno_core::v8;
 use deno_runtime::deno_web::StartTime;
+use deno_runtime::worker::MainWorker;
+use serde_json::Value;
+use serde_json::json;
 
 static WILL_FORK: AtomicBool = AtomicBool::new(false);
 
-/// V8 collects garbage by itself half a minute after an isolate was used last. Every child would, whatever it did, and have
-/// for itself all that it marks; languages collect what has grown when they relax.
-const KEEPS_STILL: &str = "--no-memory-reducer";
+/// Flags of an isolate that is forked, and of its children. V8 collects garbage by itself half a minute after an isolate was
+/// used last: every child would, whatever it did, and have for itself all that it marks; languages collect what has grown
+/// when they relax. Code that is to be compiled by workers would be compiled once more in every child.
+const FOR_GOOD: &str = "--no-memory-reducer --no-concurrent-sparkplug";
+
+/// Flags until a child is forked: nothing waits for a worker, for there is none yet, and nothing is left for the workers of
+/// every child to do once more. V8 freezes its flags when it is initialised, in these processes only each child does.
+const ALONE: &str = "--no-concurrent-sweeping --no-wasm-async-compilation --wasm-sync-tier-up --no-freeze-flags-after-init";
+const WITH_WORKERS: &str = "--concurrent-sweeping --wasm-async-compilation --no-wasm-sync-tier-up";
 
 /// Says, before V8 is initialised, that this process will be forked.
 pub(crate) fn will_fork() {
   WILL_FORK.store(true, Ordering::Relaxed);
-  v8::V8::set_flags_from_string(KEEPS_STILL);
+  v8::V8::set_flags_from_string(FOR_GOOD);
+  v8::V8::set_flags_from_string(ALONE);
   forkable::memory::keep_for_children();
 }
 
@@ -32,16 +45,32 @@ pub(super) fn init_platform() {
   }
 }
 
-/// What code of WebAssembly is compiled by, until a child is forked: nothing waits for a worker, for there is none yet, and
-/// nothing is left for the workers of every child to do once more. Before the first isolate.
-const AT_ONCE: &str =
-  "--no-wasm-async-compilation --wasm-sync-tier-up --no-freeze-flags-after-init";
-const BY_WORKERS: &str = "--wasm-async-compilation --no-wasm-sync-tier-up";
-
-/// Lets WebAssembly be compiled without workers, before V8 is initialised. V8's flags, which are frozen then, are only in
-/// each child.
-pub(crate) fn compile_wasm_at_once() {
-  v8::V8::set_flags_from_string(AT_ONCE);
+/// Collects all garbage, and sweeps it up: pages that are left to be swept later are in each child, which would have them for
+/// itself then. V8 sweeps at once before it looks through a heap for objects, as it does here for none.
+///
+/// # Errors
+/// When the inspector does not answer as it should.
+pub(crate) fn collect_garbage(worker: &mut MainWorker) -> io::Result<()> {
+  let answers = Rc::<RefCell<Vec<String>>>::default();
+  let heard = answers.clone();
+  let mut inspector = worker.create_inspector_session(Box::new(move |message| {
+    if let InspectorMsgKind::Message(_) = message.kind {
+      heard.borrow_mut().push(message.content);
+    }
+  }));
+  let mut ask = |id, method, params: Value| {
+    inspector.post_message(id, method, Some(params));
+    let answer = answers.borrow_mut().pop().unwrap_or_default();
+    let mut answer: Value = serde_json::from_str(&answer)?;
+    match answer.get_mut("result") {
+      Some(result) => Ok(result.take()),
+      None => Err(io::Error::other(format!("{method}: {answer}"))),
+    }
+  };
+  let none = json!({ "expression": "(class {}).prototype" });
+  let prototype = ask(1, "Runtime.evaluate", none)?["result"]["objectId"].take();
+  let objects = json!({ "prototypeObjectId": prototype });
+  ask(2, "Runtime.queryObjects", objects).map(drop)
 }
 
 /// Threads of this process: the first, which waits for ever, the one that V8 was initialised on, which waits for isolates
@@ -101,7 +130,7 @@ pub(crate) fn forked(runtime: &mut JsRuntime) -> io::Result<()> {
     unsafe { reset_context(*std::ptr::from_ref::<v8::Context>(&context).cast::<usize>()) };
   }
   runtime.op_state().borrow_mut().put(StartTime::default());
-  v8::V8::set_flags_from_string(BY_WORKERS);
+  v8::V8::set_flags_from_string(WITH_WORKERS);
   // SAFETY: nothing in this process changes a flag from here on: what `node:v8` offers for it does nothing in a kernel.
   unsafe { freeze_flags() };
   Ok(())

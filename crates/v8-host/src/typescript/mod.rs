@@ -386,8 +386,8 @@ impl TypeScript {
       self.cells = 0;
       self.declared = rewrite::Declared::default();
     }
+    forking::collect_garbage(&mut self.js.worker)?;
     let isolate = self.js.worker.js_runtime.v8_isolate();
-    isolate.low_memory_notification();
     self.relaxed_heap = isolate.get_heap_statistics().total_physical_size();
     Ok(())
   }
