@@ -9,6 +9,7 @@ use std::time::Duration;
 use access::Access;
 use engine::Engine;
 use http_api::Listeners;
+use http_api::Routes;
 use hypha_service::HyphaError;
 use hypha_service::HyphaOptions;
 use hypha_service::Refusal;
@@ -87,8 +88,13 @@ async fn serve(mut settings: Settings, faces: Faces) -> Result<(), ServeError> {
     let token = login::log_in(&hypha.server_url, hypha.workspace.as_deref(), certificates).await?;
     hypha.token = Some(token);
   }
-  let listeners = match faces {
-    Faces::Http => Some(listeners(&mut settings).await?),
+  let http = match faces {
+    Faces::Http => {
+      let listeners = listeners(&mut settings).await?;
+      // While the engine starts.
+      let routes = tokio::task::spawn_blocking(Routes::default);
+      Some((listeners, routes))
+    }
     Faces::Hypha => None,
   };
   let data_dir = settings.data_dir.display().to_string();
@@ -119,8 +125,8 @@ async fn serve(mut settings: Settings, faces: Faces) -> Result<(), ServeError> {
     .hypha
     .take()
     .map(|options| tokio::spawn(offer(engine.clone(), options, stop.clone())));
-  match listeners {
-    Some(listeners) => {
+  match http {
+    Some((listeners, routes)) => {
       let address = listeners.engine.local_addr()?;
       tracing::info!("listening on http://{address}  (API: http://{address}/api/docs)");
       if let Some(apps) = &listeners.apps {
@@ -131,6 +137,7 @@ async fn serve(mut settings: Settings, faces: Faces) -> Result<(), ServeError> {
       }
       http_api::serve(
         listeners,
+        routes.await.map_err(io::Error::other)?,
         engine.clone(),
         settings.http(),
         connections,

@@ -88,11 +88,28 @@ impl FromRef<Face> for Arc<Engine> {
   }
 }
 
+/// The routes of the API, and the pages that describe them: the same for every server. It takes milliseconds to describe them
+/// all, in which a server can start other things.
+pub struct Routes {
+  api: Router<Face>,
+  pages: Router<Face>,
+}
+
+impl Default for Routes {
+  fn default() -> Self {
+    let (api, document) = openapi::api().split_for_parts();
+    Self {
+      api,
+      pages: openapi::pages(document),
+    }
+  }
+}
+
 /// All routes.
-fn router(face: &Face) -> Router {
+fn router(routes: Routes, face: &Face) -> Router {
   let policy = Policy::of(&face.options);
-  let (api, document) = openapi::api().split_for_parts();
-  let guarded = api
+  let guarded = routes
+    .api
     .merge(hypha::routes())
     .layer(middleware::from_fn_with_state(
       patience::API,
@@ -103,7 +120,7 @@ fn router(face: &Face) -> Router {
     .layer(middleware::from_fn_with_state(face.clone(), access::guard));
   let routes = Router::new()
     .merge(guarded)
-    .merge(openapi::pages(document))
+    .merge(routes.pages)
     .route("/health", get(engine_status::health))
     .route("/", get(|| async { Redirect::temporary("/api/docs/") }))
     .fallback(|| async { ApiError::not_found("Not found") })
@@ -145,6 +162,7 @@ pub struct Listeners {
 /// most `drain`.
 pub async fn serve(
   listeners: Listeners,
+  routes: Routes,
   engine: Arc<Engine>,
   options: HttpOptions,
   connections: usize,
@@ -155,7 +173,7 @@ pub async fn serve(
     engine,
     options: Arc::new(options),
   };
-  let mut doors = vec![(listeners.engine, router(&face))];
+  let mut doors = vec![(listeners.engine, router(routes, &face))];
   doors.extend(listeners.apps.map(|apps| (apps, router_of_apps(&face))));
   connections::serve(doors, connections, Times::default(), stop, drain).await;
 }

@@ -105,8 +105,7 @@ pub struct ManagerStats {
 }
 
 impl KernelManager {
-  /// Starts filling the pool at once, in the background. Whoever reads the other half watches the time
-  /// of kernels.
+  /// Whoever reads the other half watches the time of kernels.
   pub(crate) fn new(
     options: KernelOptions,
     hosts: Arc<dyn Hosts>,
@@ -131,7 +130,6 @@ impl KernelManager {
       events: broadcast::channel(EVENT_BUFFER).0,
       me: me.clone(),
     });
-    manager.pools.fill();
     (manager, heard)
   }
 
