@@ -112,15 +112,16 @@ def measure(build: Build, options: Namespace) -> Values:
     with build.server(settings) as server:
         pid = server.process.pid
         time.sleep(1)
-        alone, own, open_files = server.memory(), resident_mib(pid), descriptors(pid)
-        memory, zygotes = alone, 0.0
+        own, open_files = resident_mib(pid, own=True), descriptors(pid)
+        memory, started = server.memory(), server.memory(own=True)
+        bare, zygotes = started, 0.0
         for language, count in counts.items():
             if count == 0:
                 continue
             before = descriptors(pid)
             boot(server, language)
             time.sleep(1)
-            zygotes += server.memory() - memory
+            zygotes += server.memory(own=True) - bare
             open_files += descriptors(pid) - before
             created, cells = make(server, language, count, options.allow_fewer)
             if not created:
@@ -138,9 +139,9 @@ def measure(build: Build, options: Namespace) -> Values:
                 f"density.{language}.pss": (used - memory) / len(created),
                 f"density.{language}.idle": (idle - memory) / len(created),
             }
-            memory = idle
+            memory, bare = idle, server.memory(own=True)
         kernels = server.kernels()
-        found["density.server"] = (resident_mib(pid) - own) * 1024 / len(kernels)
+        found["density.server"] = (resident_mib(pid, own=True) - own) * 1024 / len(kernels)
         found["density.files"] = (descriptors(pid) - open_files) / len(kernels)
         found["density.all files"] = sum(map(descriptors, tree(pid)))
         found |= both("density.list", load.times(server.base, "GET", ["/api/kernels"], count=LISTINGS))
@@ -150,7 +151,7 @@ def measure(build: Build, options: Namespace) -> Values:
         found |= both("density.delete", delete(server, kernels))
         wait_for(lambda: descriptors(pid) <= open_files + 10)
         time.sleep(GIVEN_BACK)
-        found["density.returned"] = (memory - server.memory()) / (memory - alone - zygotes) * 100
+        found["density.returned"] = (bare - server.memory(own=True)) / (bare - started - zygotes) * 100
         found["density.left files"] = descriptors(pid) - open_files
         found["density.left processes"] = len(tree(pid)) - 1
     return found

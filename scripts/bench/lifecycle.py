@@ -63,18 +63,18 @@ def measure(build: Build, language: str, count: int) -> Values:
         alone = server.memory()
         first = boot(server, language)
         time.sleep(1)
-        empty = server.memory()
+        empty = server.memory(own=True)
         created = create(server, language, count)
         kernels = server.kernels()
         cells = use(server, kernels)
         time.sleep(SETTLE)
-        full = server.memory()
+        full, held = server.memory(), server.memory(own=True)
         restarts = load.times(
             server.base, "POST", [f"/api/kernels/{kernels[0]}/restart"], {}, count=RESTARTS)
         use(server, kernels[:1])
         deleted = delete(server, kernels)
         time.sleep(1)
-        after = server.memory()
+        after = server.memory(own=True)
     return {
         f"{language}.first": first,
         f"{language}.cold": statistics.median(created),
@@ -84,7 +84,7 @@ def measure(build: Build, language: str, count: int) -> Values:
         f"{language}.whole": full / count,
         f"{language}.restart": statistics.median(restarts),
         f"{language}.delete": statistics.median(deleted),
-        f"{language}.returned": (full - after) / (full - empty) * 100,
+        f"{language}.returned": (held - after) / (held - empty) * 100,
     }
 
 

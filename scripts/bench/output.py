@@ -53,7 +53,7 @@ def roomy_server(build: Build, size: int) -> Server:
 
 def measure(build: Build, size: int) -> dict[str, float]:
     """Megabytes a second and milliseconds; MiB of the server over the output, which it keeps, at most; and MiB that it still
-    has after the kernel was deleted. The server's memory is what it has in RAM, for its maximum is known of that."""
+    has of its own after the kernel was deleted. The server's memory is what it has in RAM, for its maximum is known of that."""
     with roomy_server(build, size) as server:
         client = Client(server.base)
         limits = {"outputBytes": size * 2 + 32 * MIB}
@@ -62,16 +62,16 @@ def measure(build: Build, size: int) -> dict[str, float]:
         time.sleep(0.5)
         pid = server.process.pid
         forget_most(pid)
-        before = resident_mib(pid)
+        before, own = resident_mib(pid), resident_mib(pid, own=True)
         took, received = read_all(server, kernel, code_of(size))
         if received < size:
             raise RuntimeError(f"{received} bytes of an output of {size}")
         most = resident_mib(pid, most=True)
         client.json("DELETE", f"/api/kernels/{kernel}")
         time.sleep(GIVEN_BACK)
-        after = resident_mib(pid)
+        after = resident_mib(pid, own=True)
     return {
-        "rate": size / took / 1e6, "milliseconds": took * 1e3, "over": most - before - size / MIB, "left": after - before}
+        "rate": size / took / 1e6, "milliseconds": took * 1e3, "over": most - before - size / MIB, "left": after - own}
 
 
 def hundred_megabytes(build: Build) -> Values:

@@ -51,19 +51,21 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def pss_mib(pids: list[int]) -> float:
-    """Memory of processes, where pages that they share count once (the proportional set size)."""
+def pss_mib(pids: list[int], own: bool = False) -> float:
+    """Memory of processes, where pages that they share count once (the proportional set size); of `own` pages only what is
+    in no file, for the system keeps the code of a program in memory as long as it likes."""
+    name = "Pss_Anon:" if own else "Pss:"
     kib = 0
     for pid in pids:
         for line in read(PROC / str(pid) / "smaps_rollup").splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(name):
                 kib += int(line.split()[1])
     return kib / 1024
 
 
-def resident_mib(pid: int, most: bool = False) -> float:
-    """Memory of one process that is in RAM, now or at most since `forget_most`."""
-    name = "VmHWM:" if most else "VmRSS:"
+def resident_mib(pid: int, most: bool = False, own: bool = False) -> float:
+    """Memory of one process that is in RAM, now or at most since `forget_most`; or, now, of `own` pages, which are in no file."""
+    name = "VmHWM:" if most else "RssAnon:" if own else "VmRSS:"
     lines = read(PROC / str(pid) / "status").splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), 0.0)
 

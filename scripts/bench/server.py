@@ -91,9 +91,9 @@ class Server:
         """The JSON of an answer, which must be a success."""
         return json.loads(self.text(method, path, body))
 
-    def memory(self) -> float:
-        """PSS of the server and all its processes, in MiB."""
-        return pss_mib(tree(self.process.pid))
+    def memory(self, own: bool = False) -> float:
+        """PSS of the server and all its processes, or of their own pages, in MiB."""
+        return pss_mib(tree(self.process.pid), own)
 
     def kernels(self) -> list[str]:
         return [kernel["id"] for kernel in self.call("GET", "/api/kernels")]
