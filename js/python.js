@@ -158,7 +158,7 @@ internals.python = {
     return typeof ended === "string" ? ended : outcome(ended);
   },
   comm: async (kind, body) => await kernel.comm(kind, body),
-  runProgram: async (source, path, args) => await kernel.run_program(source, path, args),
+  runProgram: async (source, path, args) => await kernel.begin_program(source, path, args),
   cancel: () => kernel.cancel(),
   complete: (code, cursor) => kernel.complete(code, cursor),
   inspect: (code, cursor) => kernel.inspect(code, cursor),

@@ -84,6 +84,12 @@ class PyodideKernel(Kernel):
         task = asyncio.Task(self.execute(code), loop=loop, eager_start=True)
         return task.result() if task.done() else task
 
+    def begin_program(self, source: str, path: str, arguments: list[str]) -> asyncio.Task[int]:
+        """Runs a main program until it ends or waits. A cell that comes right after finds what it has defined."""
+        loop = asyncio.get_running_loop()
+        program = self.run_program(source, path, arguments)
+        return asyncio.Task(program, loop=loop, eager_start=True)
+
     async def _prepare(self, code: str) -> None:
         """Loads what the cell imports from the Pyodide distribution."""
         if "import" not in code:
