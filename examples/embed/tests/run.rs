@@ -18,7 +18,7 @@ fn a_program_has_kernels_apps_and_vectors_without_http() {
     r#"typescript: {"type":"stream","data":{"name":"stdout","text":"computing…\n"}}"#,
     r#""text/plain":"42""#,
     r#"python: {"type":"stream","data":{"name":"stdout","text":"computing…\n"}}"#,
-    r#""text/plain": "45""#,
+    r#""text/plain":"45""#,
     "app: hello is Running",
     "found: kernels run code with 1.00",
   ] {
