@@ -29,7 +29,9 @@ mod glibc {
     // SAFETY: it changes a number of the allocator.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES) };
     tokio::spawn(async {
-      let mut trim = Trim::default();
+      let mut trim = Trim {
+        least: Some(Usage::now()),
+      };
       let mut ticks = tokio::time::interval(INTERVAL);
       tokio::time::sleep(START).await;
       let _ = tokio::task::spawn_blocking(let_go_of_code).await;
@@ -101,7 +103,9 @@ mod glibc {
 
     #[test]
     fn memory_is_given_back_once_for_each_growth() {
-      let mut trim = Trim::default();
+      let mut trim = Trim {
+        least: Some(Usage::now()),
+      };
       assert!(!trim.is_due(mib(50, 0)));
       assert!(!trim.is_due(mib(200, 1)), "all of it is used");
       assert!(trim.is_due(mib(200, 150)));
@@ -116,7 +120,9 @@ mod glibc {
 
     #[test]
     fn what_is_freed_while_memory_is_given_back_goes_the_next_time() {
-      let mut trim = Trim::default();
+      let mut trim = Trim {
+        least: Some(Usage::now()),
+      };
       assert!(!trim.is_due(mib(50, 0)));
       assert!(trim.is_due(mib(96, 20)));
       // A log of 26 MiB was still used.
