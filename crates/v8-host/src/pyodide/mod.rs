@@ -16,7 +16,6 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use deno_core::error::JsError;
-use deno_core::serde_v8;
 use deno_core::v8;
 use kernel_host::host::Surroundings;
 use kernel_host::language::Cell;
@@ -136,9 +135,7 @@ impl Pyodide {
   }
 
   fn v8_value(&mut self, value: &Value) -> v8::Global<v8::Value> {
-    deno_core::scope!(scope, &mut self.js.worker.js_runtime);
-    let local = serde_v8::to_v8(scope, value).unwrap_or_else(|_| v8::undefined(scope).into());
-    v8::Global::new(scope, local)
+    repl::value_of_json(&mut self.js.worker.js_runtime, value)
   }
 
   /// Calls a method of the host object; what it returns, a promise maybe.

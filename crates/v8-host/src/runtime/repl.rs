@@ -5,7 +5,9 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use deno_core::JsRuntime;
+use deno_core::serde_v8;
 use deno_core::v8;
+use serde_json::Value;
 
 // Of V8 as it is linked here, as its inspector calls it. An upgrade that has it no longer does not link; cells of tests
 // notice one that means something else by it.
@@ -103,6 +105,13 @@ pub(crate) fn call(
     (None, Some(error)) if !scope.has_terminated() => Called::Threw(v8::Global::new(scope, error)),
     (None, _) => Called::Terminated,
   }
+}
+
+/// A value of JSON in the isolate; `undefined` where it cannot be made.
+pub(crate) fn value_of_json(runtime: &mut JsRuntime, json: &Value) -> v8::Global<v8::Value> {
+  deno_core::scope!(scope, runtime);
+  let local = serde_v8::to_v8(scope, json).unwrap_or_else(|_| v8::undefined(scope).into());
+  v8::Global::new(scope, local)
 }
 
 /// What has become of a value that may be a promise; `None` while that is pending. What is no promise is its own value.

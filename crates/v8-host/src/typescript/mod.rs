@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deno_core::PollEventLoopOptions;
-use deno_core::serde_v8;
 use deno_core::v8;
 use kernel_host::host::Surroundings;
 use kernel_host::language::Cell;
@@ -264,9 +263,7 @@ impl TypeScript {
   }
 
   fn v8_value(&mut self, value: &Value) -> v8::Global<v8::Value> {
-    deno_core::scope!(scope, &mut self.js.worker.js_runtime);
-    let local = serde_v8::to_v8(scope, value).unwrap_or_else(|_| v8::undefined(scope).into());
-    v8::Global::new(scope, local)
+    repl::value_of_json(&mut self.js.worker.js_runtime, value)
   }
 
   /// Waits for what code came to, and drives the event loop meanwhile.
